@@ -1,0 +1,146 @@
+//! What nodes say to each other, as values. The bytes are the business of a codec.
+
+use alloc::vec::Vec;
+
+use crate::record::{Kind, Record, Verdict};
+use crate::{Contact, Key, NodeId, UnixTime};
+
+/// The most contacts in one answer. k is at most this.
+pub const MAX_CLOSER: usize = 32;
+
+/// The most records in one STORE or one answer.
+pub const MAX_RECORDS: usize = 64;
+
+/// The most bytes of records in one STORE or one answer: one record of the largest size always fits.
+pub const MAX_RECORD_BYTES: usize = crate::MAX_RECORD;
+
+/// What one node asks another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Are you there? (Kademlia paper, section 2.3.)
+    Ping,
+    /// Which contacts do you know nearest to this point?
+    FindNode {
+        /// The point.
+        target: Key,
+    },
+    /// Do you hold this? If not, who is nearer?
+    FindValue(FindValue),
+    /// Keep these; a batch gets one verdict each, in order.
+    Store {
+        /// At most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`].
+        entries: Vec<StoreEntry>,
+    },
+}
+
+/// The question of FIND_VALUE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FindValue {
+    /// The key.
+    pub key: Key,
+    /// The kind of record wanted.
+    pub kind: Kind,
+    /// Mutable: only versions from this on; an older one counts as not held.
+    pub min_seq: u64,
+    /// Provider: only providers whose id is greater, to read page by page. `None` starts at the first.
+    pub after: Option<NodeId>,
+    /// The records themselves, or only their digests.
+    pub want: Want,
+}
+
+/// How much of a record is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// The whole record.
+    Record,
+    /// Its version and digest: enough to count copies or to compare.
+    Digest,
+}
+
+/// One record of a STORE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreEntry {
+    /// The record, verified.
+    pub record: Result<Record, crate::RecordError>,
+    /// Store only if the version held is this one (0: none). A check, not an election.
+    pub expected: Option<u64>,
+}
+
+/// What a node answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response<A> {
+    /// To PING.
+    Pong {
+        /// The answering node's wall clock.
+        unix: UnixTime,
+        /// Where it sees the asker.
+        observed: A,
+    },
+    /// To FIND_NODE: the contacts nearest to the target that it knows, nearest first, at most [`MAX_CLOSER`].
+    Nodes {
+        /// The contacts.
+        closer: Vec<Contact<A>>,
+    },
+    /// To FIND_VALUE: what it holds, and who is nearer.
+    Values {
+        /// At most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`]; one at most unless providers were asked for.
+        found: Vec<Found>,
+        /// Providers: ask again after this one for more.
+        next: Option<NodeId>,
+        /// Contacts nearer to the key; may be left out when something was found.
+        closer: Vec<Contact<A>>,
+    },
+    /// To STORE.
+    Stored {
+        /// One for each entry, in order.
+        verdicts: Vec<Verdict>,
+        /// The contacts nearest to the key of the first entry.
+        closer: Vec<Contact<A>>,
+    },
+    /// The request was not carried out.
+    Rejected(Rejection),
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A verified record.
+    Record(Record),
+    /// A holder's claim of what it has.
+    Digest {
+        /// The version.
+        seq: u64,
+        /// As [`Record::digest`](crate::Record::digest) gives it.
+        digest: [u8; 32],
+    },
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// A request of a kind that this node does not know. It never closes the connection.
+    Unsupported,
+    /// Too much to do; ask again later.
+    Busy,
+    /// The request could not be read.
+    Malformed,
+    /// This node is read-only: it stores nothing for others.
+    ReadOnly,
+}
+
+/// What a failed request says about the contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Nobody answered there.
+    Unreachable,
+    /// Somebody else answered there.
+    WrongIdentity,
+    /// It is there and refused for now.
+    Busy,
+    /// What it sent makes no sense.
+    Malformed,
+    /// Our own side failed, or the transport is closed: says nothing about the contact.
+    Local,
+}

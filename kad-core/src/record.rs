@@ -1,0 +1,439 @@
+//! Records: everything that the network stores, verified before anybody sees it.
+//!
+//! The bytes of a record are laid out by hand here (`docs/protocol.md` draws them) and are the same on the wire, on disk
+//! and under the signature. There are two types, and the road between them is one function:
+//!
+//! ```text
+//!   bytes ──RawRecord::parse──►  RawRecord  ──Record::verify──►  Record
+//!            (layout only)       from a disk     (hash, signature, dates)    what the core handles
+//! ```
+//!
+//! A [`Record`] can only be had by signing it or by verifying it, so code that holds one need not check again. The
+//! verification costs a hash (immutable) or a signature check (about 50 µs); do it on the task that received the bytes.
+
+mod layout;
+
+use core::cmp::Ordering;
+use core::fmt;
+
+use bytes::Bytes;
+
+pub use self::layout::{MAX_RECORD, MAX_SALT, RawRecord};
+use crate::crypto::{self, Domain, Keypair, PublicKey};
+use crate::{Duration, Key, NetworkId, NodeId, Parameters, UnixTime};
+
+/// The largest value of a record in bytes, 64 KiB.
+pub const MAX_VALUE: usize = 64 * 1024;
+
+/// The largest payload of a provider record in bytes: room for a few addresses.
+pub const MAX_PROVIDER_PAYLOAD: usize = 1024;
+
+/// How far ahead of our clock a record may have been issued, ten minutes: people's clocks are that wrong.
+pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(600);
+
+/// The kinds of record; the numbers are those of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// The key is the hash of the value: it proves itself, and anyone may store it.
+    Immutable = 0,
+    /// The key is the hash of a public key and a salt: its owner signs each version.
+    Mutable = 1,
+    /// "I have this": one signed record for each provider of a key.
+    Provider = 2,
+}
+
+impl Kind {
+    /// The kind with this number on the wire.
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Immutable),
+            1 => Some(Self::Mutable),
+            2 => Some(Self::Provider),
+            _ => None,
+        }
+    }
+}
+
+/// Where a record is kept: newer versions of the same record go to the same slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// The key; first, so that slots sort along the key space.
+    pub key: Key,
+    /// The kind of record.
+    pub kind: Kind,
+    /// The provider for [`Kind::Provider`], else the zero id.
+    pub provider: NodeId,
+}
+
+/// Why a record was refused. Nothing changed where it was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Bytes that are no record: too short, an impossible length, an unknown flag.
+    Malformed,
+    /// A version of the layout that we do not know.
+    UnknownVersion,
+    /// A kind of record that we do not know.
+    UnknownKind,
+    /// The value, salt or payload is larger than the network allows.
+    TooLarge,
+    /// An immutable value that does not hash to the key it was asked or stored under.
+    WrongKey,
+    /// The signature does not cover these bytes in this network.
+    BadSignature,
+    /// Its life is over.
+    Expired,
+    /// It claims to live longer than the network allows, or (a tombstone) shorter than older versions could.
+    BadLifetime,
+    /// It claims to have been made more than [`MAX_CLOCK_SKEW`] in the future.
+    FromTheFuture,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "the bytes are no record",
+            Self::UnknownVersion => "unknown version of the record layout",
+            Self::UnknownKind => "unknown kind of record",
+            Self::TooLarge => "the value is larger than the network allows",
+            Self::WrongKey => "the value does not hash to the key",
+            Self::BadSignature => "the signature does not verify",
+            Self::Expired => "the record has expired",
+            Self::BadLifetime => "the lifetime is not one that the network allows",
+            Self::FromTheFuture => "the record was issued in the future",
+        })
+    }
+}
+
+impl core::error::Error for RecordError {}
+
+/// What a network demands of its records.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// The network that signatures must name.
+    pub network: NetworkId,
+    /// The longest life of a record.
+    pub max_lifetime: Duration,
+    /// The largest value in bytes.
+    pub max_value: usize,
+}
+
+impl Rules {
+    /// The rules of a network.
+    #[must_use]
+    pub fn new(network: NetworkId, parameters: &Parameters) -> Self {
+        let max_value = (parameters.max_value as usize).min(MAX_VALUE);
+        Self {
+            network,
+            max_lifetime: parameters.max_lifetime,
+            max_value,
+        }
+    }
+}
+
+/// A verified record. Cloning is cheap: the bytes are shared.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    raw: RawRecord,
+    key: Key,
+}
+
+impl Record {
+    /// An immutable record: the key is the hash of the value.
+    ///
+    /// # Errors
+    /// [`RecordError::TooLarge`], [`RecordError::BadLifetime`] or [`RecordError::Expired`].
+    pub fn immutable(
+        value: &[u8],
+        expiry: UnixTime,
+        rules: &Rules,
+        now: UnixTime,
+    ) -> Result<Self, RecordError> {
+        Self::verify(RawRecord::immutable(value, expiry)?, rules, now)
+    }
+
+    /// A version of the mutable record that `owner` has under `salt`. The greatest `seq` wins everywhere.
+    ///
+    /// # Errors
+    /// [`RecordError::TooLarge`] (value or salt), [`RecordError::BadLifetime`] or [`RecordError::Expired`].
+    pub fn mutable(
+        owner: &Keypair,
+        version: &MutableVersion<'_>,
+        rules: &Rules,
+        now: UnixTime,
+    ) -> Result<Self, RecordError> {
+        let sign = |unsigned: &[u8]| {
+            let key = mutable_key(&owner.public(), version.salt);
+            owner.sign(&signed_digest(&rules.network, key, unsigned))
+        };
+        Self::verify(RawRecord::mutable(&owner.public(), version, sign)?, rules, now)
+    }
+
+    /// The announcement that `provider` has what `key` names, with a payload of its own (addresses, for instance).
+    ///
+    /// # Errors
+    /// [`RecordError::TooLarge`] (payload), [`RecordError::BadLifetime`] or [`RecordError::Expired`].
+    pub fn provider(
+        provider: &Keypair,
+        announcement: &Announcement<'_>,
+        rules: &Rules,
+        now: UnixTime,
+    ) -> Result<Self, RecordError> {
+        let key = announcement.key;
+        let sign = |unsigned: &[u8]| provider.sign(&signed_digest(&rules.network, key, unsigned));
+        Self::verify(
+            RawRecord::provider(&provider.public(), announcement, sign)?,
+            rules,
+            now,
+        )
+    }
+
+    /// Checks everything that a record must prove: sizes, dates, and the hash or the signature.
+    ///
+    /// # Errors
+    /// Says what did not hold; see [`RecordError`].
+    pub fn verify(raw: RawRecord, rules: &Rules, now: UnixTime) -> Result<Self, RecordError> {
+        if raw.value().len() > rules.max_value {
+            return Err(RecordError::TooLarge);
+        }
+        if raw.expiry() <= now {
+            return Err(RecordError::Expired);
+        }
+        let longest = rules.max_lifetime.as_secs();
+        let Some(signed) = raw.signed() else {
+            if raw.expiry().secs_since(now) > longest {
+                return Err(RecordError::BadLifetime);
+            }
+            let key = immutable_key(raw.value());
+            return Ok(Self { raw, key });
+        };
+        if signed.issued > now + MAX_CLOCK_SKEW {
+            return Err(RecordError::FromTheFuture);
+        }
+        let lifetime = raw.expiry().secs_since(signed.issued);
+        if lifetime > longest || (signed.tombstone && lifetime < longest) {
+            return Err(RecordError::BadLifetime);
+        }
+        let key = match raw.kind() {
+            Kind::Provider => raw.provider_key().ok_or(RecordError::Malformed)?,
+            Kind::Mutable | Kind::Immutable => mutable_key(&signed.author, raw.salt()),
+        };
+        let digest = signed_digest(&rules.network, key, raw.unsigned_bytes());
+        if !signed.author.verifies(&digest, &signed.signature) {
+            return Err(RecordError::BadSignature);
+        }
+        Ok(Self { raw, key })
+    }
+
+    /// The kind of record.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.raw.kind()
+    }
+
+    /// The key under which it is found.
+    #[must_use]
+    pub const fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Where it is kept.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        let provider = match self.kind() {
+            Kind::Provider => self
+                .author()
+                .map_or_else(NodeId::default, |author| NodeId::from_public_key(&author)),
+            Kind::Immutable | Kind::Mutable => NodeId::default(),
+        };
+        Slot {
+            key: self.key,
+            kind: self.kind(),
+            provider,
+        }
+    }
+
+    /// The value, or a provider's payload; empty for a tombstone. Shares the record's memory.
+    #[must_use]
+    pub fn value(&self) -> Bytes {
+        self.raw.value_bytes()
+    }
+
+    /// The owner or the provider; `None` for immutable records, which have none.
+    #[must_use]
+    pub fn author(&self) -> Option<PublicKey> {
+        self.raw.signed().map(|signed| signed.author)
+    }
+
+    /// The version of a mutable record; for providers the second at which it was issued, 0 for immutable records.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.raw.seq()
+    }
+
+    /// The owner's name for a mutable record; empty for the other kinds.
+    #[must_use]
+    pub fn salt(&self) -> &[u8] {
+        self.raw.salt()
+    }
+
+    /// Whether this deletes (mutable) or withdraws (provider) what was there.
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.raw.signed().is_some_and(|signed| signed.tombstone)
+    }
+
+    /// When its life ends.
+    #[must_use]
+    pub const fn expiry(&self) -> UnixTime {
+        self.raw.expiry()
+    }
+
+    /// The canonical bytes, as they travel and are kept.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &Bytes {
+        self.raw.as_bytes()
+    }
+
+    /// The same as bytes with an expiry, for a store or a codec.
+    #[must_use]
+    pub const fn as_raw(&self) -> &RawRecord {
+        &self.raw
+    }
+
+    /// A short form by which two holders see whether they have the same.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        crypto::hash(Domain::RecordDigest, &[self.as_bytes()])
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("kind", &self.kind())
+            .field("key", &self.key)
+            .field("seq", &self.seq())
+            .field("bytes", &self.as_bytes().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the owner of a mutable record says in one version of it.
+#[derive(Debug, Clone, Copy)]
+pub struct MutableVersion<'a> {
+    /// Tells the records of one owner apart, at most [`MAX_SALT`] bytes. The empty salt is the node's own card: its key
+    /// is the owner's node id.
+    pub salt: &'a [u8],
+    /// Grows with every version.
+    pub seq: u64,
+    /// When this version was made.
+    pub issued: UnixTime,
+    /// When it ends. A tombstone must live exactly the network's longest lifetime.
+    pub expiry: UnixTime,
+    /// The value, or `None` to delete.
+    pub value: Option<&'a [u8]>,
+}
+
+/// What a provider says of a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Announcement<'a> {
+    /// What is provided.
+    pub key: Key,
+    /// When this was said; the newest counts.
+    pub issued: UnixTime,
+    /// When it ends. A withdrawal must live exactly the network's longest lifetime.
+    pub expiry: UnixTime,
+    /// What the provider adds, at most [`MAX_PROVIDER_PAYLOAD`] bytes, or `None` to withdraw.
+    pub payload: Option<&'a [u8]>,
+}
+
+/// The key of an immutable value.
+#[must_use]
+pub fn immutable_key(value: &[u8]) -> Key {
+    Key::from_bytes(crypto::hash(Domain::ImmutableValue, &[value]))
+}
+
+/// The key of the mutable record that `owner` has under `salt`. The empty salt names the owner's own card.
+#[must_use]
+pub fn mutable_key(owner: &PublicKey, salt: &[u8]) -> Key {
+    match salt {
+        [] => NodeId::from_public_key(owner).to_key(),
+        _ => Key::from_bytes(crypto::hash(Domain::MutableKey, &[owner.as_bytes(), salt])),
+    }
+}
+
+/// Which of two records of one slot wins: the greater one, everywhere, whatever the order of arrival.
+///
+/// Mutable: by `(seq, tombstone, value, expiry)`; provider: the same with `issued` in the place of `seq`; immutable: the
+/// one that lives longer. So two writers who race end in one value on every node.
+#[must_use]
+pub fn precedence(a: &RawRecord, b: &RawRecord) -> Ordering {
+    let tombstone = |raw: &RawRecord| raw.signed().is_some_and(|signed| signed.tombstone);
+    (a.seq(), tombstone(a), a.value(), a.expiry()).cmp(&(b.seq(), tombstone(b), b.value(), b.expiry()))
+}
+
+/// What a store does with an incoming record, given what it holds in the slot.
+///
+/// This is the rule that every backend applies inside its own write, so that all agree.
+#[must_use]
+pub fn judge(held: Option<&RawRecord>, incoming: &Record, expected: Option<u64>) -> Verdict {
+    if let Some(expected) = expected {
+        let current = held.map_or(0, RawRecord::seq);
+        if current != expected {
+            return Verdict::Conflict { current };
+        }
+    }
+    match held.map(|held| precedence(incoming.as_raw(), held)) {
+        None | Some(Ordering::Greater) => Verdict::Stored,
+        Some(Ordering::Equal) => Verdict::Unchanged,
+        Some(Ordering::Less) if incoming.kind() == Kind::Immutable => Verdict::Unchanged,
+        Some(Ordering::Less) => Verdict::Stale {
+            current: held.map_or(0, RawRecord::seq),
+        },
+    }
+}
+
+/// What became of one record of a STORE. Only the first two are an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It is on this node's disk.
+    Stored,
+    /// The node already held the same, or an immutable value that lives longer.
+    Unchanged,
+    /// The node holds a newer version.
+    Stale {
+        /// The version it holds.
+        current: u64,
+    },
+    /// The expected version is not the one it holds.
+    Conflict {
+        /// The version it holds, 0 for none.
+        current: u64,
+    },
+    /// No room: a limit of the node is reached.
+    Full,
+    /// The record was refused as such.
+    Refused(RecordError),
+    /// The node could not write; it may be well later.
+    Failed,
+}
+
+impl Verdict {
+    /// Whether the node now holds this record, or one at least as good.
+    #[must_use]
+    pub const fn is_acknowledgement(&self) -> bool {
+        matches!(self, Self::Stored | Self::Unchanged)
+    }
+}
+
+/// What the owner signs: a hash over the network, the key and every byte before the signature.
+fn signed_digest(network: &NetworkId, key: Key, unsigned: &[u8]) -> [u8; 32] {
+    crypto::hash(
+        Domain::RecordSignature,
+        &[network.as_bytes(), &key.to_bytes(), unsigned],
+    )
+}
