@@ -56,6 +56,17 @@ impl Kind {
     }
 }
 
+/// What the value of an immutable record is. Each has a hash domain of its own, so a chunk of a file can never be taken
+/// for an index; the numbers are those of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Content {
+    /// Bytes of the application, or a chunk of a file.
+    Plain = 0,
+    /// A node of the tree that a large file is stored as.
+    FileIndex = 1,
+}
+
 /// Where a record is kept: newer versions of the same record go to the same slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
@@ -151,7 +162,24 @@ impl Record {
         rules: &Rules,
         now: UnixTime,
     ) -> Result<Self, RecordError> {
-        Self::verify(RawRecord::immutable(value, expiry)?, rules, now)
+        Self::verify(RawRecord::immutable(Content::Plain, value, expiry)?, rules, now)
+    }
+
+    /// An immutable record that is a node of a file's tree.
+    ///
+    /// # Errors
+    /// As [`immutable`](Self::immutable).
+    pub fn file_index(
+        node: &[u8],
+        expiry: UnixTime,
+        rules: &Rules,
+        now: UnixTime,
+    ) -> Result<Self, RecordError> {
+        Self::verify(
+            RawRecord::immutable(Content::FileIndex, node, expiry)?,
+            rules,
+            now,
+        )
     }
 
     /// A version of the mutable record that `owner` has under `salt`. The greatest `seq` wins everywhere.
@@ -206,7 +234,7 @@ impl Record {
             if raw.expiry().secs_since(now) > longest {
                 return Err(RecordError::BadLifetime);
             }
-            let key = immutable_key(raw.value());
+            let key = immutable_key(raw.content(), raw.value());
             return Ok(Self { raw, key });
         };
         if signed.issued > now + MAX_CLOCK_SKEW {
@@ -227,10 +255,28 @@ impl Record {
         Ok(Self { raw, key })
     }
 
+    /// The same immutable value with a new life; signed records carry their dates and are returned as they are.
+    #[must_use]
+    pub fn renewed(&self, expiry: UnixTime) -> Self {
+        match self.kind() {
+            Kind::Immutable => Self {
+                raw: self.raw.with_expiry(expiry),
+                key: self.key,
+            },
+            Kind::Mutable | Kind::Provider => self.clone(),
+        }
+    }
+
     /// The kind of record.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.raw.kind()
+    }
+
+    /// What the value of an immutable record is; [`Content::Plain`] for the other kinds.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        self.raw.content()
     }
 
     /// The key under which it is found.
@@ -352,8 +398,12 @@ pub struct Announcement<'a> {
 
 /// The key of an immutable value.
 #[must_use]
-pub fn immutable_key(value: &[u8]) -> Key {
-    Key::from_bytes(crypto::hash(Domain::ImmutableValue, &[value]))
+pub fn immutable_key(content: Content, value: &[u8]) -> Key {
+    let domain = match content {
+        Content::Plain => Domain::ImmutableValue,
+        Content::FileIndex => Domain::FileIndex,
+    };
+    Key::from_bytes(crypto::hash(domain, &[value]))
 }
 
 /// The key of the mutable record that `owner` has under `salt`. The empty salt names the owner's own card.

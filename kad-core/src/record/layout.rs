@@ -1,7 +1,7 @@
 //! The bytes of a record. All integers are big-endian.
 //!
 //! ```text
-//! immutable  01 00  value…
+//! immutable  01 00  content:1       value…
 //! mutable    01 01  flags:1 owner:32    seq:8 issued:8 expiry:8  salt-length:1 salt…  value…    signature:64
 //! provider   01 02  flags:1 provider:32 issued:8 expiry:8        key:32               payload…  signature:64
 //! ```
@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Announcement, Kind, MAX_PROVIDER_PAYLOAD, MAX_VALUE, MutableVersion, RecordError};
+use super::{Announcement, Content, Kind, MAX_PROVIDER_PAYLOAD, MAX_VALUE, MutableVersion, RecordError};
 use crate::crypto::{PUBLIC_KEY_BYTES, PublicKey, SIGNATURE_BYTES};
 use crate::{Key, UnixTime};
 
@@ -25,6 +25,7 @@ pub const MAX_RECORD: usize = MUTABLE_SALT + MAX_SALT + MAX_VALUE + SIGNATURE_BY
 const VERSION: u8 = 1;
 const TOMBSTONE: u8 = 1;
 
+const IMMUTABLE_VALUE: usize = 3;
 const AUTHOR: usize = 3;
 const AFTER_AUTHOR: usize = AUTHOR + PUBLIC_KEY_BYTES;
 const MUTABLE_SALT: usize = AFTER_AUTHOR + 8 + 8 + 8 + 1;
@@ -65,7 +66,13 @@ impl RawRecord {
             Kind::Immutable | Kind::Mutable => MAX_VALUE,
             Kind::Provider => MAX_PROVIDER_PAYLOAD,
         };
-        if kind != Kind::Immutable {
+        if kind == Kind::Immutable {
+            // Which of the two it is changes the key, so an unknown one can't be verified.
+            let content = raw.bytes.get(2).ok_or(RecordError::Malformed)?;
+            if *content > Content::FileIndex as u8 {
+                return Err(RecordError::UnknownKind);
+            }
+        } else {
             raw.check_signed_layout(kind)?;
             raw.expiry = UnixTime::from_secs(raw.u64_at(match kind {
                 Kind::Provider => AFTER_AUTHOR + 8,
@@ -101,9 +108,9 @@ impl RawRecord {
         Ok(())
     }
 
-    pub(super) fn immutable(value: &[u8], expiry: UnixTime) -> Result<Self, RecordError> {
-        let mut bytes = Vec::with_capacity(2 + value.len());
-        bytes.extend([VERSION, Kind::Immutable as u8]);
+    pub(super) fn immutable(content: Content, value: &[u8], expiry: UnixTime) -> Result<Self, RecordError> {
+        let mut bytes = Vec::with_capacity(IMMUTABLE_VALUE + value.len());
+        bytes.extend([VERSION, Kind::Immutable as u8, content as u8]);
         bytes.extend(value);
         Self::parse(bytes.into(), expiry)
     }
@@ -158,6 +165,13 @@ impl RawRecord {
         Self::parse(bytes.into(), announcement.expiry)
     }
 
+    pub(super) fn with_expiry(&self, expiry: UnixTime) -> Self {
+        Self {
+            bytes: self.bytes.clone(),
+            expiry,
+        }
+    }
+
     /// The kind of record.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -165,6 +179,13 @@ impl RawRecord {
             0 => Kind::Immutable,
             1 => Kind::Mutable,
             _ => Kind::Provider,
+        }
+    }
+
+    pub(super) fn content(&self) -> Content {
+        match (self.kind(), self.bytes[2]) {
+            (Kind::Immutable, 1) => Content::FileIndex,
+            (Kind::Immutable | Kind::Mutable | Kind::Provider, _) => Content::Plain,
         }
     }
 
@@ -203,7 +224,7 @@ impl RawRecord {
 
     fn value_range(&self) -> (usize, usize) {
         match self.kind() {
-            Kind::Immutable => (2, self.bytes.len()),
+            Kind::Immutable => (IMMUTABLE_VALUE, self.bytes.len()),
             Kind::Mutable => {
                 let salt = usize::from(self.bytes[MUTABLE_SALT - 1]);
                 (MUTABLE_SALT + salt, self.bytes.len() - SIGNATURE_BYTES)

@@ -1,0 +1,117 @@
+//! Every knob of the core, with its unit, its default and where that comes from.
+
+use crate::table::TableConfig;
+use crate::{Duration, Parameters};
+
+/// How a node behaves. One `Arc<Config>` can serve any number of nodes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Holders of a record and results of a lookup. Default 20 (paper, section 2.2); at most
+    /// [`MAX_CLOSER`](crate::MAX_CLOSER). It is a parameter of the network: see [`Parameters::k`].
+    pub k: usize,
+    /// Questions that a lookup has in flight while it makes progress. Default 3 (paper, section 2.3).
+    pub alpha: usize,
+    /// Disjoint paths of a lookup (S/Kademlia, section 4.2). Default 1: more cost as many times the requests.
+    pub paths: usize,
+    /// Whether this node only asks: it says so with every request, nobody routes through it, and it stores nothing for
+    /// others. Default false.
+    pub read_only: bool,
+    /// The routing table.
+    pub table: TableConfig,
+    /// How long to wait for answers.
+    pub patience: Patience,
+    /// A bucket in which nothing was looked up for so long gets a lookup. Default 1 h (paper, section 2.3).
+    pub refresh: Duration,
+    /// The first refresh of buckets with room comes so long after joining; the pause then quadruples up to
+    /// [`refresh`](Self::refresh), because a young network grows while its first members have nothing to look up.
+    /// Default 15 s.
+    pub first_refresh: Duration,
+    /// A record that nobody has stored here for so long is handed to its region again. Default 1 h (paper, section 2.5).
+    pub replicate: Duration,
+    /// The node's own records start a new life so often. Default 24 h (paper, section 2.5).
+    pub republish: Duration,
+    /// The life that the node gives its own immutable records when it republishes them. Default 24 h (paper, section
+    /// 2.5). Those due within two [`replicate`](Self::replicate) of their end are renewed, so there is no gap.
+    pub lifetime: Duration,
+    /// How often expired records are removed. Default 60 s.
+    pub expire: Duration,
+    /// Queries of the application at once; more are answered [`QueryError::TooMany`](crate::QueryError). Default 256.
+    pub max_queries: usize,
+    /// A query that has not ended by then ends with what it has. Default 60 s.
+    pub query_timeout: Duration,
+    /// Requests of peers that wait for the store at once; more are answered [`Rejection::Busy`](crate::Rejection).
+    /// Default 1024.
+    pub max_pending_requests: usize,
+    /// PINGs at once to peers that might enter the table. Default 32; a stranger beyond is not probed, and may be the next
+    /// time.
+    pub max_probes: usize,
+    /// Records that are handed to their region at once. Default 4.
+    pub max_replications: usize,
+    /// Newest version wins after so many holders of a mutable record have answered. Default 6.
+    pub read_quorum: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::for_network(&Parameters::default())
+    }
+}
+
+impl Config {
+    /// The defaults for a network with these parameters.
+    #[must_use]
+    pub fn for_network(parameters: &Parameters) -> Self {
+        let k = usize::from(parameters.k).clamp(1, crate::MAX_CLOSER);
+        let hour = Duration::from_secs(3600);
+        Self {
+            k,
+            alpha: 3,
+            paths: 1,
+            read_only: false,
+            table: TableConfig::new(k, u32::from(parameters.puzzle_bits)),
+            patience: Patience::default(),
+            refresh: hour,
+            first_refresh: Duration::from_secs(15),
+            replicate: hour,
+            republish: 24 * hour,
+            lifetime: 24 * hour,
+            expire: Duration::from_secs(60),
+            max_queries: 256,
+            query_timeout: Duration::from_secs(60),
+            max_pending_requests: 1024,
+            max_probes: 32,
+            max_replications: 4,
+            read_quorum: 6,
+        }
+    }
+}
+
+/// How long to wait for an answer: a contact's smoothed round-trip time plus four deviations (RFC 6298), within bounds.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Patience {
+    /// Never less. Default 400 ms: a machine that is busy, or a connection that must be dialled anew, takes this long.
+    pub floor: Duration,
+    /// Never more. Default 5 s.
+    pub cap: Duration,
+    /// For contacts without a measured round trip: a handshake and a request over a bad path. Default 2 s.
+    pub initial: Duration,
+    /// Never less for STORE, which waits for a disk. Default 4 s.
+    pub store_floor: Duration,
+    /// A question that takes longer than the 95th percentile seen, and than this, is hedged: somebody else is asked as
+    /// well. Default 100 ms.
+    pub hedge_floor: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            floor: Duration::from_millis(400),
+            cap: Duration::from_secs(5),
+            initial: Duration::from_secs(2),
+            store_floor: Duration::from_secs(4),
+            hedge_floor: Duration::from_millis(100),
+        }
+    }
+}

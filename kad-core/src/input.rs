@@ -1,0 +1,185 @@
+//! What the driver tells the state machine.
+
+use alloc::vec::Vec;
+
+use crate::record::{RawRecord, Record, Verdict};
+use crate::{Contact, Duration, Failure, Found, Key, Kind, NodeId, Request, Response, Slot};
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Input<A> {
+    /// The application wants something; `query` is an id that the driver never reuses.
+    Command {
+        /// Names the query in everything that follows.
+        query: QueryId,
+        /// What is wanted.
+        command: Command<A>,
+    },
+    /// The application no longer wants the answer. Unknown ids are ignored.
+    Cancel {
+        /// The query.
+        query: QueryId,
+    },
+    /// A peer asks us. It is owed exactly one [`Output::Response`](crate::Output::Response).
+    Request {
+        /// Who asks; the transport has proven that the id is theirs.
+        from: Contact<A>,
+        /// Whether they say that nobody should route through them. The latest word counts.
+        read_only: bool,
+        /// Names this request in the answer; the driver never reuses it.
+        reply_to: ReplyId,
+        /// What they ask.
+        request: Request,
+    },
+    /// An answer to an [`Output::Request`](crate::Output::Request). Unknown and settled ids are ignored and counted.
+    Response {
+        /// The request.
+        id: RequestId,
+        /// The answer; its records are verified and belong to the question.
+        response: Response<A>,
+        /// The round trip, given only where it was one: PING and FIND_NODE over a connection that was already open.
+        rtt: Option<Duration>,
+    },
+    /// A request came to nothing.
+    Failure {
+        /// The request.
+        id: RequestId,
+        /// Whose fault it was.
+        failure: Failure,
+    },
+    /// The answer to an [`Output::Store`](crate::Output::Store).
+    Store {
+        /// The operation.
+        id: StoreId,
+        /// What came of it.
+        reply: StoreReply,
+    },
+    /// The time of [`Kademlia::poll_timeout`](crate::Kademlia::poll_timeout) has come.
+    Timeout,
+}
+
+/// What the application wants.
+#[derive(Debug, Clone)]
+pub enum Command<A> {
+    /// The k contacts nearest to a point. Ends in [`Outcome::Closest`](crate::Outcome::Closest).
+    FindNode {
+        /// The point.
+        target: Key,
+    },
+    /// Records under a key. Ends in [`Outcome::Found`](crate::Outcome::Found).
+    FindValue {
+        /// The key.
+        key: Key,
+        /// The kind of record.
+        kind: Kind,
+        /// When to stop.
+        read: Read,
+    },
+    /// Store at the k nearest to the record's key. Ends in [`Outcome::Stored`](crate::Outcome::Stored).
+    Store {
+        /// The record.
+        record: Record,
+        /// Only where the version held is this one.
+        expected: Option<u64>,
+        /// Whether this node keeps a copy as its own and keeps publishing it.
+        keep: bool,
+    },
+    /// Join: look up the own id through these contacts and those already known, then fill the buckets. Ends in
+    /// [`Outcome::Bootstrapped`](crate::Outcome::Bootstrapped).
+    Bootstrap {
+        /// At most [`MAX_SEEDS`]; the rest is ignored.
+        contacts: Vec<Contact<A>>,
+    },
+    /// One PING. Ends in [`Outcome::Pong`](crate::Outcome::Pong).
+    Ping {
+        /// Whom.
+        contact: Contact<A>,
+    },
+}
+
+/// The most contacts that one [`Command::Bootstrap`] starts from.
+pub const MAX_SEEDS: usize = 64;
+
+/// When a read has enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// At the first record: an immutable value proves itself.
+    First,
+    /// When so many holders have answered; the newest version wins, and holders of older ones are repaired.
+    Quorum(usize),
+    /// When so many different providers are known.
+    Gather(usize),
+    /// Never before all of the k nearest have been asked; they answer with digests only. Counts copies.
+    Census,
+}
+
+/// What the store answered. Errors are [`StoreReply::Failed`]: the core needs no reasons.
+#[derive(Debug, Clone)]
+pub enum StoreReply {
+    /// To [`StoreOp::Get`](crate::StoreOp::Get).
+    Found {
+        /// Verified; empty if there is nothing.
+        found: Vec<Found>,
+        /// Ask again after this provider for more.
+        next: Option<NodeId>,
+    },
+    /// To [`StoreOp::Put`](crate::StoreOp::Put): one for each entry, in order; durable when told.
+    Put(Vec<Verdict>),
+    /// To [`StoreOp::Due`](crate::StoreOp::Due): records that are due, verified again as they were read.
+    Due(Vec<DueRecord>),
+    /// To [`StoreOp::Expire`](crate::StoreOp::Expire): whether the limit was reached, so that more may be left.
+    Expired {
+        /// Whether to go on at once.
+        more: bool,
+    },
+    /// It could not be done.
+    Failed,
+}
+
+/// A record whose time has come to be handed to its region.
+#[derive(Debug, Clone)]
+pub struct DueRecord {
+    /// The record.
+    pub record: Record,
+    /// Whether this node published it.
+    pub own: bool,
+}
+
+impl DueRecord {
+    /// Where it is kept.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.record.slot()
+    }
+
+    /// As it is kept.
+    #[must_use]
+    pub const fn raw(&self) -> &RawRecord {
+        self.record.as_raw()
+    }
+}
+
+macro_rules! handle {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+    };
+}
+
+handle! {
+    /// A query, named by the driver.
+    QueryId
+}
+handle! {
+    /// A peer's request, named by the driver.
+    ReplyId
+}
+handle! {
+    /// A request of ours, named by the core.
+    RequestId
+}
+handle! {
+    /// An operation on the store, named by the core.
+    StoreId
+}

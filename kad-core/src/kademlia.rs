@@ -1,0 +1,138 @@
+//! The state machine: one input, one output, one timer.
+
+mod asking;
+mod queries;
+mod serving;
+mod upkeep;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use self::serving::Pending;
+use crate::maintenance::Maintenance;
+use crate::query::Query;
+use crate::rng::Rng;
+use crate::rpc::{Flight, Lateness};
+use crate::slab::{Handle, Slab};
+use crate::table::{ClosestScratch, RoutingTable};
+use crate::timers::{Owner, Timers};
+use crate::{Address, Config, Input, Instant, NodeId, Now, Outbox, Stats};
+
+/// A Kademlia node without clock, socket, disk or entropy.
+///
+/// See the [crate documentation](crate) for the loop that drives it and for what is owed to whom.
+#[derive(Debug)]
+pub struct Kademlia<A> {
+    config: Arc<Config>,
+    rng: Rng,
+    table: RoutingTable<A>,
+    queries: Slab<Query<A>>,
+    flights: Slab<Flight<A>>,
+    pending: Slab<Pending<A>>,
+    timers: Timers,
+    maintenance: Maintenance,
+    lateness: Lateness,
+    /// Ids that are being probed, at most [`Config::max_probes`].
+    probing: Vec<NodeId>,
+    scratch: ClosestScratch,
+    stats: Stats,
+}
+
+/// Timers that one [`Input::Timeout`] settles; the rest follows a microsecond later. Bounds the output of one input.
+const MAX_TIMERS_PER_INPUT: usize = 64;
+
+impl<A: Address> Kademlia<A> {
+    /// A node that knows nobody. `seed` feeds a generator that only jitters timers and picks refresh targets: the same seed
+    /// and the same inputs give the same outputs.
+    #[must_use]
+    pub fn new(local: NodeId, config: Arc<Config>, seed: u64, now: Now) -> Self {
+        let mut rng = Rng::new(seed);
+        let maintenance = Maintenance::new(&config, &mut rng, now.monotonic);
+        let mut timers = Timers::default();
+        timers.set(Owner::Maintenance, maintenance.next());
+        Self {
+            rng,
+            table: RoutingTable::new(local, config.table.clone()),
+            queries: Slab::new(),
+            flights: Slab::new(),
+            pending: Slab::new(),
+            timers,
+            maintenance,
+            lateness: Lateness::new(),
+            probing: Vec::new(),
+            scratch: ClosestScratch::default(),
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// Takes one input and appends its effects to `out`. The only thing that changes a machine; never fails.
+    ///
+    /// `now` must not go back on its monotonic clock; the wall clock may jump.
+    pub fn handle(&mut self, now: Now, input: Input<A>, out: &mut Outbox<A>) {
+        match input {
+            Input::Command { query, command } => self.on_command(now, query, command, out),
+            Input::Cancel { query } => self.on_cancel(now, query, out),
+            Input::Request {
+                from,
+                read_only,
+                reply_to,
+                request,
+            } => {
+                self.on_request(now, &from, read_only, reply_to, request, out);
+            }
+            Input::Response { id, response, rtt } => {
+                self.on_response(now, Handle::from_u64(id.0), response, rtt, out);
+            }
+            Input::Failure { id, failure } => self.on_failure(now, Handle::from_u64(id.0), failure, out),
+            Input::Store { id, reply } => self.on_store(now, Handle::from_u64(id.0), reply, out),
+            Input::Timeout => self.on_timeout(now, out),
+        }
+    }
+
+    /// When the next [`Input::Timeout`] is due. After a timeout at t it is later than t.
+    ///
+    /// It may change after every [`handle`](Self::handle).
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first()
+    }
+
+    /// The id of this node.
+    #[must_use]
+    pub const fn local_id(&self) -> NodeId {
+        self.table.local()
+    }
+
+    /// Whom it knows.
+    #[must_use]
+    pub const fn table(&self) -> &RoutingTable<A> {
+        &self.table
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            contacts: self.table.len(),
+            queries: self.queries.len(),
+            in_flight: self.flights.len(),
+            pending: self.pending.len(),
+            ..self.stats
+        }
+    }
+
+    fn on_timeout(&mut self, now: Now, out: &mut Outbox<A>) {
+        for _ in 0..MAX_TIMERS_PER_INPUT {
+            let Some(owner) = self.timers.pop_due(now.monotonic) else {
+                return;
+            };
+            match owner {
+                Owner::Rpc(place) => self.on_flight_timer(now, place, out),
+                Owner::Query(place) => self.on_query_timer(now, place, out),
+                Owner::Maintenance => self.on_maintenance_timer(now, out),
+            }
+        }
+        self.timers.postpone(now.monotonic);
+    }
+}

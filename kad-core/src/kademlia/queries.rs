@@ -1,0 +1,300 @@
+//! Queries: from a command to its outcome.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::Kademlia;
+use crate::lookup::{Lookup, LookupConfig};
+use crate::query::{Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
+use crate::rpc::Purpose;
+use crate::slab::Handle;
+use crate::timers::Owner;
+use crate::{
+    Address, Command, Contact, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox, Outcome, Output,
+    QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
+};
+
+impl<A: Address> Kademlia<A> {
+    pub(super) fn on_command(&mut self, now: Now, id: QueryId, command: Command<A>, out: &mut Outbox<A>) {
+        if self
+            .queries
+            .iter()
+            .filter(|(_, query)| query.id.is_some())
+            .count()
+            >= self.config.max_queries
+        {
+            let outcome = Outcome::Failed(QueryError::TooMany);
+            out.push(Output::Event(Event::QueryFinished {
+                query: id,
+                outcome,
+                effort: Effort::default(),
+            }));
+            return;
+        }
+        let (task, lookup) = match command {
+            Command::FindNode { target } => (Task::FindNode, Some(self.lookup(now, target, Vec::new()))),
+            Command::FindValue { key, kind, read } => {
+                let want = if read == Read::Census {
+                    Want::Digest
+                } else {
+                    Want::Record
+                };
+                let ask = FindValue {
+                    key,
+                    kind,
+                    min_seq: 0,
+                    after: None,
+                    want,
+                };
+                (
+                    Task::FindValue(FindValueTask::new(ask, read)),
+                    Some(self.lookup(now, key, Vec::new())),
+                )
+            }
+            Command::Store {
+                record,
+                expected,
+                keep,
+            } => {
+                let lookup = self.lookup(now, record.key(), Vec::new());
+                (
+                    self.store_task(record, expected, Role::Publish { keep }),
+                    Some(lookup),
+                )
+            }
+            Command::Bootstrap { mut contacts } => {
+                contacts.truncate(MAX_SEEDS);
+                let lookup = self.lookup(now, self.local_id().to_key(), contacts);
+                (Task::Bootstrap(Bootstrap::default()), Some(lookup))
+            }
+            Command::Ping { contact } => (
+                Task::Ping(Ping {
+                    contact,
+                    asked: false,
+                    answer: None,
+                }),
+                None,
+            ),
+        };
+        self.start(now, Some(id), task, lookup, out);
+    }
+
+    pub(super) fn on_cancel(&mut self, now: Now, id: QueryId, out: &mut Outbox<A>) {
+        let found = self
+            .queries
+            .iter()
+            .find(|(_, query)| query.id == Some(id))
+            .map(|(handle, _)| handle);
+        if let Some(handle) = found
+            && let Some(query) = self.end(handle, out)
+        {
+            self.after_end(now, &query, out);
+        }
+    }
+
+    pub(super) fn on_query_timer(&mut self, now: Now, place: u32, out: &mut Outbox<A>) {
+        let Some(handle) = self.queries.handle_at(place) else {
+            return;
+        };
+        if let Some(query) = self.queries.get_mut(handle) {
+            query.effort.timed_out = true;
+        }
+        self.finish(now, handle, out);
+    }
+
+    /// Stores a record that this node holds at the k nearest to it.
+    pub(super) fn replicate(&mut self, now: Now, record: Record, own: bool, out: &mut Outbox<A>) {
+        let lookup = self.lookup(now, record.key(), Vec::new());
+        let task = self.store_task(record, None, Role::Replicate { own });
+        self.stats.replications += 1;
+        self.start(now, None, task, Some(lookup), out);
+    }
+
+    /// Looks up a random point of a bucket.
+    pub(super) fn refresh(&mut self, now: Now, bucket: u32, out: &mut Outbox<A>) {
+        let lookup = self.bucket_lookup(now, bucket);
+        self.start(now, None, Task::FindNode, Some(lookup), out);
+    }
+
+    fn store_task(&self, record: Record, expected: Option<u64>, role: Role) -> Task<A> {
+        let me = (!self.config.read_only).then(|| self.local_id());
+        let entry = StoreEntry {
+            record: Ok(record),
+            expected,
+        };
+        Task::Store(StoreTask::new(entry, role, me, self.config.k))
+    }
+
+    /// A lookup that starts from the nearest contacts of the table, after those given.
+    fn lookup(&mut self, now: Now, target: Key, given: Vec<Contact<A>>) -> Lookup<A> {
+        let config = LookupConfig {
+            results: self.config.k,
+            parallelism: self.config.alpha,
+            paths: self.config.paths,
+        };
+        let bucket = self.local_id().distance(target).leading_zeros();
+        if let Some(deepest) = self.table.deepest() {
+            self.maintenance.note_lookup(bucket, now.monotonic, deepest);
+        }
+        let local = self.local_id();
+        let known = self
+            .table
+            .closest(target, config.results, &mut self.scratch)
+            .map(|entry| entry.contact.clone());
+        Lookup::new(local, target, config, given.into_iter().chain(known))
+    }
+
+    fn bucket_lookup(&mut self, now: Now, bucket: u32) -> Lookup<A> {
+        self.stats.refreshes += 1;
+        let target = self.local_id().to_key().at(self.rng.distance_in_bucket(bucket));
+        self.lookup(now, target, Vec::new())
+    }
+
+    fn start(
+        &mut self,
+        now: Now,
+        id: Option<QueryId>,
+        task: Task<A>,
+        lookup: Option<Lookup<A>>,
+        out: &mut Outbox<A>,
+    ) {
+        let (started, effort, flights) = (now.monotonic, Effort::default(), Vec::new());
+        let handle = self.queries.insert(Query {
+            id,
+            started,
+            effort,
+            flights,
+            lookup,
+            task,
+        });
+        self.timers.set(
+            Owner::Query(handle.place),
+            now.monotonic + self.config.query_timeout,
+        );
+        self.pump(now, handle, out);
+    }
+
+    /// Does what the query wants done until it waits or ends. What one call can do is bounded: a query has at most about
+    /// 2 k requests in flight, and each turn sends one, starts one bucket, or stops.
+    pub(super) fn pump(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
+        loop {
+            let Some(query) = self.queries.get_mut(handle) else {
+                return;
+            };
+            match query.next() {
+                Todo::Ask(contact, request) => {
+                    let flight = self.send(now, contact, request, Purpose::Query(handle), out);
+                    if let Some(query) = self.queries.get_mut(handle) {
+                        query.flights.push(flight);
+                        query.effort.requests += 1;
+                    }
+                }
+                Todo::Get(ask) => self.ask_store(handle, StoreOp::Get { query: ask }, out),
+                Todo::Put(entry, ownership) => {
+                    let due = now.unix + self.rng.shortened(self.config.replicate);
+                    let own = ownership == Ownership::Own;
+                    self.ask_store(
+                        handle,
+                        StoreOp::Put {
+                            entries: vec![entry],
+                            due,
+                            own,
+                        },
+                        out,
+                    );
+                }
+                Todo::NextBucket => {
+                    if !self.next_bucket(now, handle, out) {
+                        return self.finish(now, handle, out);
+                    }
+                }
+                Todo::Wait => return,
+                Todo::Finish => return self.finish(now, handle, out),
+            }
+        }
+    }
+
+    fn ask_store(&mut self, query: Handle, op: StoreOp, out: &mut Outbox<A>) {
+        let id = self.pending.insert(super::Pending::Query(query));
+        out.push(Output::Store {
+            id: StoreId(id.to_u64()),
+            op,
+        });
+    }
+
+    /// Goes on to the next bucket with room that a joining node should fill; false if there is none.
+    fn next_bucket(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) -> bool {
+        let Some(deepest) = self.table.deepest() else {
+            return false;
+        };
+        let Some(query) = self.queries.get_mut(handle) else {
+            return false;
+        };
+        let Task::Bootstrap(join) = &mut query.task else {
+            return false;
+        };
+        if join.bucket.is_none() {
+            out.push(Output::Event(Event::Joined {
+                contacts: self.table.len(),
+            }));
+        }
+        let first = join.bucket.map_or(0, |bucket| bucket + 1);
+        // The nearest bucket was filled by looking up the own id, as far as there is anybody to fill it.
+        let Some(bucket) = (first..deepest).find(|&bucket| self.table.has_room(bucket)) else {
+            return false;
+        };
+        join.bucket = Some(bucket);
+        let lookup = self.bucket_lookup(now, bucket);
+        if let Some(query) = self.queries.get_mut(handle) {
+            query.lookup = Some(lookup);
+        }
+        true
+    }
+
+    fn finish(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
+        let Some(mut query) = self.end(handle, out) else {
+            return;
+        };
+        self.after_end(now, &query, out);
+        query.effort.took = query.took(now.monotonic);
+        let (id, effort) = (query.id, query.effort);
+        if let Some(id) = id {
+            let outcome = query.outcome(self.table.len(), now.monotonic);
+            out.push(Output::Event(Event::QueryFinished {
+                query: id,
+                outcome,
+                effort,
+            }));
+        }
+    }
+
+    /// Takes a query out and cancels what it still has in flight.
+    fn end(&mut self, handle: Handle, out: &mut Outbox<A>) -> Option<Query<A>> {
+        let query = self.queries.remove(handle)?;
+        self.timers.clear(Owner::Query(handle.place));
+        for &flight in &query.flights {
+            self.cancel_flight(flight, out);
+        }
+        Some(query)
+    }
+
+    /// What follows from the end of a query: repairs, and the next of a series.
+    fn after_end(&mut self, now: Now, query: &Query<A>, out: &mut Outbox<A>) {
+        match &query.task {
+            Task::FindValue(task) => {
+                if let Some((record, stale)) = task.repair() {
+                    self.start(now, None, Task::Store(StoreTask::at(record, stale)), None, out);
+                }
+            }
+            Task::Store(task) if matches!(task.role(), Role::Replicate { .. }) => {
+                self.maintenance.replicating = self.maintenance.replicating.saturating_sub(1);
+                self.scan_due(now, out);
+            }
+            Task::FindNode if query.id.is_none() => {
+                self.maintenance.refreshing = false;
+                self.refresh_next(now, out);
+            }
+            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) => {}
+        }
+    }
+}

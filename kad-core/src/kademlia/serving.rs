@@ -1,0 +1,218 @@
+//! Serving peers, and what the store answers.
+
+use alloc::vec::Vec;
+
+use super::Kademlia;
+use crate::slab::Handle;
+use crate::{
+    Address, Contact, FindValue, Found, Key, Kind, MAX_RECORDS, NodeId, Now, Outbox, Output, Rejection,
+    ReplyId, Request, Response, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
+};
+
+/// What waits for the store.
+#[derive(Debug)]
+pub(super) enum Pending<A> {
+    /// A query of ours.
+    Query(Handle),
+    /// A peer that asked FIND_VALUE.
+    Get {
+        from: Contact<A>,
+        reply_to: ReplyId,
+        ask: FindValue,
+    },
+    /// A peer that asked STORE; the verdicts that are already known.
+    Put {
+        from: Contact<A>,
+        reply_to: ReplyId,
+        verdicts: Vec<Option<Verdict>>,
+        target: Key,
+    },
+    /// Our own question for due records.
+    Due,
+    /// Our own removal of expired records.
+    Expire,
+}
+
+impl<A: Address> Kademlia<A> {
+    pub(super) fn on_request(
+        &mut self,
+        now: Now,
+        from: &Contact<A>,
+        read_only: bool,
+        reply_to: ReplyId,
+        request: Request,
+        out: &mut Outbox<A>,
+    ) {
+        self.stats.requests_received += 1;
+        if read_only {
+            self.drop_contact(now, from.id, out);
+        } else if self.table.wants(from) {
+            self.probe(now, from.clone(), out);
+        }
+        let response = match request {
+            Request::Ping => Response::Pong {
+                unix: now.unix,
+                observed: from.address.clone(),
+            },
+            Request::FindNode { target } => Response::Nodes {
+                closer: self.closer(target, from.id),
+            },
+            Request::FindValue(_) | Request::Store { .. }
+                if self.pending.len() >= self.config.max_pending_requests =>
+            {
+                self.reject(Rejection::Busy)
+            }
+            Request::FindValue(ask) => {
+                let id = self.pending.insert(Pending::Get {
+                    from: from.clone(),
+                    reply_to,
+                    ask,
+                });
+                out.push(Output::Store {
+                    id: StoreId(id.to_u64()),
+                    op: StoreOp::Get { query: ask },
+                });
+                return;
+            }
+            Request::Store { .. } if self.config.read_only => self.reject(Rejection::ReadOnly),
+            Request::Store { entries } if entries.is_empty() || entries.len() > MAX_RECORDS => {
+                self.reject(Rejection::Malformed)
+            }
+            Request::Store { entries } => return self.on_store_request(now, from, reply_to, entries, out),
+        };
+        out.push(Output::Response { reply_to, response });
+    }
+
+    fn on_store_request(
+        &mut self,
+        now: Now,
+        from: &Contact<A>,
+        reply_to: ReplyId,
+        mut entries: Vec<StoreEntry>,
+        out: &mut Outbox<A>,
+    ) {
+        let target = entries
+            .iter()
+            .find_map(|entry| entry.record.as_ref().ok())
+            .map(crate::Record::key);
+        let verdicts: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.record.as_ref().err().map(|&e| Verdict::Refused(e)))
+            .collect();
+        let Some(target) = target else {
+            self.stats.records_refused += verdicts.len() as u64;
+            let verdicts = verdicts.into_iter().flatten().collect();
+            out.push(Output::Response {
+                reply_to,
+                response: Response::Stored {
+                    verdicts,
+                    closer: Vec::new(),
+                },
+            });
+            return;
+        };
+        entries.retain(|entry| entry.record.is_ok());
+        let due = now.unix + self.rng.shortened(self.config.replicate);
+        let id = self.pending.insert(Pending::Put {
+            from: from.clone(),
+            reply_to,
+            verdicts,
+            target,
+        });
+        out.push(Output::Store {
+            id: StoreId(id.to_u64()),
+            op: StoreOp::Put {
+                entries,
+                due,
+                own: false,
+            },
+        });
+    }
+
+    pub(super) fn on_store(&mut self, now: Now, handle: Handle, reply: StoreReply, out: &mut Outbox<A>) {
+        let Some(pending) = self.pending.remove(handle) else {
+            return;
+        };
+        match pending {
+            Pending::Query(query) => {
+                if let Some(asking) = self.queries.get_mut(query) {
+                    asking.on_store(reply);
+                    self.pump(now, query, out);
+                }
+            }
+            Pending::Get { from, reply_to, ask } => {
+                let response = self.values(&from, &ask, reply);
+                out.push(Output::Response { reply_to, response });
+            }
+            Pending::Put {
+                from,
+                reply_to,
+                verdicts,
+                target,
+            } => {
+                let response = self.stored(&from, verdicts, target, reply);
+                out.push(Output::Response { reply_to, response });
+            }
+            Pending::Due => self.on_due(now, reply, out),
+            Pending::Expire => self.on_expired(now, &reply, out),
+        }
+    }
+
+    fn values(&mut self, from: &Contact<A>, ask: &FindValue, reply: StoreReply) -> Response<A> {
+        let StoreReply::Found { mut found, next } = reply else {
+            return self.reject(Rejection::Busy);
+        };
+        found.truncate(MAX_RECORDS);
+        // An immutable value proves itself: who has it needs nobody nearer. Everything else is asked of several holders.
+        let proven = ask.kind == Kind::Immutable && matches!(found.first(), Some(Found::Record(_)));
+        let closer = if proven {
+            Vec::new()
+        } else {
+            self.closer(ask.key, from.id)
+        };
+        Response::Values { found, next, closer }
+    }
+
+    fn stored(
+        &mut self,
+        from: &Contact<A>,
+        verdicts: Vec<Option<Verdict>>,
+        target: Key,
+        reply: StoreReply,
+    ) -> Response<A> {
+        let judged = match reply {
+            StoreReply::Put(judged) => judged,
+            _ => Vec::new(),
+        };
+        let mut judged = judged.into_iter();
+        let fill = |known: Option<Verdict>| known.unwrap_or_else(|| judged.next().unwrap_or(Verdict::Failed));
+        let verdicts: Vec<_> = verdicts.into_iter().map(fill).collect();
+        let stored = verdicts
+            .iter()
+            .filter(|verdict| verdict.is_acknowledgement())
+            .count() as u64;
+        self.stats.records_stored += stored;
+        self.stats.records_refused += verdicts.len() as u64 - stored;
+        Response::Stored {
+            verdicts,
+            closer: self.closer(target, from.id),
+        }
+    }
+
+    /// The nearest contacts that are not flagged, without the one who asks.
+    fn closer(&mut self, target: Key, asker: NodeId) -> Vec<Contact<A>> {
+        let k = self.config.k;
+        let mut closer = Vec::with_capacity(k);
+        let near = self
+            .table
+            .closest(target, k + 1, &mut self.scratch)
+            .filter(|entry| entry.contact.id != asker);
+        closer.extend(near.take(k).map(|entry| entry.contact.clone()));
+        closer
+    }
+
+    fn reject(&mut self, reason: Rejection) -> Response<A> {
+        self.stats.rejected += 1;
+        Response::Rejected(reason)
+    }
+}

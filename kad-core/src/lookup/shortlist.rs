@@ -1,0 +1,158 @@
+//! The candidates of a lookup, nearest first.
+
+use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
+
+use crate::{Address, Contact, Distance, Key, NodeId};
+
+/// Addresses kept for one id: peers may lie about an address or know an old one, and three tellers rarely all do.
+const MAX_ADDRESSES: usize = 3;
+
+/// What became of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    New,
+    Waiting,
+    /// Waiting for longer than most answers take; holds no place among the questions in flight.
+    Slow,
+    Answered,
+    Failed,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Candidate<A> {
+    /// From the target; the id is `target XOR distance`.
+    distance: Distance,
+    /// The first is the one in use.
+    addresses: [Option<A>; MAX_ADDRESSES],
+    pub(super) path: u8,
+    pub(super) state: State,
+}
+
+impl<A: PartialEq> Candidate<A> {
+    /// Gives up the address in use; says whether another one is left.
+    pub(super) fn drop_address(&mut self) -> bool {
+        self.addresses[0] = None;
+        self.addresses.rotate_left(1);
+        self.addresses[0].is_some()
+    }
+
+    /// Hearsay goes behind what is known, and where there is no room it is forgotten.
+    fn add_address(&mut self, address: A) {
+        let known = self.addresses.iter().flatten().any(|held| *held == address);
+        if let Some(free) = self.addresses.iter_mut().find(|held| held.is_none())
+            && !known
+        {
+            *free = Some(address);
+        }
+    }
+}
+
+/// A sorted list of bounded length.
+#[derive(Debug, Clone)]
+pub(super) struct Shortlist<A> {
+    local: NodeId,
+    target: Key,
+    capacity: usize,
+    candidates: Vec<Candidate<A>>,
+}
+
+impl<A: Address> Shortlist<A> {
+    pub(super) const fn new(local: NodeId, target: Key, capacity: usize) -> Self {
+        Self {
+            local,
+            target,
+            capacity,
+            candidates: Vec::new(),
+        }
+    }
+
+    pub(super) const fn target(&self) -> Key {
+        self.target
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.candidates.len()
+    }
+
+    pub(super) fn iter(&self) -> core::slice::Iter<'_, Candidate<A>> {
+        self.candidates.iter()
+    }
+
+    pub(super) fn position(&self, id: NodeId) -> Option<usize> {
+        let distance = id.distance(self.target);
+        self.candidates
+            .binary_search_by(|candidate| candidate.distance.cmp(&distance))
+            .ok()
+    }
+
+    pub(super) fn contact(&self, candidate: &Candidate<A>) -> Option<Contact<A>> {
+        let id = self.target.at(candidate.distance).to_node_id();
+        candidate.addresses[0]
+            .clone()
+            .map(|address| Contact { id, address })
+    }
+
+    /// The distance of the nearest candidate of a path that has not failed.
+    pub(super) fn nearest_on(&self, path: u8) -> Option<Distance> {
+        let mut on_path = self
+            .candidates
+            .iter()
+            .filter(|c| c.path == path && c.state != State::Failed);
+        on_path.next().map(|candidate| candidate.distance)
+    }
+
+    /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked.
+    pub(super) fn insert(&mut self, contact: Contact<A>, path: u8) {
+        if contact.id == self.local {
+            return;
+        }
+        let distance = contact.id.distance(self.target);
+        match self
+            .candidates
+            .binary_search_by(|candidate| candidate.distance.cmp(&distance))
+        {
+            Ok(known) => {
+                let candidate = &mut self.candidates[known];
+                if candidate.state != State::Answered && candidate.state != State::Failed {
+                    candidate.add_address(contact.address);
+                }
+            }
+            Err(place) => {
+                if self.candidates.len() >= self.capacity {
+                    let farthest = self
+                        .candidates
+                        .iter()
+                        .rposition(|candidate| candidate.state == State::New);
+                    match farthest {
+                        Some(farthest) if farthest >= place => {
+                            self.candidates.remove(farthest);
+                        }
+                        _ => return,
+                    }
+                }
+                let candidate = Candidate {
+                    distance,
+                    addresses: [Some(contact.address), None, None],
+                    path,
+                    state: State::New,
+                };
+                self.candidates.insert(place, candidate);
+            }
+        }
+    }
+}
+
+impl<A> Index<usize> for Shortlist<A> {
+    type Output = Candidate<A>;
+
+    fn index(&self, index: usize) -> &Candidate<A> {
+        &self.candidates[index]
+    }
+}
+
+impl<A> IndexMut<usize> for Shortlist<A> {
+    fn index_mut(&mut self, index: usize) -> &mut Candidate<A> {
+        &mut self.candidates[index]
+    }
+}

@@ -1,0 +1,120 @@
+//! What a node does unasked: refresh buckets, hand records on, forget expired ones. Only the times are kept here.
+
+use alloc::vec::Vec;
+
+use crate::rng::Rng;
+use crate::{Config, Duration, ID_BITS, Instant};
+
+/// When what is due.
+#[derive(Debug)]
+pub(crate) struct Maintenance {
+    pub(crate) next_expire: Instant,
+    pub(crate) next_due: Instant,
+    pub(crate) next_refresh: Instant,
+    /// Until the refresh after the next; grows to the configured one.
+    refresh_pause: Duration,
+    /// When a point of each bucket was last looked up, as far inwards as the table reaches.
+    looked_up: Vec<Instant>,
+    /// Buckets that wait for a refresh, one bit each.
+    waiting: [u64; 4],
+    /// Whether a refresh is under way; there is one at a time, so that idle nodes stay quiet.
+    pub(crate) refreshing: bool,
+    /// Records being handed on.
+    pub(crate) replicating: usize,
+    /// Whether the store was asked for due records.
+    pub(crate) scanning: bool,
+    /// Whether more records are likely due than the last scan gave.
+    pub(crate) more_due: bool,
+}
+
+impl Maintenance {
+    pub(crate) fn new(config: &Config, rng: &mut Rng, now: Instant) -> Self {
+        Self {
+            next_expire: now + rng.shortened(config.expire),
+            next_due: now + rng.shortened(scan_pause(config)),
+            next_refresh: now + rng.shortened(config.first_refresh.min(config.refresh)),
+            refresh_pause: config.first_refresh.min(config.refresh),
+            looked_up: Vec::new(),
+            waiting: [0; 4],
+            refreshing: false,
+            replicating: 0,
+            scanning: false,
+            more_due: false,
+        }
+    }
+
+    pub(crate) fn next(&self) -> Instant {
+        self.next_expire.min(self.next_due).min(self.next_refresh)
+    }
+
+    pub(crate) fn plan_expire(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
+        self.next_expire = later(now, rng.shortened(config.expire));
+    }
+
+    pub(crate) fn plan_due(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
+        self.next_due = later(now, rng.shortened(scan_pause(config)));
+    }
+
+    /// Marks the buckets up to `deepest` that want a lookup: those in which nothing was looked up for the configured time,
+    /// and while the node is young those with room, as `has_room` says.
+    pub(crate) fn plan_refresh(
+        &mut self,
+        config: &Config,
+        rng: &mut Rng,
+        now: Instant,
+        deepest: Option<u32>,
+        has_room: impl Fn(u32) -> bool,
+    ) {
+        let young = self.refresh_pause < config.refresh;
+        self.refresh_pause = self.refresh_pause.saturating_mul(4).min(config.refresh);
+        // Old buckets are looked for four times in an interval, so that none waits much longer than it.
+        let pause = if young {
+            self.refresh_pause
+        } else {
+            config.refresh / 4
+        };
+        self.next_refresh = later(now, rng.shortened(pause));
+        for bucket in 0..deepest.map_or(0, |deepest| deepest + 1).min(ID_BITS) {
+            let looked_up = self
+                .looked_up
+                .get(bucket as usize)
+                .copied()
+                .unwrap_or(Instant::ZERO);
+            let old = looked_up + config.refresh <= now;
+            if old || (young && has_room(bucket)) {
+                self.waiting[(bucket / 64) as usize] |= 1 << (bucket % 64);
+            }
+        }
+    }
+
+    /// The next bucket that waits for a refresh.
+    pub(crate) fn take_waiting(&mut self) -> Option<u32> {
+        let limb = self.waiting.iter().position(|&bits| bits != 0)?;
+        let bit = self.waiting[limb].trailing_zeros();
+        self.waiting[limb] &= self.waiting[limb] - 1;
+        Some(64 * limb as u32 + bit)
+    }
+
+    /// A point of this bucket is being looked up.
+    pub(crate) fn note_lookup(&mut self, bucket: u32, now: Instant, deepest: u32) {
+        let bucket = bucket.min(ID_BITS - 1) as usize;
+        if bucket > deepest as usize {
+            return;
+        }
+        if self.looked_up.len() <= bucket {
+            self.looked_up.reserve_exact(bucket + 1 - self.looked_up.len());
+            self.looked_up.resize(bucket + 1, Instant::ZERO);
+        }
+        self.looked_up[bucket] = now;
+    }
+}
+
+/// Due records are looked for so often; a minute, or a quarter of a shorter interval.
+fn scan_pause(config: &Config) -> Duration {
+    Duration::from_secs(60).min(config.replicate / 4)
+}
+
+/// A time after `now`, whatever the interval was configured to be.
+fn later(now: Instant, pause: Duration) -> Instant {
+    now + pause.max(Duration::from_micros(1))
+}

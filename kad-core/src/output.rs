@@ -1,0 +1,239 @@
+//! What the state machine wants done.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::record::{Record, Verdict};
+use crate::{
+    Contact, Duration, FindValue, NodeId, QueryId, ReplyId, Request, RequestId, Response, StoreEntry,
+    StoreId, UnixTime,
+};
+
+/// One effect, as data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output<A> {
+    /// Ask a peer. Owes one [`Input::Response`](crate::Input::Response) or [`Input::Failure`](crate::Input::Failure),
+    /// unless cancelled.
+    Request {
+        /// Names it in the answer.
+        id: RequestId,
+        /// Whom.
+        to: Contact<A>,
+        /// What.
+        request: Request,
+    },
+    /// The answer is no longer waited for; nothing is owed.
+    Cancel {
+        /// The request.
+        id: RequestId,
+    },
+    /// Answer a peer.
+    Response {
+        /// Which of its requests.
+        reply_to: ReplyId,
+        /// The answer.
+        response: Response<A>,
+    },
+    /// Do something with the store. Owes one [`Input::Store`](crate::Input::Store).
+    Store {
+        /// Names it in the reply.
+        id: StoreId,
+        /// What.
+        op: StoreOp,
+    },
+    /// Tell the application.
+    Event(Event<A>),
+}
+
+/// What the store is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreOp {
+    /// Look something up.
+    Get {
+        /// What; for providers a page of at most [`MAX_RECORDS`](crate::MAX_RECORDS) and
+        /// [`MAX_RECORD_BYTES`](crate::MAX_RECORD_BYTES).
+        query: FindValue,
+    },
+    /// Keep records, each judged by [`judge`](crate::record::judge).
+    Put {
+        /// The records; only those that verified.
+        entries: Vec<StoreEntry>,
+        /// When they are due to be handed on.
+        due: UnixTime,
+        /// Whether this node published them.
+        own: bool,
+    },
+    /// Records whose due time is not after `by`, at most `limit`.
+    Due {
+        /// Now.
+        by: UnixTime,
+        /// How many at most.
+        limit: usize,
+    },
+    /// Remove expired records, at most `limit`.
+    Expire {
+        /// Now.
+        now: UnixTime,
+        /// How many at most.
+        limit: usize,
+    },
+}
+
+/// Something the application may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event<A> {
+    /// A query has ended; each ends exactly once, unless it was cancelled.
+    QueryFinished {
+        /// The query.
+        query: QueryId,
+        /// What came of it.
+        outcome: Outcome<A>,
+        /// What it took.
+        effort: Effort,
+    },
+    /// The node's neighbourhood answered: it can be found and can find others. Its far buckets may still be filling.
+    Joined {
+        /// Contacts in the table.
+        contacts: usize,
+    },
+    /// The last contact is gone. The driver should bootstrap again, and go on trying.
+    Isolated,
+    /// A contact entered the table.
+    ContactAdded(Contact<A>),
+    /// A contact left the table.
+    ContactRemoved(NodeId),
+    /// A signed record of this node's own nears its end and wants a new version.
+    RepublishDue(Record),
+}
+
+/// What came of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<A> {
+    /// To [`Command::FindNode`](crate::Command::FindNode): the nearest that answered, nearest first.
+    Closest(Vec<Contact<A>>),
+    /// To [`Command::FindValue`](crate::Command::FindValue).
+    Found {
+        /// What was found: one record at most unless providers were gathered, none for a census.
+        records: Vec<Record>,
+        /// Who said to hold it.
+        holders: Vec<Holder<A>>,
+    },
+    /// To [`Command::Store`](crate::Command::Store).
+    Stored {
+        /// Who acknowledged.
+        holders: Vec<Contact<A>>,
+        /// Whether this node is one of the nearest and keeps a copy itself.
+        local: bool,
+        /// Who refused, and why.
+        refused: Vec<(Contact<A>, Verdict)>,
+    },
+    /// To [`Command::Bootstrap`](crate::Command::Bootstrap).
+    Bootstrapped {
+        /// Contacts in the table.
+        contacts: usize,
+    },
+    /// To [`Command::Ping`](crate::Command::Ping).
+    Pong {
+        /// The peer's wall clock.
+        unix: UnixTime,
+        /// Where the peer sees us.
+        observed: A,
+        /// How long the answer took, dialling included.
+        took: Duration,
+    },
+    /// It could not be done.
+    Failed(QueryError),
+}
+
+/// A node that said what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder<A> {
+    /// The node; `None` if it is this one.
+    pub contact: Option<Contact<A>>,
+    /// The version it holds.
+    pub seq: u64,
+    /// The digest of what it holds.
+    pub digest: [u8; 32],
+}
+
+/// Why a query failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The table is empty: this node has not joined, or has lost everyone.
+    NoContacts,
+    /// As many queries as [`Config::max_queries`](crate::Config::max_queries) are under way.
+    TooMany,
+    /// Nobody that was asked answered.
+    Unanswered,
+}
+
+impl core::fmt::Display for QueryError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NoContacts => "this node knows no other node",
+            Self::TooMany => "too many queries are under way",
+            Self::Unanswered => "nobody answered",
+        })
+    }
+}
+
+impl core::error::Error for QueryError {}
+
+/// What a query took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// Requests sent.
+    pub requests: u32,
+    /// Requests that failed.
+    pub failures: u32,
+    /// From the command to the end.
+    pub took: Duration,
+    /// Whether it ran into [`Config::query_timeout`](crate::Config::query_timeout) and ended with what it had.
+    pub timed_out: bool,
+}
+
+/// The effects of one input, in order. The caller owns it, so that any number of machines can share one.
+#[derive(Debug, Clone)]
+pub struct Outbox<A>(VecDeque<Output<A>>);
+
+impl<A> Outbox<A> {
+    /// An empty one.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// The next effect to carry out.
+    pub fn pop(&mut self) -> Option<Output<A>> {
+        self.0.pop_front()
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The effects, without taking them.
+    pub fn iter(&self) -> impl Iterator<Item = &Output<A>> {
+        self.0.iter()
+    }
+
+    pub(crate) fn push(&mut self, output: Output<A>) {
+        self.0.push_back(output);
+    }
+}
+
+impl<A> Default for Outbox<A> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

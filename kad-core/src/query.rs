@@ -1,0 +1,214 @@
+//! What the application asked for, or the node itself: a lookup and what is done on its way.
+//!
+//! A query never sends. It is asked [`Query::next`] what to do, again and again until it says [`Todo::Wait`] or
+//! [`Todo::Finish`], and is told what became of it. An input names its query, so only that one is asked; nothing ever walks
+//! over all queries.
+
+mod find_value;
+mod store;
+
+use alloc::vec::Vec;
+
+pub(crate) use self::find_value::FindValueTask;
+pub(crate) use self::store::{Role, StoreTask};
+use crate::lookup::{Lookup, Step};
+use crate::slab::Handle;
+use crate::{
+    Address, Contact, Duration, Effort, FindValue, Instant, Key, NodeId, Outcome, QueryError, QueryId,
+    Request, Response, StoreEntry, StoreReply, UnixTime,
+};
+
+/// One query under way.
+#[derive(Debug)]
+pub(crate) struct Query<A> {
+    pub(crate) id: Option<QueryId>,
+    pub(crate) started: Instant,
+    pub(crate) effort: Effort,
+    /// The requests in flight, at most twice k.
+    pub(crate) flights: Vec<Handle>,
+    pub(crate) lookup: Option<Lookup<A>>,
+    pub(crate) task: Task<A>,
+}
+
+/// What the query is for.
+#[derive(Debug)]
+pub(crate) enum Task<A> {
+    FindNode,
+    FindValue(FindValueTask<A>),
+    Store(StoreTask<A>),
+    Bootstrap(Bootstrap),
+    Ping(Ping<A>),
+}
+
+/// Joining: first the own id, then the buckets, from the far half inwards.
+#[derive(Debug, Default)]
+pub(crate) struct Bootstrap {
+    /// The next bucket to look at; `None` while the own id is looked up.
+    pub(crate) bucket: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ping<A> {
+    pub(crate) contact: Contact<A>,
+    pub(crate) asked: bool,
+    pub(crate) answer: Option<(UnixTime, A)>,
+}
+
+/// What the query wants done.
+#[derive(Debug)]
+pub(crate) enum Todo<A> {
+    /// Ask a peer.
+    Ask(Contact<A>, Request),
+    /// Ask the own store.
+    Get(FindValue),
+    /// Keep a record in the own store.
+    Put(StoreEntry, Ownership),
+    /// Start the lookup of the next bucket, if there is one.
+    NextBucket,
+    /// Nothing until something is told.
+    Wait,
+    /// End.
+    Finish,
+}
+
+/// Whose a record in the own store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    Own,
+    Others,
+}
+
+/// An answer did not fit its question.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Misfit;
+
+impl<A: Address> Query<A> {
+    pub(crate) fn next(&mut self) -> Todo<A> {
+        match (&mut self.task, &mut self.lookup) {
+            (Task::FindNode, Some(lookup)) => match lookup.next() {
+                Step::Ask(contact) => Todo::Ask(
+                    contact,
+                    Request::FindNode {
+                        target: lookup.target(),
+                    },
+                ),
+                Step::Wait => Todo::Wait,
+                Step::Done => Todo::Finish,
+            },
+            (Task::Bootstrap(_), Some(lookup)) => match lookup.next() {
+                Step::Ask(contact) => Todo::Ask(
+                    contact,
+                    Request::FindNode {
+                        target: lookup.target(),
+                    },
+                ),
+                Step::Wait => Todo::Wait,
+                Step::Done => Todo::NextBucket,
+            },
+            (Task::FindValue(task), Some(lookup)) => task.next(lookup, self.flights.is_empty()),
+            (Task::Store(task), lookup) => task.next(lookup.as_mut(), self.flights.is_empty()),
+            (Task::Ping(ping), _) if !ping.asked => {
+                ping.asked = true;
+                Todo::Ask(ping.contact.clone(), Request::Ping)
+            }
+            (Task::Ping(_), _) if !self.flights.is_empty() => Todo::Wait,
+            (Task::Ping(_) | Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_), _) => Todo::Finish,
+        }
+    }
+
+    /// A peer answered. The caller has checked that the kind of answer fits the kind of question.
+    pub(crate) fn on_response(&mut self, from: &Contact<A>, response: Response<A>) -> Result<(), Misfit> {
+        match (&mut self.task, response) {
+            (Task::Ping(ping), Response::Pong { unix, observed }) => ping.answer = Some((unix, observed)),
+            (Task::FindValue(task), Response::Values { found, next, closer }) => {
+                task.on_values(Some(from), found, next)?;
+                self.extend(from.id, closer);
+            }
+            (Task::Store(task), Response::Stored { verdicts, closer }) => {
+                task.on_verdict(from.id, *verdicts.first().ok_or(Misfit)?);
+                self.extend(from.id, closer);
+            }
+            (_, Response::Nodes { closer }) => self.extend(from.id, closer),
+            _ => return Err(Misfit),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_failure(&mut self, id: NodeId) {
+        let refused = match &mut self.task {
+            Task::Store(task) => task.on_failure(id),
+            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) => false,
+        };
+        match &mut self.lookup {
+            // It answered on the way and then did not take the record: somebody else must be the holder.
+            Some(lookup) if refused && lookup.has_answered(id) => lookup.exclude(id),
+            Some(lookup) => lookup.on_failure(id),
+            None => {}
+        }
+    }
+
+    pub(crate) fn on_store(&mut self, reply: StoreReply) {
+        match (&mut self.task, reply) {
+            (Task::FindValue(task), reply) => task.on_store(reply),
+            (Task::Store(task), StoreReply::Put(verdicts)) => {
+                task.on_put(verdicts.first().is_some_and(crate::Verdict::is_acknowledgement));
+            }
+            (Task::Store(task), _) => task.on_put(false),
+            (Task::FindNode | Task::Bootstrap(_) | Task::Ping(_), _) => {}
+        }
+    }
+
+    pub(crate) fn target(&self) -> Option<Key> {
+        self.lookup.as_ref().map(Lookup::target)
+    }
+
+    /// What came of it, with everything that is known by now.
+    pub(crate) fn outcome(self, contacts: usize, now: Instant) -> Outcome<A> {
+        let nobody = match self.effort.requests {
+            0 => QueryError::NoContacts,
+            _ => QueryError::Unanswered,
+        };
+        match self.task {
+            Task::FindNode => match self.lookup.map(|lookup| lookup.results().collect::<Vec<_>>()) {
+                Some(closest) if !closest.is_empty() => Outcome::Closest(closest),
+                _ => Outcome::Failed(nobody),
+            },
+            Task::Bootstrap(_) => match contacts {
+                0 => Outcome::Failed(nobody),
+                contacts => Outcome::Bootstrapped { contacts },
+            },
+            Task::Ping(ping) => match ping.answer {
+                Some((unix, observed)) => Outcome::Pong {
+                    unix,
+                    observed,
+                    took: now.since(self.started),
+                },
+                None => Outcome::Failed(QueryError::Unanswered),
+            },
+            Task::FindValue(task) => {
+                let anybody = self
+                    .lookup
+                    .is_some_and(|lookup| lookup.results().next().is_some());
+                match task.outcome() {
+                    Some(found) => found,
+                    None if anybody => Outcome::Found {
+                        records: Vec::new(),
+                        holders: Vec::new(),
+                    },
+                    None => Outcome::Failed(nobody),
+                }
+            }
+            Task::Store(task) => task.outcome().unwrap_or(Outcome::Failed(nobody)),
+        }
+    }
+
+    pub(crate) fn took(&self, now: Instant) -> Duration {
+        now.since(self.started)
+    }
+
+    fn extend(&mut self, from: NodeId, closer: Vec<Contact<A>>) {
+        if let Some(lookup) = &mut self.lookup {
+            lookup.on_response(from, closer.into_iter().take(crate::MAX_CLOSER));
+        }
+    }
+}

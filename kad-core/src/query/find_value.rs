@@ -1,0 +1,192 @@
+//! Reading: FIND_VALUE on the way to a key, until there is enough.
+
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use super::{Misfit, Todo};
+use crate::lookup::{Lookup, Step};
+use crate::record::{Record, precedence};
+use crate::{
+    Address, Contact, FindValue, Found, Holder, Kind, MAX_RECORDS, NodeId, Outcome, Read, Request,
+    StoreReply, Want,
+};
+
+/// The most holders that a read remembers; a census of the k nearest and of those that were asked on the way fits.
+const MAX_HOLDERS: usize = 128;
+
+/// The most pages of providers that one holder is asked for, so that nobody can make us read forever.
+const MAX_PAGES: usize = 16;
+
+/// The most providers that a read gathers.
+const MAX_GATHERED: usize = MAX_PAGES * MAX_RECORDS;
+
+#[derive(Debug)]
+pub(crate) struct FindValueTask<A> {
+    ask: FindValue,
+    read: Read,
+    local: Local,
+    records: Vec<Record>,
+    holders: Vec<Holder<A>>,
+    /// Holders that have more providers, and where to go on.
+    pages: Vec<(Contact<A>, NodeId)>,
+    pages_asked: usize,
+}
+
+/// What the own store was asked: always first, since it costs nobody anything.
+#[derive(Debug, PartialEq, Eq)]
+enum Local {
+    Unasked,
+    Asked,
+    Told,
+}
+
+impl<A: Address> FindValueTask<A> {
+    pub(crate) const fn new(ask: FindValue, read: Read) -> Self {
+        Self {
+            ask,
+            read,
+            local: Local::Unasked,
+            records: Vec::new(),
+            holders: Vec::new(),
+            pages: Vec::new(),
+            pages_asked: 0,
+        }
+    }
+
+    pub(super) fn next(&mut self, lookup: &mut Lookup<A>, idle: bool) -> Todo<A> {
+        match self.local {
+            Local::Unasked => {
+                self.local = Local::Asked;
+                return Todo::Get(self.ask);
+            }
+            Local::Asked => return Todo::Wait,
+            Local::Told => {}
+        }
+        if self.has_enough() {
+            return Todo::Finish;
+        }
+        if let Some((holder, after)) = self.pages.pop() {
+            return Todo::Ask(
+                holder,
+                Request::FindValue(FindValue {
+                    after: Some(after),
+                    ..self.ask
+                }),
+            );
+        }
+        match lookup.next() {
+            Step::Ask(contact) => Todo::Ask(contact, Request::FindValue(self.ask)),
+            Step::Done if idle => Todo::Finish,
+            Step::Wait | Step::Done => Todo::Wait,
+        }
+    }
+
+    fn has_enough(&self) -> bool {
+        match self.read {
+            Read::First => !self.records.is_empty(),
+            Read::Quorum(holders) => self.holders.len() >= holders,
+            Read::Gather(providers) => self.records.len() >= providers.min(MAX_GATHERED),
+            Read::Census => false,
+        }
+    }
+
+    /// What somebody holds; `None` is the own store.
+    pub(super) fn on_values(
+        &mut self,
+        from: Option<&Contact<A>>,
+        found: Vec<Found>,
+        next: Option<NodeId>,
+    ) -> Result<(), Misfit> {
+        let fits = |found: &Found| match found {
+            Found::Record(record) => record.key() == self.ask.key && record.kind() == self.ask.kind,
+            Found::Digest { .. } => self.ask.want == Want::Digest,
+        };
+        let many = if self.ask.kind == Kind::Provider {
+            MAX_RECORDS
+        } else {
+            1
+        };
+        if found.len() > many || !found.iter().all(fits) {
+            return Err(Misfit);
+        }
+        let last = found.last().and_then(|found| match found {
+            Found::Record(record) => Some(record.slot().provider),
+            Found::Digest { .. } => None,
+        });
+        for found in found {
+            let (seq, digest) = match &found {
+                Found::Record(record) => (record.seq(), record.digest()),
+                Found::Digest { seq, digest } => (*seq, *digest),
+            };
+            self.add_holder(Holder {
+                contact: from.cloned(),
+                seq,
+                digest,
+            });
+            if let Found::Record(record) = found {
+                self.add_record(record);
+            }
+        }
+        // A page must lead on, or a holder could send us round in circles.
+        if let (Some(next), Some(from)) = (next, from)
+            && Some(next) >= last
+            && last.is_some()
+            && self.ask.kind == Kind::Provider
+            && self.pages_asked < MAX_PAGES
+        {
+            self.pages_asked += 1;
+            self.pages.push((from.clone(), next));
+        }
+        Ok(())
+    }
+
+    fn add_holder(&mut self, holder: Holder<A>) {
+        let id = |holder: &Holder<A>| holder.contact.as_ref().map(|contact| contact.id);
+        let known = self.holders.iter().any(|held| id(held) == id(&holder));
+        if !known && self.holders.len() < MAX_HOLDERS {
+            self.holders.push(holder);
+        }
+    }
+
+    fn add_record(&mut self, record: Record) {
+        let slot = record.slot();
+        let room = self.records.len() < MAX_GATHERED;
+        match self.records.iter_mut().find(|held| held.slot() == slot) {
+            Some(held) if precedence(record.as_raw(), held.as_raw()) == Ordering::Greater => *held = record,
+            Some(_) => {}
+            None if room => self.records.push(record),
+            None => {}
+        }
+    }
+
+    pub(super) fn on_store(&mut self, reply: StoreReply) {
+        self.local = Local::Told;
+        if let StoreReply::Found { found, .. } = reply {
+            // The own store answers in the same form as a peer; a misfit there would be a bug of the driver, and is a miss.
+            let _ = self.on_values(None, found, None);
+        }
+    }
+
+    /// The newest version, and the holders that answered with an older one.
+    pub(crate) fn repair(&self) -> Option<(Record, Vec<Contact<A>>)> {
+        if !matches!(self.read, Read::Quorum(_)) || self.ask.kind != Kind::Mutable {
+            return None;
+        }
+        let newest = self.records.first()?;
+        let digest = newest.digest();
+        let stale = self.holders.iter().filter(|holder| holder.digest != digest);
+        let stale: Vec<_> = stale.filter_map(|holder| holder.contact.clone()).collect();
+        (!stale.is_empty()).then(|| (newest.clone(), stale))
+    }
+
+    pub(super) fn outcome(mut self) -> Option<Outcome<A>> {
+        if self.ask.kind == Kind::Provider {
+            self.records.retain(|record| !record.is_tombstone());
+        }
+        let found = !self.holders.is_empty();
+        found.then_some(Outcome::Found {
+            records: self.records,
+            holders: self.holders,
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! Writing: find the region of a key and store at its k nearest.
+//!
+//! While the walk still makes progress it asks FIND_NODE. Once it has come near, it asks STORE at once: the answer to a
+//! STORE carries nearer contacts too, so most holders cost one request and not two.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{Ownership, Todo};
+use crate::lookup::{Lookup, Step};
+use crate::record::Record;
+use crate::{Address, Contact, NodeId, Outcome, Request, StoreEntry, Verdict};
+
+#[derive(Debug)]
+pub(crate) struct StoreTask<A> {
+    entry: StoreEntry,
+    role: Role,
+    local: Local,
+    /// Whether the own id would be among the k nearest, if the walk came out as expected.
+    me: Option<NodeId>,
+    results: usize,
+    attempts: Vec<(Contact<A>, Option<Verdict>)>,
+    /// Holders to be told without a lookup.
+    given: Vec<Contact<A>>,
+}
+
+/// On whose behalf the record is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The application publishes it; `keep` makes it the node's own.
+    Publish { keep: bool },
+    /// The node holds it and hands it to its region, then notes when that was.
+    Replicate { own: bool },
+    /// Holders of an older version get the newest.
+    Repair,
+}
+
+/// The copy in the own store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Local {
+    Unasked,
+    Asked { counts: bool },
+    Told { holds: bool },
+}
+
+impl<A: Address> StoreTask<A> {
+    /// `me` is the own id if this node stores for others, `results` is k.
+    pub(crate) const fn new(entry: StoreEntry, role: Role, me: Option<NodeId>, results: usize) -> Self {
+        Self {
+            entry,
+            role,
+            local: Local::Unasked,
+            me,
+            results,
+            attempts: Vec::new(),
+            given: Vec::new(),
+        }
+    }
+
+    /// Stores at these contacts, whoever is nearest.
+    pub(crate) const fn at(record: Record, holders: Vec<Contact<A>>) -> Self {
+        let entry = StoreEntry {
+            record: Ok(record),
+            expected: None,
+        };
+        let local = Local::Told { holds: false };
+        Self {
+            entry,
+            role: Role::Repair,
+            local,
+            me: None,
+            results: 0,
+            attempts: Vec::new(),
+            given: holders,
+        }
+    }
+
+    pub(crate) const fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn next(&mut self, lookup: Option<&mut Lookup<A>>, idle: bool) -> Todo<A> {
+        if let Some(contact) = self.given.pop() {
+            return self.attempt(contact);
+        }
+        let Some(lookup) = lookup else {
+            return if idle { Todo::Finish } else { Todo::Wait };
+        };
+        match lookup.next() {
+            Step::Ask(contact) if lookup.is_near() => self.attempt(contact),
+            Step::Ask(contact) => Todo::Ask(
+                contact,
+                Request::FindNode {
+                    target: lookup.target(),
+                },
+            ),
+            Step::Wait => Todo::Wait,
+            Step::Done => self.complete(lookup, idle),
+        }
+    }
+
+    /// The region is known: whoever of it has not been told is told now, the own store included.
+    fn complete(&mut self, lookup: &Lookup<A>, idle: bool) -> Todo<A> {
+        let missing = lookup
+            .results()
+            .find(|contact| !self.attempts.iter().any(|(tried, _)| tried.id == contact.id));
+        if let Some(contact) = missing {
+            return self.attempt(contact);
+        }
+        if self.local == Local::Unasked {
+            let counts = self.me.is_some_and(|me| {
+                let own = me.distance(lookup.target());
+                lookup
+                    .results()
+                    .filter(|contact| contact.id.distance(lookup.target()) < own)
+                    .count()
+                    < self.results
+            });
+            let ownership = match self.role {
+                Role::Publish { keep: true } | Role::Replicate { own: true } => Some(Ownership::Own),
+                Role::Replicate { own: false } => Some(Ownership::Others),
+                Role::Publish { keep: false } => counts.then_some(Ownership::Others),
+                Role::Repair => None,
+            };
+            if let Some(ownership) = ownership {
+                self.local = Local::Asked { counts };
+                return Todo::Put(self.entry.clone(), ownership);
+            }
+            self.local = Local::Told { holds: false };
+        }
+        match self.local {
+            Local::Told { .. } if idle => Todo::Finish,
+            Local::Told { .. } | Local::Asked { .. } | Local::Unasked => Todo::Wait,
+        }
+    }
+
+    fn attempt(&mut self, contact: Contact<A>) -> Todo<A> {
+        if !self.attempts.iter().any(|(tried, _)| tried.id == contact.id) {
+            self.attempts.push((contact.clone(), None));
+        }
+        Todo::Ask(
+            contact,
+            Request::Store {
+                entries: vec![self.entry.clone()],
+            },
+        )
+    }
+
+    pub(super) fn on_verdict(&mut self, id: NodeId, verdict: Verdict) {
+        if let Some((_, held)) = self.attempts.iter_mut().find(|(tried, _)| tried.id == id) {
+            *held = Some(verdict);
+        }
+    }
+
+    /// Whether a STORE, and not a FIND_NODE, has failed.
+    pub(super) fn on_failure(&mut self, id: NodeId) -> bool {
+        let before = self.attempts.len();
+        self.attempts
+            .retain(|(tried, verdict)| tried.id != id || verdict.is_some());
+        self.attempts.len() < before
+    }
+
+    pub(super) const fn on_put(&mut self, acknowledged: bool) {
+        let counts = matches!(self.local, Local::Asked { counts: true });
+        self.local = Local::Told {
+            holds: acknowledged && counts,
+        };
+    }
+
+    pub(super) fn outcome(self) -> Option<Outcome<A>> {
+        let local = matches!(self.local, Local::Told { holds: true });
+        let (mut holders, mut refused) = (Vec::new(), Vec::new());
+        for (contact, verdict) in self.attempts {
+            match verdict {
+                Some(verdict) if verdict.is_acknowledgement() => holders.push(contact),
+                Some(verdict) => refused.push((contact, verdict)),
+                None => {}
+            }
+        }
+        let anybody = local || !holders.is_empty() || !refused.is_empty();
+        anybody.then_some(Outcome::Stored {
+            holders,
+            local,
+            refused,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! Places that are reused, and handles that know when theirs was.
+
+use alloc::vec::Vec;
+
+/// Values at stable places. A handle names a place and the generation of its use, so a late answer never meets the wrong
+/// value.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    places: Vec<Place<T>>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+/// Names a value of a [`Slab`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Handle {
+    pub(crate) place: u32,
+    generation: u32,
+}
+
+impl Handle {
+    pub(crate) const fn to_u64(self) -> u64 {
+        (self.generation as u64) << 32 | self.place as u64
+    }
+
+    pub(crate) const fn from_u64(id: u64) -> Self {
+        Self {
+            place: id as u32,
+            generation: (id >> 32) as u32,
+        }
+    }
+}
+
+impl<T> Slab<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    pub(crate) fn insert(&mut self, value: T) -> Handle {
+        match self.free.pop() {
+            Some(place) => {
+                let entry = &mut self.places[place as usize];
+                entry.value = Some(value);
+                Handle {
+                    place,
+                    generation: entry.generation,
+                }
+            }
+            None => {
+                self.places.push(Place {
+                    generation: 0,
+                    value: Some(value),
+                });
+                Handle {
+                    place: (self.places.len() - 1) as u32,
+                    generation: 0,
+                }
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, handle: Handle) -> Option<&T> {
+        let place = self.places.get(handle.place as usize)?;
+        if place.generation == handle.generation {
+            place.value.as_ref()
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
+        let place = self.places.get_mut(handle.place as usize)?;
+        if place.generation == handle.generation {
+            place.value.as_mut()
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn remove(&mut self, handle: Handle) -> Option<T> {
+        let place = self.places.get_mut(handle.place as usize)?;
+        if place.generation != handle.generation {
+            return None;
+        }
+        let value = place.value.take()?;
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(handle.place);
+        Some(value)
+    }
+
+    /// The handle of whatever is at a place now.
+    pub(crate) fn handle_at(&self, place: u32) -> Option<Handle> {
+        let entry = self.places.get(place as usize)?;
+        entry.value.as_ref().map(|_| Handle {
+            place,
+            generation: entry.generation,
+        })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
+        self.places.iter().enumerate().filter_map(|(place, entry)| {
+            let handle = Handle {
+                place: place as u32,
+                generation: entry.generation,
+            };
+            entry.value.as_ref().map(|value| (handle, value))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_does_not_outlive_its_value() {
+        let mut slab = Slab::new();
+        let first = slab.insert('a');
+        assert_eq!(slab.remove(first), Some('a'));
+        let second = slab.insert('b');
+        assert_eq!(second.place, first.place);
+        assert_eq!((slab.get(first), slab.remove(first)), (None, None));
+        assert_eq!(Handle::from_u64(second.to_u64()), second);
+        assert_eq!(slab.get(second), Some(&'b'));
+        assert_eq!(slab.len(), 1);
+    }
+}

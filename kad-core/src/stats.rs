@@ -1,0 +1,47 @@
+//! What a node has counted.
+
+/// Counters of one machine, all since it was made except those that say "now".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Contacts in the table now.
+    pub contacts: usize,
+    /// Queries under way now, the node's own included.
+    pub queries: usize,
+    /// Requests in flight now.
+    pub in_flight: usize,
+    /// Requests of peers that wait for the store now.
+    pub pending: usize,
+    /// Whether the node has lost everyone it knew.
+    pub isolated: bool,
+    /// Requests sent.
+    pub requests_sent: u64,
+    /// Answers that came and fitted.
+    pub responses_received: u64,
+    /// Requests that failed, for whatever reason.
+    pub failures: u64,
+    /// Of these, the ones that ran out of time.
+    pub timeouts: u64,
+    /// Requests that took so long that somebody else was asked as well.
+    pub hedges: u64,
+    /// Requests of peers.
+    pub requests_received: u64,
+    /// Of these, the ones that were refused.
+    pub rejected: u64,
+    /// Answers that came late, twice or for nothing.
+    pub unexpected_responses: u64,
+    /// Answers that did not fit their question: another kind, a record under another key, too many.
+    pub misfits: u64,
+    /// Records that peers stored here.
+    pub records_stored: u64,
+    /// Records of peers that were refused: badly signed, expired, stale, or for want of room.
+    pub records_refused: u64,
+    /// Contacts that entered the table.
+    pub contacts_added: u64,
+    /// Contacts that were removed because they no longer answered or turned read-only.
+    pub contacts_removed: u64,
+    /// Records handed to their region again.
+    pub replications: u64,
+    /// Buckets refreshed.
+    pub refreshes: u64,
+}
