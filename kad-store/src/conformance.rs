@@ -199,6 +199,16 @@ fn unlimited() -> Limits {
     }
 }
 
+/// A put of others' record, due at a time.
+const fn due_at(record: &kad_core::Record, due: UnixTime) -> Put<'_> {
+    Put {
+        record,
+        expected: None,
+        due,
+        own: false,
+    }
+}
+
 /// The store under test, with every error a panic.
 struct Tested<S>(S);
 

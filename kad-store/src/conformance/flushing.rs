@@ -78,8 +78,19 @@ pub(super) fn usage<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     };
     check(&|store| store.keep(&small), of(&[&small]));
     check(&|store| store.keep(&large), of(&[&large]));
-    check(&|store| drop(store.put(&small)), of(&[&large]));
-    check(&|store| drop(store.put(&large)), of(&[&large]));
+    check(
+        &|store| {
+            rule(
+                store.put(&small) != Verdict::Stored,
+                "an old version is not stored",
+            )
+        },
+        of(&[&large]),
+    );
+    check(
+        &|store| rule(store.put(&large) != Verdict::Stored, "the same is not stored"),
+        of(&[&large]),
+    );
     check(&|store| store.keep(&other), of(&[&large, &other]));
     check(
         &|store| rule(store.remove(&large.slot()), "a record is removed"),

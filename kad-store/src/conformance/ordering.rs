@@ -137,7 +137,7 @@ pub(super) fn provider<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     same(
         &store.put(&says(1, 9)),
         &Verdict::Stale {
-            current: at(9 + 1).as_secs(),
+            current: at(10).as_secs(),
         },
         "an older announcement is stale",
     );

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kad_core::{Key, Kind, MAX_VALUE, NodeId, Slot};
 
 use super::samples::{END, Samples, at, key};
-use super::{Open, Put, RecordStore, Scan, Tested, rule, same, scan_pages, unlimited};
+use super::{Open, RecordStore, Scan, Tested, due_at, rule, same, scan_pages, unlimited};
 use crate::RecordReader as _;
 use crate::scan::MAX_PAGE_BYTES;
 
@@ -154,12 +154,7 @@ pub(super) fn pages<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     for i in 0..60 {
         let record = samples.numbered(i);
         let due = at(if i % 3 == 0 { 0 } else { 100 });
-        store.put_with(Put {
-            record: &record,
-            expected: None,
-            due,
-            own: false,
-        });
+        store.put_with(due_at(&record, due));
         slots.insert(record.slot());
     }
     store.flush();
@@ -232,15 +227,9 @@ pub(super) fn page_bytes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
 pub(super) fn while_writing<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     for due_by in [None, Some(at(100))] {
         let mut store = Tested(open(unlimited()));
-        let put = |record, due| Put {
-            record,
-            expected: None,
-            due,
-            own: false,
-        };
         let there: Vec<_> = (0..40).map(|i| samples.numbered(i)).collect();
         for record in &there {
-            store.put_with(put(record, at(50)));
+            store.put_with(due_at(record, at(50)));
         }
         store.flush();
         let scan = Scan {
@@ -257,12 +246,12 @@ pub(super) fn while_writing<S: RecordStore>(samples: &Samples, open: Open<'_, S>
                 samples.numbered(1000 + 2 * turn),
                 samples.numbered(1001 + 2 * turn),
             ];
-            store.put_with(put(&new[0], at(turn % 100)));
-            store.put_with(put(&new[1], at(turn % 100)));
+            store.put_with(due_at(&new[0], at(turn % 100)));
+            store.put_with(due_at(&new[1], at(turn % 100)));
             store.flush();
             store.remove(&new[1].slot());
             for (i, record) in there.iter().enumerate() {
-                store.put_with(put(record, at((turn * 31 + i as u64) % 100)));
+                store.put_with(due_at(record, at((turn * 31 + i as u64) % 100)));
             }
             for record in &page.records {
                 rule(record.due <= at(100), "what is not due is not found");

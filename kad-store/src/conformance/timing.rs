@@ -3,7 +3,7 @@
 use kad_core::Verdict;
 
 use super::samples::{NOW, Samples, at};
-use super::{Open, Put, RecordStore, Scan, Tested, rule, same, unlimited};
+use super::{Open, RecordStore, Scan, Tested, due_at, rule, same, unlimited};
 
 pub(super) fn expiry<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     let mut store = Tested(open(unlimited()));
@@ -88,14 +88,8 @@ pub(super) fn expiry_of_the_batch<S: RecordStore>(samples: &Samples, open: Open<
 pub(super) fn due<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     let mut store = Tested(open(unlimited()));
     let records: Vec<_> = (0..50).map(|i| samples.numbered(i)).collect();
-    let put = |record, due| Put {
-        record,
-        expected: None,
-        due,
-        own: false,
-    };
     for (record, i) in records.iter().zip(0..) {
-        store.put_with(put(record, at(i)));
+        store.put_with(due_at(record, at(i)));
     }
     store.flush();
     let scan = |store: &Tested<S>, secs| store.scan(Scan::all(7).due_by(at(secs)));
@@ -125,12 +119,12 @@ pub(super) fn due<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     );
     for record in &records[..10] {
         same(
-            &store.put_with(put(record, at(1000))),
+            &store.put_with(due_at(record, at(1000))),
             &Verdict::Unchanged,
             "the same record changes nothing",
         );
     }
-    store.put_with(put(&records[49], at(1)));
+    store.put_with(due_at(&records[49], at(1)));
     store.flush();
     let due = scan(&store, 19);
     same(
