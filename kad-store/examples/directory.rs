@@ -280,7 +280,8 @@ fn replay(mut bytes: &[u8], records: &mut Records) -> Option<()> {
         let expiry = UnixTime::from_secs(u64::from_be_bytes(array(&mut bytes)?));
         let due = UnixTime::from_secs(u64::from_be_bytes(array(&mut bytes)?));
         let own = array::<1>(&mut bytes)? == [1];
-        let (body, rest) = bytes.split_at_checked(u32::from_be_bytes(array(&mut bytes)?) as usize)?;
+        let length = u32::from_be_bytes(array(&mut bytes)?) as usize;
+        let (body, rest) = bytes.split_at_checked(length)?;
         bytes = rest;
         let raw = RawRecord::parse(body.to_vec().into(), expiry).ok()?;
         records.insert(slot, StoredRecord { slot, raw, due, own });

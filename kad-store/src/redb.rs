@@ -26,11 +26,12 @@ mod layout;
 mod tables;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use ::redb::{Builder, Database, DatabaseError, StorageError};
+use ::redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 use kad_core::{Slot, UnixTime, Verdict};
 
 use self::tables::{Found, Snapshot};
@@ -86,6 +87,9 @@ impl RedbStore {
     /// [`StoreError::Locked`], [`StoreError::Foreign`] and [`StoreError::Format`] say why a file is not opened, and
     /// leave it as it is; [`StoreError::Corrupt`] and [`StoreError::Io`] speak for themselves.
     pub fn open(path: impl AsRef<Path>, config: &RedbConfig) -> Result<Self, StoreError> {
+        /// One at a time in a process: while one looks at a file, another one must not take that for its being in use.
+        static OPENING: Mutex<()> = Mutex::new(());
+        let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let path = path.as_ref();
         if is_absent(path) {
             create(path)?;
@@ -94,23 +98,20 @@ impl RedbStore {
         builder
             .set_cache_size(config.cache_bytes)
             .set_check_integrity_on_open(config.check_on_open);
-        let database = builder.open(path).map_err(|error| cannot_open(path, error))?;
-        Self::on(database, path, config.limits)
+        // Opening for writing writes, even in a database that turns out not to be ours; so look first, if it can be
+        // looked at: one that was not closed cannot, and is repaired whoever's it is.
+        guarded(|| match builder.open_read_only(path) {
+            Ok(database) => usage_of(&database, path).map(drop),
+            Err(_) => Ok(()),
+        })?;
+        guarded(|| {
+            let database = builder.open(path).map_err(|error| cannot_open(path, error))?;
+            Self::on(database, path, config.limits)
+        })
     }
 
     fn on(database: Database, path: &Path, limits: Limits) -> Result<Self, StoreError> {
-        let path = || path.to_owned();
-        let usage = match tables::about(&database)? {
-            Found::Ours(usage) => usage,
-            Found::OtherFormat(found) => {
-                return Err(StoreError::Format {
-                    path: path(),
-                    found,
-                    supported: FORMAT,
-                });
-            }
-            Found::Foreign => return Err(StoreError::Foreign { path: path() }),
-        };
+        let usage = usage_of(&database, path)?;
         let snapshot = Snapshot::of(&database)?;
         Ok(Self {
             batch: Batch::new(limits, usage),
@@ -130,22 +131,28 @@ impl RecordStore for RedbStore {
     type Reader = RedbReader;
 
     fn put(&mut self, put: Put<'_>) -> Result<Verdict, StoreError> {
-        self.batch.put(&*self.current.get()?, put)
+        let current = self.current.get()?;
+        guarded(|| self.batch.put(&*current, put))
     }
 
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
-        self.batch.remove(&*self.current.get()?, slot)
+        let current = self.current.get()?;
+        guarded(|| self.batch.remove(&*current, slot))
     }
 
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
-        self.batch.expire(&*self.current.get()?, now, limit)
+        let current = self.current.get()?;
+        guarded(|| self.batch.expire(&*current, now, limit))
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let written = tables::write(&self.database, &self.batch).and_then(|()| Snapshot::of(&self.database));
+        let written = guarded(|| {
+            tables::write(&self.database, &self.batch)?;
+            Snapshot::of(&self.database)
+        });
         match written {
             Ok(snapshot) => {
                 self.batch.done();
@@ -170,11 +177,13 @@ impl RecordStore for RedbStore {
 
 impl RecordReader for RedbReader {
     fn get(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError> {
-        self.0.get()?.record(slot)
+        let current = self.0.get()?;
+        guarded(|| current.record(slot))
     }
 
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
-        self.0.get()?.scan(scan)
+        let current = self.0.get()?;
+        guarded(|| current.scan(scan))
     }
 }
 
@@ -186,6 +195,20 @@ impl Current {
 
     fn set(&self, snapshot: Option<Arc<Snapshot>>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+}
+
+/// How much the database holds, if it is ours.
+fn usage_of(database: &impl ReadableDatabase, path: &Path) -> Result<Usage, StoreError> {
+    let path = path.to_owned();
+    match tables::about(database)? {
+        Found::Ours(usage) => Ok(usage),
+        Found::OtherFormat(found) => Err(StoreError::Format {
+            path,
+            found,
+            supported: FORMAT,
+        }),
+        Found::Foreign => Err(StoreError::Foreign { path }),
     }
 }
 
@@ -244,6 +267,18 @@ fn cannot_open(path: &Path, error: DatabaseError) -> StoreError {
     }
 }
 
+/// Work in redb, which panics where a damaged page makes no sense to it. A damaged file must not end the node.
+///
+/// What a panic leaves behind is sound: our own state changes only after redb has answered, and redb refuses what a
+/// panic of its own has poisoned.
+fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(StoreError::Corrupt {
+            what: "the database makes no sense of its own pages".to_owned(),
+        })
+    })
+}
+
 /// The error of any operation of redb, in our words.
 fn fault(error: impl Into<::redb::Error>) -> StoreError {
     match error.into() {
@@ -251,5 +286,113 @@ fn fault(error: impl Into<::redb::Error>) -> StoreError {
         ::redb::Error::Corrupted(what) => StoreError::Corrupt { what },
         ::redb::Error::DatabaseClosed => StoreError::Closed,
         other => StoreError::Backend(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use ::redb::StorageBackend;
+    use ::redb::backends::InMemoryBackend;
+    use kad_core::{Duration, NetworkId, Parameters, Record, Rules};
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    /// A disk that outlives the databases on it and can be made to fail.
+    #[derive(Debug, Clone, Default)]
+    struct Disk {
+        blocks: Arc<InMemoryBackend>,
+        is_broken: Arc<AtomicBool>,
+    }
+
+    impl Disk {
+        fn check(&self) -> io::Result<()> {
+            match self.is_broken.load(Ordering::SeqCst) {
+                true => Err(io::Error::other("the disk is broken")),
+                false => Ok(()),
+            }
+        }
+
+        fn store(&self) -> RedbStore {
+            self.is_broken.store(false, Ordering::SeqCst);
+            let database = Builder::new().create_with_backend(self.clone()).unwrap();
+            if matches!(tables::about(&database).unwrap(), Found::Foreign) {
+                tables::initialise(&database).unwrap();
+            }
+            RedbStore::on(database, Path::new("memory"), Limits::default()).unwrap()
+        }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.blocks.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.blocks.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.check()?;
+            self.blocks.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.check()?;
+            self.blocks.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.check()?;
+            self.blocks.write(offset, data)
+        }
+    }
+
+    fn record(number: u64) -> Record {
+        let parameters = Parameters::default();
+        let rules = Rules::new(NetworkId::new("unit", &parameters), &parameters);
+        Record::immutable(&number.to_be_bytes(), NOW + Duration::from_secs(60), &rules, NOW).unwrap()
+    }
+
+    fn put(store: &mut RedbStore, number: u64) -> Result<Verdict, StoreError> {
+        let record = record(number);
+        store.put(Put {
+            record: &record,
+            expected: None,
+            due: NOW,
+            own: false,
+        })
+    }
+
+    fn holds(store: &RedbStore, number: u64) -> bool {
+        store.reader().get(&record(number).slot()).unwrap().is_some()
+    }
+
+    #[test]
+    fn a_failed_flush_refuses_its_batch_and_keeps_the_one_before() {
+        let disk = Disk::default();
+        let mut store = disk.store();
+        put(&mut store, 1).unwrap();
+        store.flush().unwrap();
+        let usage = store.usage();
+        put(&mut store, 2).unwrap();
+        store.remove(&record(1).slot()).unwrap();
+        disk.is_broken.store(true, Ordering::SeqCst);
+        assert!(store.flush().is_err());
+        assert_eq!(store.usage(), usage, "what could not be flushed is not counted");
+        assert!(
+            store.flush().is_ok(),
+            "the batch was forgotten, so there is nothing to write"
+        );
+        drop(store);
+        let mut store = disk.store();
+        assert!(holds(&store, 1) && !holds(&store, 2));
+        assert_eq!(store.usage(), usage);
+        put(&mut store, 3).unwrap();
+        store.flush().unwrap();
+        assert!(holds(&store, 3), "a disk that is well again can be written");
     }
 }

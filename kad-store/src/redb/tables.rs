@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use ::redb::{Database, ReadOnlyTable, ReadableDatabase as _, TableDefinition, TableError, WriteTransaction};
+use ::redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
 use bytes::Bytes;
 use kad_core::{Key, Kind, NodeId, RawRecord, Slot, UnixTime};
 
@@ -40,7 +40,7 @@ pub(super) struct Snapshot {
 }
 
 /// Reads what the file says of itself.
-pub(super) fn about(database: &Database) -> Result<Found, StoreError> {
+pub(super) fn about(database: &impl ReadableDatabase) -> Result<Found, StoreError> {
     let transaction = database.begin_read().map_err(fault)?;
     let about = match transaction.open_table(ABOUT) {
         Ok(about) => about,
