@@ -1,0 +1,158 @@
+//! A store that forgets everything when it is dropped: for tests, simulations and nodes without a disk.
+//!
+//! A few hundred bytes when empty. Each record costs its bytes and some 400 more for the slot and two time indexes.
+//! A flush is a change of the shared maps under a write lock; readers share the bytes, they do not copy them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use kad_core::{Key, Kind, NodeId, Slot, UnixTime, Verdict};
+
+use crate::batch::{Batch, Committed, Held};
+use crate::scan::LAST_SLOT;
+use crate::{Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Usage};
+
+/// The writer.
+#[derive(Debug)]
+pub struct MemoryStore {
+    batch: Batch,
+    flushed: Arc<RwLock<Tables>>,
+}
+
+/// A reader. It may outlive its store, and then sees the last flush.
+#[derive(Debug, Clone)]
+pub struct MemoryReader(Arc<RwLock<Tables>>);
+
+/// The last flush.
+#[derive(Debug, Default)]
+struct Tables {
+    records: BTreeMap<Slot, StoredRecord>,
+    by_expiry: BTreeSet<(UnixTime, Slot)>,
+    by_due: BTreeSet<(UnixTime, Slot)>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            batch: Batch::new(limits, Usage::default()),
+            flushed: Arc::default(),
+        }
+    }
+}
+
+impl RecordStore for MemoryStore {
+    type Reader = MemoryReader;
+
+    fn put(&mut self, put: Put<'_>) -> Result<Verdict, StoreError> {
+        self.batch.put(&*read(&self.flushed), put)
+    }
+
+    fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.batch.remove(&*read(&self.flushed), slot)
+    }
+
+    fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
+        self.batch.expire(&*read(&self.flushed), now, limit)
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        let mut tables = self.flushed.write().unwrap_or_else(PoisonError::into_inner);
+        for (slot, change) in self.batch.changes() {
+            tables.set(slot, change.record());
+        }
+        self.batch.done();
+        Ok(())
+    }
+
+    fn reader(&self) -> MemoryReader {
+        MemoryReader(Arc::clone(&self.flushed))
+    }
+
+    fn usage(&self) -> Usage {
+        self.batch.usage()
+    }
+}
+
+impl RecordReader for MemoryReader {
+    fn get(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError> {
+        Ok(read(&self.0).records.get(slot).cloned())
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
+        let tables = read(&self.0);
+        let Some(bounds) = scan.bounds() else {
+            return Ok(Page {
+                records: Vec::new(),
+                next: None,
+            });
+        };
+        let by_slot = tables
+            .records
+            .range(bounds)
+            .map(|(slot, record)| Ok((*slot, record.due)));
+        let until = (scan.due_by.unwrap_or_default(), LAST_SLOT);
+        let by_due = tables.by_due.range(..=until).map(|(_, slot)| Ok(*slot));
+        scan.choose(by_slot, by_due)?
+            .read(|slot| Ok(tables.records.get(slot).cloned()))
+    }
+}
+
+impl Tables {
+    fn set(&mut self, slot: &Slot, record: Option<&StoredRecord>) {
+        if let Some(old) = self.records.remove(slot) {
+            self.by_expiry.remove(&(old.raw.expiry(), *slot));
+            self.by_due.remove(&(old.due, *slot));
+        }
+        if let Some(record) = record {
+            self.by_expiry.insert((record.raw.expiry(), *slot));
+            self.by_due.insert((record.due, *slot));
+            self.records.insert(*slot, record.clone());
+        }
+    }
+}
+
+impl Committed for Tables {
+    fn held(&self, slot: &Slot) -> Result<Option<Held>, StoreError> {
+        Ok(self.records.get(slot).map(Held::from))
+    }
+
+    fn providers(&self, key: Key, each: &mut dyn FnMut(Slot) -> ControlFlow<()>) -> Result<(), StoreError> {
+        let first = Slot {
+            key,
+            kind: Kind::Provider,
+            provider: NodeId::default(),
+        };
+        let last = Slot { key, ..LAST_SLOT };
+        let _ = self
+            .records
+            .range(first..=last)
+            .try_for_each(|(slot, _)| each(*slot));
+        Ok(())
+    }
+
+    fn expired(
+        &self,
+        now: UnixTime,
+        each: &mut dyn FnMut(UnixTime, Slot, u64) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let _ = self
+            .by_expiry
+            .range(..=(now, LAST_SLOT))
+            .try_for_each(|&(expiry, slot)| {
+                let bytes = self
+                    .records
+                    .get(&slot)
+                    .map_or(0, |record| record.raw.as_bytes().len());
+                each(expiry, slot, bytes as u64)
+            });
+        Ok(())
+    }
+}
+
+/// A panic elsewhere does not leave the maps half changed in a way that matters more than answering does.
+fn read(tables: &RwLock<Tables>) -> RwLockReadGuard<'_, Tables> {
+    tables.read().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,144 @@
+//! The seam between a node and its disk: one writer, many readers.
+
+use kad_core::{RawRecord, Record, Slot, UnixTime, Verdict};
+
+use crate::{Page, Scan, StoreError};
+
+/// The writing half of a store. Synchronous: a node gives it a thread of its own, drains a batch of requests into it,
+/// flushes once and only then answers.
+///
+/// [`batch::Batch`](crate::batch::Batch) implements all rules but the disk, and
+/// [`conformance::run`](crate::conformance::run) proves the whole.
+///
+/// # What has expired
+/// The store has no clock. A record whose life is over is held, counts, and takes part in the order of versions until
+/// [`expire`](Self::expire) removes it, so call that regularly; readers may see it and verify it away.
+pub trait RecordStore: Send + 'static {
+    /// The reading half.
+    type Reader: RecordReader;
+
+    /// Keeps a record if [`judge`](kad_core::record::judge) and the [`Limits`] let it.
+    ///
+    /// Later puts see it at once, readers after the next flush. What the verdict does to the slot:
+    ///
+    /// | verdict | bytes | expiry | due | own |
+    /// |---|---|---|---|---|
+    /// | `Stored` | the new ones | the new one | from the put | once own, always own |
+    /// | `Unchanged` | as they were | the longer one | from the put | once own, always own |
+    /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was |
+    ///
+    /// `Full` is said only of records that would have been stored. A record that takes the place of another one is let
+    /// in if it is no larger, even when the store is (over-)full.
+    ///
+    /// # Errors
+    /// [`StoreError::BatchFull`] asks for a flush; others come from reading what is held. The slot is as it was.
+    fn put(&mut self, put: Put<'_>) -> Result<Verdict, StoreError>;
+
+    /// Forgets a slot, without a trace: an older version may come back. Says whether there was a record.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put).
+    fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError>;
+
+    /// Removes at most `limit` records whose expiry is not after `now`, those that ended first before others, and says
+    /// how many. The cost is that of what is removed, through an index on the expiry: never a walk through everything.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put); some may have been removed before a read failed.
+    fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError>;
+
+    /// Makes everything since the last flush durable, all of it or nothing, and visible to readers. Free if there was
+    /// nothing.
+    ///
+    /// # Errors
+    /// The whole batch is refused and forgotten: readers, later puts and [`usage`](Self::usage) see the state of the
+    /// previous flush. After an error of the device itself, opening the store anew may find the batch after all: whole
+    /// or not at all, never half.
+    fn flush(&mut self) -> Result<(), StoreError>;
+
+    /// A reader of the last flush, now and after later flushes. It may outlive the store, and is then answered with the
+    /// last flush or [`StoreError::Closed`].
+    fn reader(&self) -> Self::Reader;
+
+    /// How much is held, counting what was written since the last flush.
+    fn usage(&self) -> Usage;
+}
+
+/// The reading half of a store: sees the last flush, clones cheaply, and never waits for a write to the disk.
+pub trait RecordReader: Clone + Send + 'static {
+    /// What is held in a slot.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if there is something that is no record any more; other variants say why the store could
+    /// not be read.
+    fn get(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError>;
+
+    /// One page of the records that the scan describes, in the order of their slots.
+    ///
+    /// Paging beside a writer is safe: a record that matches throughout is returned exactly once, one that comes, goes
+    /// or changes meanwhile at most once, and the scan ends, because the position is a slot and only moves on. A scan by
+    /// due time costs what is due and not what is held.
+    ///
+    /// # Errors
+    /// Says why the store could not be read. Records that are damaged are left out, or one of them would stop them all;
+    /// [`get`](Self::get) reports them.
+    fn scan(&self, scan: &Scan) -> Result<Page, StoreError>;
+}
+
+/// A record on its way into a store.
+#[derive(Debug, Clone, Copy)]
+pub struct Put<'a> {
+    /// The record, verified.
+    pub record: &'a Record,
+    /// Store only if this is the version held, 0 for none.
+    pub expected: Option<u64>,
+    /// When a holder should next hand the record to its region.
+    pub due: UnixTime,
+    /// Whether the node itself published it and keeps it alive. Stays true for the slot until that is removed.
+    pub own: bool,
+}
+
+/// A record as it comes out of a store. Not verified: see [`Record::verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Where it was found. Check it against the verified record's own slot.
+    pub slot: Slot,
+    /// Its bytes and its expiry.
+    pub raw: RawRecord,
+    /// When it should next be handed to its region.
+    pub due: UnixTime,
+    /// Whether the node itself published it.
+    pub own: bool,
+}
+
+/// How much a store may hold. What a store holds beyond lowered limits stays, until it expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Records of all kinds, tombstones too. Default 1,000,000: with 1 KiB each this meets the default of `max_bytes`,
+    /// and the indexes of so many fit into a small node's memory (some 400 bytes each in the memory backend).
+    pub max_records: u64,
+    /// Canonical bytes of all records. Default 1 GiB: a disk hardly notices, and a node that leaves hands it over in
+    /// minutes. The database file is larger, up to three times for small records.
+    pub max_bytes: u64,
+    /// Provider records of one key. Default 256: a popular key must not fill the store, and nobody asks that many.
+    pub max_providers_per_key: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_records: 1_000_000,
+            max_bytes: 1 << 30,
+            max_providers_per_key: 256,
+        }
+    }
+}
+
+/// How much a store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Records of all kinds, tombstones too.
+    pub records: u64,
+    /// Their canonical bytes.
+    pub bytes: u64,
+}
