@@ -1,0 +1,292 @@
+//! The bodies of answers, and whether an answer belongs to what was asked.
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use kad_core::{
+    FindValue, Found, ID_BYTES, Kind, MAX_RECORDS, NodeId, Record, RecordError, Rejection, Request, Response,
+    UnixTime, Verdict, Want,
+};
+
+use super::body::{BodyReader, BodyWriter};
+use super::records::{self, RecordBytes, SMALLEST_RECORD};
+use super::{Codec, DecodeError, EncodeError, Scope, contacts, kind};
+use crate::WireAddress;
+
+const FOUND_RECORD: u8 = 0;
+const FOUND_DIGEST: u8 = 1;
+
+#[derive(Encode, Decode)]
+struct DigestBody {
+    seq: u64,
+    digest: [u8; ID_BYTES],
+}
+
+/// One shape for all verdicts, so that one that we do not know can still be read over.
+#[derive(Encode, Decode)]
+struct VerdictBody {
+    code: u8,
+    /// The current version (stale, conflict), the reason (refused), else zero.
+    detail: u64,
+}
+
+/// Bytes of the smallest verdict on the wire.
+const SMALLEST_VERDICT: usize = 2;
+
+impl From<&Verdict> for VerdictBody {
+    fn from(verdict: &Verdict) -> Self {
+        let (code, detail) = match *verdict {
+            Verdict::Stored => (0, 0),
+            Verdict::Unchanged => (1, 0),
+            Verdict::Stale { current } => (2, current),
+            Verdict::Conflict { current } => (3, current),
+            Verdict::Full => (4, 0),
+            Verdict::Refused(error) => (5, record_error_to_number(error)),
+            // Unknown here means newer in the core than in this codec: no acknowledgement is the safe thing to say.
+            _ => (6, 0),
+        };
+        Self { code, detail }
+    }
+}
+
+impl From<VerdictBody> for Verdict {
+    fn from(VerdictBody { code, detail }: VerdictBody) -> Self {
+        match code {
+            0 => Self::Stored,
+            1 => Self::Unchanged,
+            2 => Self::Stale { current: detail },
+            3 => Self::Conflict { current: detail },
+            4 => Self::Full,
+            5 => Self::Refused(record_error_from_number(detail)),
+            _ => Self::Failed,
+        }
+    }
+}
+
+const fn record_error_to_number(error: RecordError) -> u64 {
+    match error {
+        RecordError::UnknownVersion => 1,
+        RecordError::UnknownKind => 2,
+        RecordError::TooLarge => 3,
+        RecordError::WrongKey => 4,
+        RecordError::BadSignature => 5,
+        RecordError::Expired => 6,
+        RecordError::BadLifetime => 7,
+        RecordError::FromTheFuture => 8,
+        _ => 0,
+    }
+}
+
+const fn record_error_from_number(number: u64) -> RecordError {
+    match number {
+        1 => RecordError::UnknownVersion,
+        2 => RecordError::UnknownKind,
+        3 => RecordError::TooLarge,
+        4 => RecordError::WrongKey,
+        5 => RecordError::BadSignature,
+        6 => RecordError::Expired,
+        7 => RecordError::BadLifetime,
+        8 => RecordError::FromTheFuture,
+        _ => RecordError::Malformed,
+    }
+}
+
+const fn rejection_to_number(rejection: Rejection) -> u8 {
+    match rejection {
+        Rejection::Busy => 1,
+        Rejection::Malformed => 2,
+        Rejection::ReadOnly => 3,
+        _ => 0,
+    }
+}
+
+const fn rejection_from_number(number: u8) -> Rejection {
+    match number {
+        1 => Rejection::Busy,
+        2 => Rejection::Malformed,
+        3 => Rejection::ReadOnly,
+        _ => Rejection::Unsupported,
+    }
+}
+
+pub(super) const fn kind<A>(response: &Response<A>) -> u8 {
+    match response {
+        Response::Pong { .. } => kind::PONG,
+        Response::Nodes { .. } => kind::NODES,
+        Response::Values { .. } => kind::VALUES,
+        Response::Stored { .. } => kind::STORED,
+        Response::Rejected(_) => kind::REJECTED,
+    }
+}
+
+pub(super) fn size_hint<A: WireAddress>(response: &Response<A>) -> usize {
+    match response {
+        Response::Pong { .. } => 9 + 1 + 20 * contacts::MAX_SOCKETS,
+        Response::Nodes { closer } => contacts::size_hint(closer),
+        Response::Values { found, closer, .. } => {
+            let found_bytes = |found: &Found| match found {
+                Found::Record(record) => 1 + records::size_hint(record),
+                Found::Digest { .. } => 1 + 9 + ID_BYTES,
+            };
+            1 + found.iter().map(found_bytes).sum::<usize>() + 1 + ID_BYTES + contacts::size_hint(closer)
+        }
+        Response::Stored { verdicts, closer } => 1 + 10 * verdicts.len() + contacts::size_hint(closer),
+        Response::Rejected(_) => 1,
+    }
+}
+
+pub(super) fn write<A: WireAddress>(
+    body: &mut BodyWriter,
+    now: UnixTime,
+    response: &Response<A>,
+) -> Result<(), EncodeError> {
+    match response {
+        Response::Pong { unix, observed } => {
+            body.value(&unix.as_secs())?;
+            contacts::write_address(body, observed)
+        }
+        Response::Nodes { closer } => contacts::write(body, closer),
+        Response::Values { found, next, closer } => {
+            write_found(body, now, found)?;
+            body.value(&next.map(NodeId::to_bytes))?;
+            contacts::write(body, closer)
+        }
+        Response::Stored { verdicts, closer } => {
+            if verdicts.len() > MAX_RECORDS {
+                return Err(EncodeError::TooManyRecords);
+            }
+            body.count(verdicts.len())?;
+            for verdict in verdicts {
+                body.value(&VerdictBody::from(verdict))?;
+            }
+            contacts::write(body, closer)
+        }
+        Response::Rejected(rejection) => body.value(&rejection_to_number(*rejection)),
+    }
+}
+
+fn write_found(body: &mut BodyWriter, now: UnixTime, found: &[Found]) -> Result<(), EncodeError> {
+    // A record may end between the look into the store and here; sent all the same, it would look like a lie.
+    let alive = |found: &&Found| match found {
+        Found::Record(record) => record.expiry() > now,
+        Found::Digest { .. } => true,
+    };
+    let count = found.iter().filter(alive).count();
+    if count > MAX_RECORDS {
+        return Err(EncodeError::TooManyRecords);
+    }
+    body.count(count)?;
+    let mut bytes = RecordBytes::default();
+    for found in found.iter().filter(alive) {
+        match found {
+            Found::Record(record) => {
+                body.value(&FOUND_RECORD)?;
+                bytes.write(body, now, record)?;
+            }
+            &Found::Digest { seq, digest } => {
+                body.value(&FOUND_DIGEST)?;
+                body.value(&DigestBody { seq, digest })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn read<A: WireAddress>(
+    codec: &Codec,
+    now: UnixTime,
+    frame: &Bytes,
+    kind: u8,
+    body: &mut BodyReader<'_>,
+    asked: &Request,
+) -> Result<Response<A>, DecodeError> {
+    match (kind, asked) {
+        (kind::PONG, Request::Ping) => {
+            let unix = UnixTime::from_secs(body.value()?);
+            // Where we are seen is no contact to dial; it may well be private.
+            let observed = contacts::read_address(body, Scope::Any)?.ok_or(DecodeError::BadAddress)?;
+            Ok(Response::Pong { unix, observed })
+        }
+        (kind::NODES, Request::FindNode { .. }) => {
+            let closer = contacts::read(codec, body)?;
+            Ok(Response::Nodes { closer })
+        }
+        (kind::VALUES, Request::FindValue(asked)) => read_values(codec, now, frame, body, asked),
+        (kind::STORED, Request::Store { entries }) => {
+            let count = body.count("verdicts", MAX_RECORDS, SMALLEST_VERDICT)?;
+            if count != entries.len() {
+                return Err(DecodeError::WrongVerdicts);
+            }
+            let mut verdicts = Vec::with_capacity(count);
+            for _ in 0..count {
+                verdicts.push(body.value::<VerdictBody>()?.into());
+            }
+            let closer = contacts::read(codec, body)?;
+            Ok(Response::Stored { verdicts, closer })
+        }
+        (kind::REJECTED, _) => Ok(Response::Rejected(rejection_from_number(body.value()?))),
+        (known @ kind::PONG..=kind::STORED, _) => Err(DecodeError::UnexpectedAnswer(known)),
+        (unknown, _) => Err(DecodeError::UnknownKind(unknown)),
+    }
+}
+
+fn read_values<A: WireAddress>(
+    codec: &Codec,
+    now: UnixTime,
+    frame: &Bytes,
+    body: &mut BodyReader<'_>,
+    asked: &FindValue,
+) -> Result<Response<A>, DecodeError> {
+    let most = match asked.kind {
+        Kind::Provider => MAX_RECORDS,
+        Kind::Immutable | Kind::Mutable => 1,
+    };
+    let count = body.count("records", most, 1 + SMALLEST_RECORD)?;
+    let mut found = Vec::with_capacity(count);
+    let mut bytes = RecordBytes::default();
+    for _ in 0..count {
+        found.push(match (body.value::<u8>()?, asked.want) {
+            (FOUND_RECORD, Want::Record) => {
+                let record = bytes
+                    .read(codec, now, frame, body)?
+                    .map_err(DecodeError::Record)?;
+                check_asked(&record, asked)?;
+                Found::Record(record)
+            }
+            (FOUND_DIGEST, Want::Digest) => {
+                let DigestBody { seq, digest } = body.value()?;
+                if seq < asked.min_seq && asked.kind == Kind::Mutable {
+                    return Err(DecodeError::OldVersion);
+                }
+                Found::Digest { seq, digest }
+            }
+            (FOUND_RECORD | FOUND_DIGEST, _) => return Err(DecodeError::WrongForm),
+            _ => return Err(DecodeError::UnknownValue("form of record")),
+        });
+    }
+    let next = body.value::<Option<[u8; ID_BYTES]>>()?.map(NodeId::from_bytes);
+    if next.is_some() && next <= asked.after {
+        return Err(DecodeError::WrongPage);
+    }
+    let closer = contacts::read(codec, body)?;
+    Ok(Response::Values { found, next, closer })
+}
+
+/// A record that proves itself can still be another one than was asked for.
+fn check_asked(record: &Record, asked: &FindValue) -> Result<(), DecodeError> {
+    if record.kind() != asked.kind {
+        return Err(DecodeError::WrongRecordKind);
+    }
+    if record.key() != asked.key {
+        return Err(DecodeError::Record(RecordError::WrongKey));
+    }
+    if record.kind() == Kind::Mutable && record.seq() < asked.min_seq {
+        return Err(DecodeError::OldVersion);
+    }
+    if asked
+        .after
+        .is_some_and(|after| record.kind() == Kind::Provider && record.slot().provider <= after)
+    {
+        return Err(DecodeError::WrongPage);
+    }
+    Ok(())
+}

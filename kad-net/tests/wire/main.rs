@@ -1,0 +1,9 @@
+//! The wire codec as others use it: round trips, refusals, hostile bytes, another implementation, and the vectors of
+//! `docs/protocol.md`.
+
+mod hostile;
+mod messages;
+mod oracle;
+mod refusals;
+mod round_trip;
+mod vectors;

@@ -1,0 +1,191 @@
+//! Another implementation of the same encoding writes and reads the same bytes.
+//!
+//! `wincode` with variable-length integers is byte-compatible with bincode's standard configuration. Its tuples mirror
+//! each message here, from the words of `docs/protocol.md` and not from the codec's own types.
+
+use bytes::Bytes;
+use kad_core::{
+    Contact, FindValue, Found, Kind, Record, RecordError, Rejection, Request, Response, Verdict, Want,
+};
+use proptest::prelude::*;
+use wincode::config::Configuration;
+
+use super::messages::{Family, NOW, Sockets, codec, exchange, request};
+
+type Extensions = Vec<(u16, Vec<u8>)>;
+type V4 = (u32, [u8; 4], u16);
+type V6 = (u32, [u8; 16], u16);
+type FindValueBody = ([u8; 32], u8, u8, u64, Option<[u8; 32]>);
+
+macro_rules! oracle {
+    ($frame:expr, $ty:ty, $value:expr) => {{
+        let config = Configuration::default().with_varint_encoding();
+        let (frame, value): (&Bytes, $ty) = ($frame, $value);
+        let written = wincode::config::serialize(&value, config).expect("wincode writes");
+        prop_assert_eq!(&frame[3..], &written, "written");
+        let read: $ty = wincode::config::deserialize_exact(&frame[3..], config).expect("wincode reads");
+        prop_assert_eq!(read, value, "read");
+    }};
+}
+
+/// The contacts of a message whose sockets are all of one family.
+fn contacts<S>(
+    closer: &[Contact<Sockets>],
+    socket: impl Fn(&std::net::SocketAddr) -> S,
+) -> Vec<([u8; 32], Vec<S>)> {
+    let contact = |contact: &Contact<Sockets>| {
+        (
+            contact.id.to_bytes(),
+            contact.address.0.iter().map(&socket).collect(),
+        )
+    };
+    closer.iter().map(contact).collect()
+}
+
+fn v4(socket: &std::net::SocketAddr) -> V4 {
+    match socket.ip() {
+        std::net::IpAddr::V4(ip) => (0, ip.octets(), socket.port()),
+        std::net::IpAddr::V6(ip) => panic!("{ip} is no IPv4 address"),
+    }
+}
+
+fn v6(socket: &std::net::SocketAddr) -> V6 {
+    match socket.ip() {
+        std::net::IpAddr::V6(ip) => (1, ip.octets(), socket.port()),
+        std::net::IpAddr::V4(ip) => panic!("{ip} is no IPv6 address"),
+    }
+}
+
+fn record(record: &Record) -> (u64, Vec<u8>) {
+    let remaining = match record.kind() {
+        Kind::Immutable => record.expiry().as_secs() - NOW.as_secs(),
+        Kind::Mutable | Kind::Provider => 0,
+    };
+    (remaining, record.as_bytes().to_vec())
+}
+
+fn find_value(find: &FindValue) -> FindValueBody {
+    let want = u8::from(find.want == Want::Digest);
+    (
+        find.key.to_bytes(),
+        find.kind as u8,
+        want,
+        find.min_seq,
+        find.after.map(kad_core::NodeId::to_bytes),
+    )
+}
+
+fn verdict(verdict: &Verdict) -> (u8, u64) {
+    match *verdict {
+        Verdict::Stored => (0, 0),
+        Verdict::Unchanged => (1, 0),
+        Verdict::Stale { current } => (2, current),
+        Verdict::Conflict { current } => (3, current),
+        Verdict::Full => (4, 0),
+        Verdict::Refused(RecordError::Malformed) => (5, 0),
+        Verdict::Refused(RecordError::UnknownVersion) => (5, 1),
+        Verdict::Refused(RecordError::UnknownKind) => (5, 2),
+        Verdict::Refused(RecordError::TooLarge) => (5, 3),
+        Verdict::Refused(RecordError::WrongKey) => (5, 4),
+        Verdict::Refused(RecordError::BadSignature) => (5, 5),
+        Verdict::Refused(RecordError::Expired) => (5, 6),
+        Verdict::Refused(RecordError::BadLifetime) => (5, 7),
+        Verdict::Refused(RecordError::FromTheFuture) => (5, 8),
+        _ => (6, 0),
+    }
+}
+
+fn rejection(rejection: Rejection) -> u8 {
+    match rejection {
+        Rejection::Busy => 1,
+        Rejection::Malformed => 2,
+        Rejection::ReadOnly => 3,
+        _ => 0,
+    }
+}
+
+fn none() -> Extensions {
+    Vec::new()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn requests_have_the_same_bytes(request in request()) {
+        let frame = codec().encode_request(NOW, false, &request).unwrap();
+        match &request {
+            Request::Ping => oracle!(&frame, (Extensions,), (none(),)),
+            Request::FindNode { target } => {
+                oracle!(&frame, ([u8; 32], Extensions), (target.to_bytes(), none()));
+            }
+            Request::FindValue(find) => {
+                oracle!(&frame, (FindValueBody, Extensions), (find_value(find), none()));
+            }
+            Request::Store { entries } => {
+                let entries = entries
+                    .iter()
+                    .map(|entry| (record(entry.record.as_ref().unwrap()), entry.expected))
+                    .collect();
+                oracle!(&frame, (Vec<((u64, Vec<u8>), Option<u64>)>, Extensions), (entries, none()));
+            }
+        }
+    }
+
+    #[test]
+    fn answers_have_the_same_bytes((_, response) in exchange(Family::V4)) {
+        let frame = codec().encode_response(NOW, &response).unwrap();
+        type Contacts = Vec<([u8; 32], Vec<V4>)>;
+        match &response {
+            Response::Pong { unix, observed } => {
+                let observed = observed.0.iter().map(v4).collect();
+                oracle!(&frame, (u64, Vec<V4>, Extensions), (unix.as_secs(), observed, none()));
+            }
+            Response::Nodes { closer } => {
+                oracle!(&frame, (Contacts, Extensions), (contacts(closer, v4), none()));
+            }
+            Response::Values { found, next, closer } => {
+                let next = next.map(kad_core::NodeId::to_bytes);
+                let closer = contacts(closer, v4);
+                // Records or digests, never both.
+                if found.iter().all(|found| matches!(found, Found::Record(_))) {
+                    let found = found.iter().filter_map(|found| match found {
+                        Found::Record(found) => Some((0, record(found))),
+                        Found::Digest { .. } => None,
+                    });
+                    oracle!(
+                        &frame,
+                        (Vec<(u8, (u64, Vec<u8>))>, Option<[u8; 32]>, Contacts, Extensions),
+                        (found.collect(), next, closer, none())
+                    );
+                } else {
+                    let found = found.iter().filter_map(|found| match found {
+                        Found::Digest { seq, digest } => Some((1, (*seq, *digest))),
+                        Found::Record(_) => None,
+                    });
+                    oracle!(
+                        &frame,
+                        (Vec<(u8, (u64, [u8; 32]))>, Option<[u8; 32]>, Contacts, Extensions),
+                        (found.collect(), next, closer, none())
+                    );
+                }
+            }
+            Response::Stored { verdicts, closer } => {
+                let verdicts = verdicts.iter().map(verdict).collect();
+                oracle!(
+                    &frame,
+                    (Vec<(u8, u64)>, Contacts, Extensions),
+                    (verdicts, contacts(closer, v4), none())
+                );
+            }
+            Response::Rejected(why) => oracle!(&frame, (u8, Extensions), (rejection(*why), none())),
+        }
+    }
+
+    #[test]
+    fn contacts_of_the_other_family_have_the_same_bytes(closer in super::messages::contacts(Family::V6)) {
+        let mirrored = contacts(&closer, v6);
+        let frame = codec().encode_response(NOW, &Response::Nodes { closer }).unwrap();
+        oracle!(&frame, (Vec<([u8; 32], Vec<V6>)>, Extensions), (mirrored, none()));
+    }
+}
