@@ -34,6 +34,8 @@ pub enum Domain {
     RecordSignature,
     /// The short form of a record in a digest answer.
     RecordDigest,
+    /// What lets peers of a restarted node learn that their old connections are gone (RFC 9000, section 10.3).
+    ConnectionReset,
 }
 
 impl Domain {
@@ -49,6 +51,7 @@ impl Domain {
             Self::FileIndex => "nautilus-kad 2026-11 file index",
             Self::RecordSignature => "nautilus-kad 2026-11 record signature",
             Self::RecordDigest => "nautilus-kad 2026-11 record digest",
+            Self::ConnectionReset => "nautilus-kad 2026-11 connection reset",
         }
     }
 }
