@@ -134,6 +134,12 @@ impl Codec {
         body.finish()
     }
 
+    /// Whether a frame says that it is a STORE, whose records take long to verify; says nothing about its form.
+    #[must_use]
+    pub fn is_store(frame: &[u8]) -> bool {
+        frame.get(1) == Some(&kind::STORE)
+    }
+
     /// Reads and verifies a request of a peer. Records share the memory of the frame.
     ///
     /// # Errors

@@ -1,1 +1,21 @@
-//!x
+//! A complete Kademlia node.
+
+mod builder;
+mod driver;
+mod error;
+pub mod identity;
+mod join;
+mod node;
+mod peer;
+mod snapshot;
+mod storage;
+
+pub use self::builder::{Builder, DEFAULT_NETWORK};
+pub use self::error::{JoinError, NodeError, SpawnError};
+pub use self::join::JoinState;
+pub use self::node::{
+    Closest, DEFAULT_LIFETIME, Mutable, MutableOptions, Node, NodeStats, Pong, Provider, PutOptions,
+    ShutdownReport, Stored, Value,
+};
+pub use self::peer::Peer;
+pub use self::storage::StorageStats;

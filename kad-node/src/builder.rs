@@ -1,0 +1,489 @@
+//! Putting a node together.
+
+use std::fs::{self, File, TryLockError};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kad_core::{Config, Contact, Kademlia, Keypair, NetworkId, Parameters, Rules};
+use kad_net::quic::{QuicConfig, QuicLimits, QuicTransport};
+use kad_net::wire::{Codec, Scope};
+use kad_net::{Transport, WireAddress};
+use kad_store::memory::MemoryStore;
+use kad_store::redb::{RedbConfig, RedbStore};
+use kad_store::{Limits, RecordStore};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::driver::{Clock, Driver, Held, Parts};
+use crate::join::{JoinState, Joiner, identify};
+use crate::node::{Asker, Doors, Inner, Running, ShutdownReport};
+use crate::storage::Storage;
+use crate::{Node, Peer, SpawnError, identity, snapshot};
+
+/// Commands that wait for the driver; a caller with one more waits.
+const MAX_ORDERS: usize = 256;
+/// Events that a slow listener may fall behind before it misses some.
+const MAX_EVENTS: usize = 1024;
+/// How often the contacts are saved.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(300);
+
+/// The network that nodes belong to unless told otherwise.
+pub const DEFAULT_NETWORK: &str = "nautilus";
+
+/// A builder of nodes; see [`Node::builder`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    keypair: Option<Keypair>,
+    network: String,
+    parameters: Parameters,
+    listen: Vec<SocketAddr>,
+    peers: Vec<Peer>,
+    data: Option<PathBuf>,
+    read_only: bool,
+    scope: Option<Scope>,
+    limits: Limits,
+    quic: QuicLimits,
+    config: Option<Config>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            keypair: None,
+            network: DEFAULT_NETWORK.to_owned(),
+            parameters: Parameters::default(),
+            listen: Vec::new(),
+            peers: Vec::new(),
+            data: None,
+            read_only: false,
+            scope: None,
+            limits: Limits::default(),
+            quic: QuicLimits::default(),
+            config: None,
+        }
+    }
+}
+
+impl Builder {
+    /// The identity. Default: the one in the data directory, made if there is none; without a data directory a new one.
+    #[must_use]
+    pub fn keypair(mut self, keypair: Keypair) -> Self {
+        self.keypair = Some(keypair);
+        self
+    }
+
+    /// The name of the network. Default [`DEFAULT_NETWORK`].
+    #[must_use]
+    pub fn network(mut self, name: impl Into<String>) -> Self {
+        self.network = name.into();
+        self
+    }
+
+    /// What the members of the network agree on. Other parameters make another network, even under the same name.
+    #[must_use]
+    pub fn parameters(mut self, parameters: Parameters) -> Self {
+        self.parameters = parameters;
+        self
+    }
+
+    /// One more UDP address to listen at, at most one for each family. Default `0.0.0.0:0`: any free port.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// One more node to begin with.
+    #[must_use]
+    pub fn bootstrap(mut self, peer: impl Into<Peer>) -> Self {
+        self.peers.push(peer.into());
+        self
+    }
+
+    /// A directory for identity, records (redb) and contacts; made if it is not there. Default: everything in memory.
+    #[must_use]
+    pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data = Some(directory.into());
+        self
+    }
+
+    /// Only ask: nobody routes through this node, and it stores nothing for others. Default false.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Which addresses to hear of. Default [`Scope::Any`] if every listen address is private or loopback, or if the first
+    /// peers are; else [`Scope::Global`].
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// How much the store may hold.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The bounds of the QUIC transport.
+    #[must_use]
+    pub fn quic_limits(mut self, limits: QuicLimits) -> Self {
+        self.quic = limits;
+        self
+    }
+
+    /// The knobs of the core; start from [`Config::for_network`] with the same parameters. `read_only` of the builder
+    /// counts.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Starts a node with QUIC, and redb if there is a data directory, else memory. Joining goes on in the background; wait
+    /// for it with [`Node::joined`].
+    ///
+    /// # Errors
+    /// One sentence about the port, the directory, the key or the store; see [`SpawnError`]. Nothing was overwritten.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn spawn(mut self) -> Result<Node, SpawnError> {
+        let files = self.data.as_deref().map(DataDirectory::open).transpose()?;
+        let bits = u32::from(self.parameters.puzzle_bits);
+        let keypair = match (self.keypair.take(), &files) {
+            (Some(keypair), _) => keypair,
+            (None, Some(files)) => identity::read_or_create(&files.path("key"), bits)?,
+            (None, None) => identity::generate(bits)?,
+        };
+        let listen = match self.listen.is_empty() {
+            true => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))],
+            false => self.listen.clone(),
+        };
+        let network = NetworkId::new(&self.network, &self.parameters);
+        let scope = self
+            .scope
+            .unwrap_or_else(|| automatic_scope(&listen, &self.peers));
+        self.scope = Some(scope);
+        let quic = QuicConfig {
+            keypair: keypair.clone(),
+            network,
+            listen,
+            limits: self.quic.clone(),
+        };
+        let transport = Arc::new(QuicTransport::bind(quic)?);
+        let silence = {
+            let transport = transport.clone();
+            Box::new(move || transport.silence())
+        };
+        match &files {
+            Some(directory) => {
+                let redb = RedbConfig {
+                    limits: self.limits,
+                    ..RedbConfig::default()
+                };
+                let store = RedbStore::open(directory.path("records.redb"), &redb)?;
+                self.assemble(keypair, transport, store, files, Some(silence))
+            }
+            None => {
+                let store = MemoryStore::new(self.limits);
+                self.assemble(keypair, transport, store, None, Some(silence))
+            }
+        }
+    }
+
+    /// Starts a node with a transport and a store of your own. The listen addresses, the data directory and the bounds of
+    /// QUIC do not count; the transport must have proven itself to be `keypair`'s.
+    ///
+    /// # Errors
+    /// [`SpawnError::Store`] if the store cannot be read, [`SpawnError::System`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn spawn_with<T: Transport, S: RecordStore>(
+        self,
+        keypair: Keypair,
+        transport: T,
+        store: S,
+    ) -> Result<Node<T::Address>, SpawnError>
+    where
+        S::Reader: Sync,
+    {
+        self.assemble(keypair, Arc::new(transport), store, None, None)
+    }
+
+    fn assemble<T: Transport, S: RecordStore>(
+        self,
+        keypair: Keypair,
+        transport: Arc<T>,
+        store: S,
+        files: Option<DataDirectory>,
+        silence: Option<Box<dyn Fn() + Send + Sync>>,
+    ) -> Result<Node<T::Address>, SpawnError> {
+        let network = NetworkId::new(&self.network, &self.parameters);
+        let rules = Rules::new(network, &self.parameters);
+        let mut config = self
+            .config
+            .unwrap_or_else(|| Config::for_network(&self.parameters));
+        config.read_only = self.read_only;
+        if config.k != usize::from(self.parameters.k) {
+            return Err(SpawnError::Parameters(
+                "k of the core's config is not k of the network, or is not 1 to 32",
+            ));
+        }
+        let quorum = config.read_quorum.clamp(1, config.k);
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|e| SpawnError::System(std::io::Error::other(e.to_string())))?;
+
+        let reader = store.reader();
+        let held = Held::read(&reader)?;
+        let storage = Arc::new(Storage::start(store).map_err(SpawnError::System)?);
+        let clock = Clock::new();
+        let machine = Kademlia::new(
+            transport.local().id,
+            Arc::new(config),
+            u64::from_be_bytes(seed),
+            clock.now(),
+        );
+        let (orders, waiting) = mpsc::channel(MAX_ORDERS);
+        let (events, _) = broadcast::channel(MAX_EVENTS);
+        let (joined, is_joined) = watch::channel(false);
+        let parts = Parts {
+            machine,
+            clock,
+            transport: transport.clone(),
+            codec: Codec::new(rules, self.scope.unwrap_or(Scope::Any)),
+            read_only: self.read_only,
+            storage: storage.clone(),
+            reader,
+            held,
+            orders: waiting,
+            events: events.clone(),
+            joined,
+        };
+        let driver = tokio::spawn(Driver::run(parts));
+
+        let asker = Asker::new(orders);
+        let (state, join) = watch::channel(JoinState::Joining);
+        let saved = match &files {
+            Some(files) => snapshot::read(&files.path("contacts.json"), &network),
+            None => Vec::new(),
+        };
+        let joiner = Joiner {
+            transport: transport.clone(),
+            asker: asker.downgrade(),
+            peers: self.peers,
+            saved,
+            state,
+        };
+        tokio::spawn(joiner.run(is_joined));
+
+        let running = ending(Ending {
+            driver,
+            transport: transport.clone(),
+            storage: storage.clone(),
+            network,
+            files,
+            asker: &asker,
+        });
+        Ok(Node::new(Inner {
+            asker,
+            local: transport.local(),
+            keypair,
+            network,
+            rules,
+            quorum,
+            events,
+            join,
+            storage,
+            doors: doors(&transport, silence),
+            running: Mutex::new(Some(running)),
+        }))
+    }
+}
+
+fn doors<T: Transport>(
+    transport: &Arc<T>,
+    silence: Option<Box<dyn Fn() + Send + Sync>>,
+) -> Doors<T::Address> {
+    let (identifying, counting) = (transport.clone(), transport.clone());
+    Doors {
+        identify: Box::new(move |peer| {
+            let transport = identifying.clone();
+            Box::pin(async move { identify(&*transport, &peer, transport.local().id).await })
+        }),
+        stats: Box::new(move || counting.stats()),
+        silence,
+    }
+}
+
+/// What is needed to end a node.
+struct Ending<'a, T: Transport> {
+    driver: tokio::task::JoinHandle<Kademlia<T::Address>>,
+    transport: Arc<T>,
+    storage: Arc<Storage>,
+    network: NetworkId,
+    files: Option<DataDirectory>,
+    asker: &'a Asker<T::Address>,
+}
+
+/// The order of the end: the driver first, so that nothing new begins; then flush, snapshot, close, report. It also runs
+/// when the last handle was dropped, and keeps a snapshot of the contacts while the node lives.
+fn ending<T: Transport>(ending: Ending<'_, T>) -> Running {
+    let Ending {
+        driver,
+        transport,
+        storage,
+        network,
+        files,
+        asker,
+    } = ending;
+    let (reported, report) = tokio::sync::oneshot::channel();
+    let saving = asker.downgrade();
+    tokio::spawn(async move {
+        let mut driver = driver;
+        let mut snapshots = tokio::time::interval(SNAPSHOT_EVERY);
+        snapshots.tick().await; // The first one is due at once, and there is nothing to save yet.
+        let machine = loop {
+            tokio::select! {
+                ended = &mut driver => break ended,
+                _ = snapshots.tick(), if files.is_some() => {
+                    if let (Some(files), Some(contacts)) = (&files, saving.contacts().await) {
+                        save(files, &network, &contacts);
+                    }
+                }
+            }
+        };
+        let contacts: Vec<_> = match &machine {
+            Ok(machine) => machine
+                .table()
+                .contacts()
+                .map(|entry| entry.contact.clone())
+                .collect(),
+            Err(error) => {
+                tracing::error!(%error, "the driver has panicked");
+                Vec::new()
+            }
+        };
+        drop(machine);
+        let closing = storage.clone();
+        // The thread may be in a flush; it is waited for where waiting is allowed.
+        let _ = tokio::task::spawn_blocking(move || closing.close()).await;
+        if let Some(files) = &files
+            && !contacts.is_empty()
+        {
+            save(files, &network, &contacts);
+        }
+        transport.close().await;
+        drop(files);
+        let report = ShutdownReport {
+            contacts: contacts.len(),
+            records: storage.stats().records,
+        };
+        // Nobody has to wait for it.
+        let _ = reported.send(report);
+    });
+    Box::new(move || {
+        Box::pin(async move {
+            report.await.unwrap_or(ShutdownReport {
+                contacts: 0,
+                records: 0,
+            })
+        })
+    })
+}
+
+fn save<A: WireAddress>(files: &DataDirectory, network: &NetworkId, contacts: &[Contact<A>]) {
+    let path = files.path("contacts.json");
+    if let Err(error) = snapshot::write(&path, network, contacts) {
+        tracing::warn!(path = %path.display(), %error, "the contacts could not be saved");
+    }
+}
+
+/// A directory that belongs to one node for as long as this lives.
+struct DataDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDirectory {
+    fn open(path: &Path) -> Result<Self, SpawnError> {
+        let failed = |source| SpawnError::Data {
+            path: path.to_owned(),
+            source,
+        };
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(SpawnError::InUse {
+                path: path.to_owned(),
+            }),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// A node that listens or begins only in private or loopback networks wants to hear of such addresses.
+fn automatic_scope(listen: &[SocketAddr], peers: &[Peer]) -> Scope {
+    let local = |address: &SocketAddr| {
+        !address.ip().is_unspecified() && kad_core::AddressGroups::of_ip(address.ip()).is_none()
+    };
+    let private = |peer: &Peer| match peer.host.parse() {
+        Ok(ip) => kad_core::AddressGroups::of_ip(ip).is_none(),
+        Err(_) => peer.host == "localhost",
+    };
+    let everywhere = listen.iter().any(|address| !local(address));
+    match (everywhere, peers.is_empty()) {
+        (false, _) => Scope::Any,
+        (true, false) if peers.iter().all(private) => Scope::Any,
+        // The first of a network: what listens everywhere without knowing anybody cannot tell yet, and should work.
+        (true, true) => Scope::Any,
+        (true, false) => Scope::Global,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scope_follows_the_addresses() {
+        let listen = |text: &str| vec![text.parse().unwrap()];
+        let peers = |text: &str| vec![text.parse().unwrap()];
+        assert_eq!(automatic_scope(&listen("127.0.0.1:0"), &[]), Scope::Any);
+        assert_eq!(
+            automatic_scope(&listen("192.168.1.2:0"), &peers("8.8.8.8:1")),
+            Scope::Any
+        );
+        assert_eq!(
+            automatic_scope(&listen("0.0.0.0:0"), &peers("127.0.0.1:1")),
+            Scope::Any
+        );
+        assert_eq!(
+            automatic_scope(&listen("0.0.0.0:0"), &peers("8.8.8.8:1")),
+            Scope::Global
+        );
+        assert_eq!(
+            automatic_scope(&listen("0.0.0.0:0"), &peers("example.org:1")),
+            Scope::Global
+        );
+    }
+}

@@ -1,0 +1,279 @@
+//! Carrying out what the machine wants.
+
+use std::time::Duration;
+
+use kad_core::{
+    Contact, DueRecord, Event, FindValue, Found, Kind, MAX_RECORD_BYTES, MAX_RECORDS, Now, Output, Record,
+    Request, RequestId, Rules, Slot, StoreId, StoreOp, StoreReply, UnixTime, Want,
+};
+use kad_net::{Failure, Reply as _, Transport, TransportError as _, wire::Codec};
+use kad_store::{RecordReader, Scan, StoreError, StoredRecord};
+use tokio::sync::mpsc;
+
+use super::{Completion, Driver, unix_now};
+
+impl<T: Transport, R: RecordReader> Driver<T, R> {
+    pub(super) fn drain(&mut self, now: Now) {
+        while let Some(output) = self.outbox.pop() {
+            match output {
+                Output::Request { id, to, request } => self.request(id, to, request),
+                Output::Cancel { id } => {
+                    if let Some(request) = self.requests.remove(&id) {
+                        request.abort();
+                    }
+                }
+                Output::Response { reply_to, response } => {
+                    let Some(reply) = self.replies.remove(&reply_to) else {
+                        continue;
+                    };
+                    let codec = self.parts.codec.clone();
+                    tokio::spawn(async move {
+                        match codec.encode_response(unix_now(), &response) {
+                            Ok(frame) => reply.send(frame).await,
+                            Err(error) => tracing::error!(%error, "an answer could not be encoded"),
+                        }
+                    });
+                }
+                Output::Store { id, op } => self.store(now, id, op),
+                Output::Event(event) => self.tell(event),
+            }
+        }
+    }
+
+    fn request(&mut self, id: RequestId, to: Contact<T::Address>, request: Request) {
+        let asking = Asking {
+            transport: self.parts.transport.clone(),
+            codec: self.parts.codec.clone(),
+        };
+        let (read_only, completions) = (self.parts.read_only, self.completions.clone());
+        let task = tokio::spawn(async move {
+            let completion = asking.ask(id, &to, read_only, &request).await;
+            // A driver that has gone away no longer wants to know.
+            let _ = completions.send(completion).await;
+        });
+        self.requests.insert(id, task.abort_handle());
+    }
+
+    fn store(&mut self, now: Now, id: StoreId, op: StoreOp) {
+        let completions = self.completions.clone();
+        match op {
+            StoreOp::Get { query } if !self.parts.held.may_contain(query.key) => {
+                let reply = StoreReply::Found {
+                    found: Vec::new(),
+                    next: None,
+                };
+                self.parts
+                    .machine
+                    .handle(now, kad_core::Input::Store { id, reply }, &mut self.outbox);
+            }
+            StoreOp::Get { query } => {
+                let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
+                self.read(id, move || get(&reader, &rules, &query, now.unix));
+            }
+            StoreOp::Due { by, limit } => {
+                let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
+                self.read(id, move || due(&reader, &rules, by, limit));
+            }
+            StoreOp::Put { entries, due, own } => {
+                for record in entries.iter().filter_map(|entry| entry.record.as_ref().ok()) {
+                    self.parts.held.insert(record.key());
+                }
+                if !self.parts.storage.put(entries, due, own, answer(id, completions)) {
+                    self.refuse(now, id);
+                }
+            }
+            StoreOp::Expire { now: unix, limit } => {
+                if !self.parts.storage.expire(unix, limit, answer(id, completions)) {
+                    self.refuse(now, id);
+                }
+            }
+        }
+    }
+
+    /// Too much waits for the disk: the machine is told at once.
+    fn refuse(&mut self, now: Now, id: StoreId) {
+        let reply = StoreReply::Failed;
+        self.parts
+            .machine
+            .handle(now, kad_core::Input::Store { id, reply }, &mut self.outbox);
+    }
+
+    /// A read is short (the database is cached by the operating system) and verifies what it finds, so it runs on a task
+    /// and not here.
+    fn read(&self, id: StoreId, read: impl FnOnce() -> Result<StoreReply, StoreError> + Send + 'static) {
+        let completions = self.completions.clone();
+        tokio::spawn(async move {
+            let reply = read().unwrap_or_else(|error| {
+                tracing::error!(%error, "the store could not be read");
+                StoreReply::Failed
+            });
+            let _ = completions.send(Completion::Store { id, reply }).await;
+        });
+    }
+
+    fn tell(&mut self, event: Event<T::Address>) {
+        match event {
+            Event::QueryFinished {
+                query,
+                outcome,
+                effort,
+            } => {
+                if let Some(answer) = self.queries.remove(&query) {
+                    // Whoever asked may have gone away.
+                    let _ = answer.send((outcome, effort));
+                }
+                return;
+            }
+            Event::Joined { contacts } => {
+                tracing::info!(contacts, "joined the network");
+                self.parts.joined.send_replace(true);
+            }
+            Event::Isolated => {
+                tracing::warn!("lost all servers of the network; going on trying");
+                self.parts.joined.send_replace(false);
+            }
+            Event::ContactAdded(ref contact) => {
+                tracing::debug!(id = %contact.id, address = %contact.address, "contact added")
+            }
+            Event::ContactRemoved(id) => tracing::debug!(%id, "contact removed"),
+            _ => {}
+        }
+        // Nobody has to listen.
+        let _ = self.parts.events.send(event);
+    }
+}
+
+/// Answers the machine from the store's thread.
+fn answer<A: Send + 'static>(
+    id: StoreId,
+    completions: mpsc::Sender<Completion<A>>,
+) -> impl FnOnce(StoreReply) + Send + 'static {
+    move |reply| {
+        // A driver that has gone away no longer wants to know.
+        let _ = completions.blocking_send(Completion::Store { id, reply });
+    }
+}
+
+/// One request, from the message to the verified answer.
+struct Asking<T> {
+    transport: std::sync::Arc<T>,
+    codec: Codec,
+}
+
+impl<T: Transport> Asking<T> {
+    async fn ask(
+        &self,
+        id: RequestId,
+        to: &Contact<T::Address>,
+        read_only: bool,
+        request: &Request,
+    ) -> Completion<T::Address> {
+        let frame = match self.codec.encode_request(unix_now(), read_only, request) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::debug!(%error, "a request could not be encoded");
+                return Completion::Failure {
+                    id,
+                    failure: Failure::Local,
+                };
+            }
+        };
+        let started = std::time::Instant::now();
+        let answer = match self.transport.request(to, frame).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(peer = %to.id, address = %to.address, %error, "a request failed");
+                return Completion::Failure {
+                    id,
+                    failure: error.failure(),
+                };
+            }
+        };
+        let round_trip = matches!(request, Request::Ping | Request::FindNode { .. }) && answer.warm;
+        let rtt: Option<Duration> = round_trip.then(|| started.elapsed());
+        match self.codec.decode_response(unix_now(), answer.frame, request) {
+            Ok(response) => Completion::Response { id, response, rtt },
+            Err(error) => {
+                tracing::debug!(peer = %to.id, %error, "an answer could not be read");
+                Completion::Failure {
+                    id,
+                    failure: Failure::Malformed,
+                }
+            }
+        }
+    }
+}
+
+/// What is held under a key, verified as it is read, newest for a mutable one, a page of at most [`MAX_RECORDS`] and
+/// [`MAX_RECORD_BYTES`] for providers.
+fn get<R: RecordReader>(
+    reader: &R,
+    rules: &Rules,
+    ask: &FindValue,
+    now: UnixTime,
+) -> Result<StoreReply, StoreError> {
+    let mut found = Vec::new();
+    let mut next = None;
+    if ask.kind == Kind::Provider {
+        let page = reader.scan(&Scan::slots_of(ask.key, ask.kind, ask.after, MAX_RECORDS))?;
+        let mut bytes = 0;
+        next = page.next.map(|slot| slot.provider);
+        for stored in page.records {
+            bytes += stored.raw.as_bytes().len();
+            if bytes > MAX_RECORD_BYTES {
+                next = found.last().map(Record::slot).map(|slot| slot.provider);
+                break;
+            }
+            found.extend(verified(stored, rules, now));
+        }
+    } else {
+        let slot = Slot {
+            key: ask.key,
+            kind: ask.kind,
+            provider: kad_core::NodeId::default(),
+        };
+        let record = reader.get(&slot)?.and_then(|stored| verified(stored, rules, now));
+        found.extend(record.filter(|record| record.seq() >= ask.min_seq));
+    }
+    let form = |record: Record| match ask.want {
+        Want::Record => Found::Record(record),
+        Want::Digest => Found::Digest {
+            seq: record.seq(),
+            digest: record.digest(),
+        },
+    };
+    Ok(StoreReply::Found {
+        found: found.into_iter().map(form).collect(),
+        next,
+    })
+}
+
+fn due<R: RecordReader>(
+    reader: &R,
+    rules: &Rules,
+    by: UnixTime,
+    limit: usize,
+) -> Result<StoreReply, StoreError> {
+    let page = reader.scan(&Scan::all(limit).due_by(by))?;
+    let due = page.records.into_iter().filter_map(|stored| {
+        let own = stored.own;
+        verified(stored, rules, by).map(|record| DueRecord { record, own })
+    });
+    Ok(StoreReply::Due(due.collect()))
+}
+
+/// What was read from a disk is proven again. Damage is told, the end of a life is not.
+fn verified(stored: StoredRecord, rules: &Rules, now: UnixTime) -> Option<Record> {
+    match Record::verify(stored.raw, rules, now) {
+        Ok(record) if record.slot() == stored.slot => Some(record),
+        Ok(_) => {
+            tracing::error!(key = %stored.slot.key, "a stored record is not where it belongs; it is ignored");
+            None
+        }
+        Err(kad_core::RecordError::Expired) => None,
+        Err(error) => {
+            tracing::error!(key = %stored.slot.key, %error, "a stored record is damaged; it is ignored");
+            None
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What can go wrong with a node, one enum for each operation, in sentences for the person who runs it.
+
+use std::path::PathBuf;
+
+use kad_core::{QueryError, RecordError};
+use kad_net::quic::BindError;
+use kad_store::StoreError;
+
+/// Why a node could not be started. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// No socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data directory cannot be used.
+    #[error("the data directory {path} cannot be used: {source}", path = .path.display())]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Another process runs with the same data directory.
+    #[error("the data directory {path} is in use by another node; give this one its own with --data", path = .path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Key(#[from] crate::identity::KeyFileError),
+    /// Parameters that no network can have.
+    #[error("the parameters of the network make no sense: {0}")]
+    Parameters(&'static str),
+    /// The operating system gave no random bytes or no thread.
+    #[error("the operating system refused: {0}")]
+    System(std::io::Error),
+}
+
+/// Why an operation of a [`Node`](crate::Node) failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The query came to nothing.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// What was to be stored is no valid record: too large, badly dated.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Too few holders acknowledged. Those that did keep the record until it expires.
+    #[error("only {acknowledged} of the {wanted} nodes that were needed acknowledged")]
+    QuorumNotMet {
+        /// How many did.
+        acknowledged: usize,
+        /// How many were wanted.
+        wanted: usize,
+    },
+    /// Somebody else wrote meanwhile: holders have another version than the expected one.
+    #[error("the record was changed by somebody else: version {current} is there")]
+    Conflict {
+        /// The newest version that a holder reported.
+        current: u64,
+    },
+    /// The node is shutting down or gone.
+    #[error("the node has stopped")]
+    Stopped,
+    /// The peer could not be asked.
+    #[error("{0}")]
+    Peer(String),
+}
+
+/// Why a node has not joined. A running node goes on trying.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// There is nobody to ask.
+    #[error("no bootstrap node is known: give one with --bootstrap HOST:PORT")]
+    NobodyKnown,
+    /// Nobody of those known could be used; one sentence for each.
+    #[error("{}", .0.join("; "))]
+    Unreachable(Vec<String>),
+    /// The node is shutting down or gone.
+    #[error("the node has stopped")]
+    Stopped,
+}

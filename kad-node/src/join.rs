@@ -1,0 +1,139 @@
+//! Finding the way in, at the start and whenever everybody was lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kad_core::{Contact, MAX_SEEDS, NodeId};
+use kad_net::{Transport, WireAddress};
+use tokio::sync::watch;
+
+use crate::node::WeakAsker;
+use crate::peer::Peer;
+use crate::{JoinError, NodeError};
+
+/// The first pause after a failed attempt; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A node that was cut off is back within this time after the network is.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A bootstrap node that has not finished its handshake by then is not there.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How joining goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinState {
+    /// The first attempt is under way.
+    Joining,
+    /// The neighbourhood knows this node.
+    Joined,
+    /// This node is the first of its network, or was told of nobody: it waits for others.
+    Alone,
+    /// The last attempt failed; another one follows.
+    Failed(JoinError),
+}
+
+/// What is needed to join.
+pub(crate) struct Joiner<T: Transport> {
+    pub(crate) transport: Arc<T>,
+    pub(crate) asker: WeakAsker<T::Address>,
+    pub(crate) peers: Vec<Peer>,
+    /// Contacts from the last run.
+    pub(crate) saved: Vec<Contact<T::Address>>,
+    pub(crate) state: watch::Sender<JoinState>,
+}
+
+impl<T: Transport> Joiner<T> {
+    /// Joins, waits until everybody is lost, and starts over; ends when the node does.
+    pub(crate) async fn run(mut self, mut joined: watch::Receiver<bool>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.attempt().await {
+                Err(JoinError::Stopped) => return,
+                Err(JoinError::NobodyKnown) => {
+                    self.state.send_replace(JoinState::Alone);
+                    if joined.wait_for(|&joined| joined).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, retry_in = ?pause, "could not join");
+                    self.state.send_replace(JoinState::Failed(error));
+                    // Somebody may find us before we find them.
+                    let found = tokio::time::timeout(pause, joined.wait_for(|&joined| joined)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    match found {
+                        Ok(Ok(_)) => {}
+                        Ok(Err(_)) => return,
+                        Err(_) => continue,
+                    }
+                }
+                Ok(()) => {}
+            }
+            pause = FIRST_PAUSE;
+            self.state.send_replace(JoinState::Joined);
+            if joined.wait_for(|&joined| !joined).await.is_err() {
+                return;
+            }
+            self.saved = Vec::new();
+        }
+    }
+
+    async fn attempt(&self) -> Result<(), JoinError> {
+        if self.peers.is_empty() && self.saved.is_empty() {
+            return Err(JoinError::NobodyKnown);
+        }
+        let own = self.transport.local().id;
+        let attempts = self
+            .peers
+            .iter()
+            .map(|peer| identify(&*self.transport, peer, own));
+        let mut seeds = self.saved.clone();
+        let mut errors = Vec::new();
+        for found in futures::future::join_all(attempts).await {
+            match found {
+                Ok(contact) => seeds.insert(0, contact),
+                Err(error) => errors.push(error),
+            }
+        }
+        seeds.truncate(MAX_SEEDS);
+        if seeds.is_empty() {
+            return Err(JoinError::Unreachable(errors));
+        }
+        match self.asker.bootstrap(seeds).await {
+            Ok(_) => Ok(()),
+            Err(NodeError::Stopped) => Err(JoinError::Stopped),
+            Err(error) => {
+                errors.push(format!("the known nodes did not help: {error}"));
+                Err(JoinError::Unreachable(errors))
+            }
+        }
+    }
+}
+
+/// Finds out who is at a place that a person named.
+pub(crate) async fn identify<T: Transport>(
+    transport: &T,
+    peer: &Peer,
+    own: NodeId,
+) -> Result<Contact<T::Address>, String> {
+    let sockets = peer.resolve().await?;
+    let address =
+        T::Address::from_sockets(&sockets).ok_or_else(|| format!("{peer} has no usable address"))?;
+    let contact = match tokio::time::timeout(IDENTIFY_TIMEOUT, transport.identify(&address)).await {
+        Ok(Ok(contact)) => contact,
+        Ok(Err(error)) => return Err(format!("{peer}: {error}")),
+        Err(_) => {
+            return Err(format!(
+                "{peer}: no answer in {} seconds",
+                IDENTIFY_TIMEOUT.as_secs()
+            ));
+        }
+    };
+    match peer.id {
+        Some(id) if id != contact.id => Err(format!(
+            "{peer}: another node answers there, with the id {}",
+            contact.id
+        )),
+        _ if contact.id == own => Err(format!("{peer} is this node itself")),
+        _ => Ok(contact),
+    }
+}

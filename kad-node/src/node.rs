@@ -1,0 +1,417 @@
+//! The handle: what an application holds of a running node.
+
+mod answers;
+mod records;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kad_core::{
+    Command, Contact, Effort, Event, Key, Keypair, NetworkId, NodeId, Outcome, QueryId, Rules, Stats,
+};
+use kad_net::quic::QuicAddress;
+use kad_net::{BoxFuture, TransportStats};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Value};
+pub use self::records::{MutableOptions, PutOptions};
+use crate::driver::Order;
+use crate::join::JoinState;
+use crate::storage::{Storage, StorageStats};
+use crate::{Builder, JoinError, NodeError, Peer};
+
+/// A running node. Clones share it; it stops with [`shutdown`](Self::shutdown) or when the last clone is dropped.
+///
+/// # Cancel safety
+/// All methods are cancel-safe: dropping the future cancels the query and what it has in flight. A put that is dropped may
+/// have been stored by some.
+pub struct Node<A = QuicAddress> {
+    inner: Arc<Inner<A>>,
+}
+
+impl<A> Clone for Node<A> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+pub(crate) struct Inner<A> {
+    pub(crate) asker: Asker<A>,
+    pub(crate) keypair: Keypair,
+    pub(crate) network: NetworkId,
+    pub(crate) rules: Rules,
+    pub(crate) quorum: usize,
+    pub(crate) local: Contact<A>,
+    pub(crate) events: broadcast::Sender<Event<A>>,
+    pub(crate) join: watch::Receiver<JoinState>,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) doors: Doors<A>,
+    /// Taken by the first shutdown.
+    pub(crate) running: Mutex<Option<Running>>,
+}
+
+/// What ends a node in order.
+pub(crate) type Running = Box<dyn FnOnce() -> BoxFuture<'static, ShutdownReport> + Send>;
+
+/// What a handle asks of the transport, whose type it does not know.
+pub(crate) struct Doors<A> {
+    pub(crate) identify: Box<dyn Fn(Peer) -> BoxFuture<'static, Result<Contact<A>, String>> + Send + Sync>,
+    pub(crate) stats: Box<dyn Fn() -> TransportStats + Send + Sync>,
+    pub(crate) silence: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// What a node reports when it has been shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Contacts that were known, and saved if the node has a data directory.
+    pub contacts: usize,
+    /// Records that the store holds.
+    pub records: u64,
+}
+
+/// What a node has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// Of the state machine; [`Stats::isolated`] says whether the node has lost everyone.
+    pub core: Stats,
+    /// Of the transport.
+    pub transport: TransportStats,
+    /// Of the store.
+    pub storage: StorageStats,
+}
+
+/// Sends commands to the driver and waits for their outcome.
+pub(crate) struct Asker<A> {
+    orders: mpsc::Sender<Order<A>>,
+    next_query: Arc<AtomicU64>,
+}
+
+impl<A> Clone for Asker<A> {
+    fn clone(&self) -> Self {
+        Self {
+            orders: self.orders.clone(),
+            next_query: self.next_query.clone(),
+        }
+    }
+}
+
+/// Tells the driver when nobody waits for a query any more.
+struct CancelOnDrop<'a, A> {
+    orders: &'a mpsc::Sender<Order<A>>,
+    query: Option<QueryId>,
+}
+
+impl<A> Drop for CancelOnDrop<'_, A> {
+    fn drop(&mut self) {
+        if let Some(query) = self.query {
+            // If the driver is that busy, the query runs to its end and its answer is dropped.
+            let _ = self.orders.try_send(Order::Cancel(query));
+        }
+    }
+}
+
+impl<A> Asker<A> {
+    pub(crate) fn new(orders: mpsc::Sender<Order<A>>) -> Self {
+        Self {
+            orders,
+            next_query: Arc::default(),
+        }
+    }
+
+    pub(crate) async fn ask(&self, command: Command<A>) -> Result<(Outcome<A>, Effort), NodeError> {
+        let id = QueryId(self.next_query.fetch_add(1, Ordering::Relaxed));
+        let (answer, outcome) = oneshot::channel();
+        self.orders
+            .send(Order::Query { id, command, answer })
+            .await
+            .map_err(|_| NodeError::Stopped)?;
+        let mut guard = CancelOnDrop {
+            orders: &self.orders,
+            query: Some(id),
+        };
+        let outcome = outcome.await;
+        guard.query = None;
+        match outcome.map_err(|_| NodeError::Stopped)? {
+            (Outcome::Failed(error), _) => Err(error.into()),
+            done => Ok(done),
+        }
+    }
+
+    pub(crate) async fn bootstrap(&self, contacts: Vec<Contact<A>>) -> Result<usize, NodeError> {
+        match self.ask(Command::Bootstrap { contacts }).await?.0 {
+            Outcome::Bootstrapped { contacts } => Ok(contacts),
+            _ => Err(NodeError::Stopped),
+        }
+    }
+
+    /// One that does not keep the node alive.
+    pub(crate) fn downgrade(&self) -> WeakAsker<A> {
+        WeakAsker {
+            orders: self.orders.downgrade(),
+            next_query: self.next_query.clone(),
+        }
+    }
+
+    pub(crate) async fn order(&self, order: Order<A>) -> Result<(), NodeError> {
+        self.orders.send(order).await.map_err(|_| NodeError::Stopped)
+    }
+}
+
+/// An [`Asker`] for tasks that live as long as the node, and must not make it live as long as they do.
+pub(crate) struct WeakAsker<A> {
+    orders: mpsc::WeakSender<Order<A>>,
+    next_query: Arc<AtomicU64>,
+}
+
+impl<A: kad_net::WireAddress> WeakAsker<A> {
+    fn upgrade(&self) -> Option<Asker<A>> {
+        Some(Asker {
+            orders: self.orders.upgrade()?,
+            next_query: self.next_query.clone(),
+        })
+    }
+
+    pub(crate) async fn bootstrap(&self, contacts: Vec<Contact<A>>) -> Result<usize, NodeError> {
+        self.upgrade()
+            .ok_or(NodeError::Stopped)?
+            .bootstrap(contacts)
+            .await
+    }
+
+    /// The contacts of the table, unless the node is gone.
+    pub(crate) async fn contacts(&self) -> Option<Vec<Contact<A>>> {
+        let (answer, seen) = oneshot::channel();
+        let look = move |machine: &kad_core::Kademlia<A>| {
+            // Whoever asked may have gone away.
+            let _ = answer.send(
+                machine
+                    .table()
+                    .contacts()
+                    .map(|entry| entry.contact.clone())
+                    .collect(),
+            );
+        };
+        self.upgrade()?.order(Order::Look(Box::new(look))).await.ok()?;
+        seen.await.ok()
+    }
+}
+
+impl Node {
+    /// A builder with the defaults: a memory store, any free port on all IPv4 interfaces, the network "nautilus".
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+impl<A: kad_net::WireAddress> Node<A> {
+    pub(crate) fn new(inner: Inner<A>) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.inner.local.id
+    }
+
+    /// Who it is and where it listens. For a wildcard address such as `0.0.0.0` only the port says something.
+    #[must_use]
+    pub fn local(&self) -> &Contact<A> {
+        &self.inner.local
+    }
+
+    /// The network it belongs to.
+    #[must_use]
+    pub fn network(&self) -> NetworkId {
+        self.inner.network
+    }
+
+    /// The key pair that is its identity, for [`put_mutable`](Self::put_mutable) under its own key.
+    #[must_use]
+    pub fn keypair(&self) -> &Keypair {
+        &self.inner.keypair
+    }
+
+    /// What the network demands of records.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.inner.rules
+    }
+
+    /// How joining goes.
+    #[must_use]
+    pub fn join_state(&self) -> JoinState {
+        self.inner.join.borrow().clone()
+    }
+
+    /// Waits until the node has joined.
+    ///
+    /// # Errors
+    /// When an attempt has failed, with what was wrong with each bootstrap node, or when there is nobody to ask. The node
+    /// itself goes on trying, so waiting again makes sense.
+    pub async fn joined(&self) -> Result<(), JoinError> {
+        let mut join = self.inner.join.clone();
+        let decided = join
+            .wait_for(|state| *state != JoinState::Joining)
+            .await
+            .map_err(|_| JoinError::Stopped)?;
+        match &*decided {
+            JoinState::Joined => Ok(()),
+            JoinState::Alone => Err(JoinError::NobodyKnown),
+            JoinState::Failed(error) => Err(error.clone()),
+            JoinState::Joining => Err(JoinError::Stopped),
+        }
+    }
+
+    /// Joins again through the contacts of the table and these peers: looks up the own id, then fills every bucket that has
+    /// room. Returns the number of contacts.
+    ///
+    /// # Errors
+    /// [`NodeError::Peer`] if a peer cannot be used, [`NodeError::Query`] if nobody answers.
+    pub async fn bootstrap(&self, peers: &[Peer]) -> Result<usize, NodeError> {
+        let found = futures::future::try_join_all(peers.iter().map(|peer| self.identify(peer))).await?;
+        self.inner.asker.bootstrap(found).await
+    }
+
+    /// Finds out who is at a place.
+    ///
+    /// # Errors
+    /// [`NodeError::Peer`] if nobody answers there, or somebody of another network, or not the one that was named.
+    pub async fn identify(&self, peer: &Peer) -> Result<Contact<A>, NodeError> {
+        (self.inner.doors.identify)(peer.clone())
+            .await
+            .map_err(NodeError::Peer)
+    }
+
+    /// The k nodes nearest to a point, nearest first, this one left out.
+    ///
+    /// # Errors
+    /// [`NodeError::Query`] if nobody is known or nobody answered.
+    pub async fn closest(&self, target: Key) -> Result<Closest<A>, NodeError> {
+        match self.inner.asker.ask(Command::FindNode { target }).await? {
+            (Outcome::Closest(contacts), effort) => Ok(Closest { contacts, effort }),
+            _ => Err(NodeError::Stopped),
+        }
+    }
+
+    /// Where a node is, or `None` if it could not be found.
+    ///
+    /// # Errors
+    /// As for [`closest`](Self::closest).
+    pub async fn find_node(&self, id: NodeId) -> Result<Option<Contact<A>>, NodeError> {
+        let closest = self.closest(id.to_key()).await?;
+        Ok(closest.contacts.into_iter().find(|contact| contact.id == id))
+    }
+
+    /// Whether a node is there, its clock, and where it sees us.
+    ///
+    /// # Errors
+    /// [`NodeError::Query`] if it does not answer.
+    pub async fn ping(&self, contact: Contact<A>) -> Result<Pong<A>, NodeError> {
+        match self.inner.asker.ask(Command::Ping { contact }).await?.0 {
+            Outcome::Pong { unix, observed, took } => Ok(Pong { unix, observed, took }),
+            _ => Err(NodeError::Stopped),
+        }
+    }
+
+    /// What happens from now on. A listener that falls more than 1024 events behind misses the oldest ones, and is told
+    /// how many.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event<A>> {
+        self.inner.events.subscribe()
+    }
+
+    /// The contacts of the routing table, each with its bucket (the length of the common prefix in bits).
+    ///
+    /// # Errors
+    /// [`NodeError::Stopped`].
+    pub async fn contacts(&self) -> Result<Vec<(u32, Contact<A>)>, NodeError> {
+        self.look(|machine| {
+            let local = machine.local_id().to_key();
+            let bucket = |contact: &Contact<A>| contact.id.distance(local).leading_zeros();
+            machine
+                .table()
+                .contacts()
+                .map(|entry| (bucket(entry.contact), entry.contact.clone()))
+                .collect()
+        })
+        .await
+    }
+
+    /// What it has counted.
+    ///
+    /// # Errors
+    /// [`NodeError::Stopped`].
+    pub async fn stats(&self) -> Result<NodeStats, NodeError> {
+        let core = self.look(kad_core::Kademlia::stats).await?;
+        Ok(NodeStats {
+            core,
+            transport: (self.inner.doors.stats)(),
+            storage: self.inner.storage.stats(),
+        })
+    }
+
+    /// Stops in order: refuses new work, abandons queries, flushes the store, saves the contacts, closes the connections.
+    /// Whoever calls it second waits for nothing and is told [`NodeError::Stopped`].
+    ///
+    /// # Errors
+    /// [`NodeError::Stopped`].
+    pub async fn shutdown(&self) -> Result<ShutdownReport, NodeError> {
+        let running = self
+            .inner
+            .running
+            .lock()
+            .ok()
+            .and_then(|mut running| running.take());
+        let stop = running.ok_or(NodeError::Stopped)?;
+        // Refusal is not an error: the driver may have stopped by itself.
+        let _ = self.inner.asker.order(Order::Shutdown).await;
+        Ok(stop().await)
+    }
+
+    /// Makes the node fall silent at once, as if its machine had been unplugged: from now on nothing leaves its sockets and
+    /// nothing comes in. False if its transport cannot do that. For tests of what the others do.
+    #[must_use]
+    pub fn silence(&self) -> bool {
+        let silence = self.inner.doors.silence.as_ref();
+        silence.inspect(|silence| silence()).is_some()
+    }
+
+    fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&kad_core::Kademlia<A>) -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, NodeError>> + Send {
+        let asker = self.inner.asker.clone();
+        async move {
+            let (answer, seen) = oneshot::channel();
+            let look = move |machine: &kad_core::Kademlia<A>| {
+                // Whoever asked may have gone away.
+                let _ = answer.send(look(machine));
+            };
+            asker.order(Order::Look(Box::new(look))).await?;
+            seen.await.map_err(|_| NodeError::Stopped)
+        }
+    }
+}
+
+impl<A: kad_net::WireAddress> fmt::Debug for Node<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.id())
+            .field("address", &self.inner.local.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The default life of records, 24 hours (Kademlia paper, section 2.5).
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);

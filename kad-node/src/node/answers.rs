@@ -1,0 +1,103 @@
+//! What a node answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kad_core::record::Content;
+use kad_core::{Contact, Effort, Key, NodeId, PublicKey, UnixTime};
+
+/// The nodes nearest to a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closest<A> {
+    /// Nearest first, at most k.
+    pub contacts: Vec<Contact<A>>,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// A peer's answer to PING.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pong<A> {
+    /// The peer's wall clock.
+    pub unix: UnixTime,
+    /// Where the peer sees this node.
+    pub observed: A,
+    /// How long the answer took, dialling included.
+    pub took: Duration,
+}
+
+/// An immutable value; its hash is its key, so it is what was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Value {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Whether they are a value or an index of a file.
+    pub content: Content,
+    /// When the copy that answered ends.
+    pub expires: UnixTime,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// Where something was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stored<A> {
+    /// The key.
+    pub key: Key,
+    /// The nodes that acknowledged: it is on their disks.
+    pub holders: Vec<Contact<A>>,
+    /// Whether this node is one of the nearest and holds a copy too.
+    pub local: bool,
+    /// Nodes that refused.
+    pub refused: usize,
+    /// The version, for a mutable record.
+    pub seq: u64,
+    /// When it ends.
+    pub expires: UnixTime,
+    /// What it took.
+    pub effort: Effort,
+}
+
+impl<A> Stored<A> {
+    /// How many copies were acknowledged, this node's own included.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.holders.len() + usize::from(self.local)
+    }
+}
+
+/// The newest version of a mutable record that a quorum knew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mutable {
+    /// The bytes.
+    pub value: Bytes,
+    /// The version.
+    pub seq: u64,
+    /// Its owner.
+    pub owner: PublicKey,
+    /// When it ends.
+    pub expires: UnixTime,
+    /// How many holders answered.
+    pub holders: usize,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// Somebody who has what a key names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Provider {
+    /// Who.
+    pub id: NodeId,
+    /// Their public key.
+    pub public_key: PublicKey,
+    /// What they added to the announcement.
+    pub payload: Bytes,
+    /// When the announcement ends.
+    pub expires: UnixTime,
+}
