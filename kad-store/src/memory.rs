@@ -41,6 +41,11 @@ impl MemoryStore {
             flushed: Arc::default(),
         }
     }
+
+    #[cfg(test)]
+    pub(crate) fn flushed(&self) -> RwLockReadGuard<'_, impl Committed + use<>> {
+        read(&self.flushed)
+    }
 }
 
 impl RecordStore for MemoryStore {
@@ -155,4 +160,18 @@ impl Committed for Tables {
 /// A panic elsewhere does not leave the maps half changed in a way that matters more than answering does.
 fn read(tables: &RwLock<Tables>) -> RwLockReadGuard<'_, Tables> {
     tables.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_store_is_small() {
+        let own = size_of::<MemoryStore>() + size_of::<RwLock<Tables>>();
+        assert!(
+            own < 512,
+            "{own} bytes, and maps allocate nothing before the first record"
+        );
+    }
 }
