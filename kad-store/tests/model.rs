@@ -206,7 +206,7 @@ fn scan_all(reader: &impl RecordReader, mut scan: Scan) -> Vec<StoredRecord> {
     }
 }
 
-/// `reopen` drops the store and opens it again, or gives `None` if that loses everything.
+/// `reopen` stops the store uncleanly and gives what the last flush left.
 fn compare<S: RecordStore>(operations: &[Operation], mut store: S, reopen: impl Fn(S) -> S) {
     let mut model = Model::default();
     let record = |index: &Index| index.get(RECORDS.as_slice());
@@ -276,7 +276,7 @@ proptest! {
 
     #[test]
     fn memory_does_what_the_model_does(operations in proptest::collection::vec(operation(), 1..120)) {
-        // Memory survives no stop; the test keeps one alive by flushing nothing and copying the last flush.
+        // Memory survives no stop, so a stop is a copy of the last flush.
         compare(&operations, MemoryStore::new(LIMITS), copy_of_the_last_flush);
     }
 }
