@@ -90,28 +90,29 @@ impl Lateness {
     pub(crate) fn after(&self, patience: &Patience) -> Duration {
         Duration::from_micros(self.p95).max(patience.hedge_floor)
     }
-}
 
-/// How long an answer to a request may take.
-pub(crate) fn deadline<A: Address>(
-    patience: &Patience,
-    asked: Asked,
-    known: Option<&Entry<'_, A>>,
-    now: Instant,
-) -> Duration {
-    let measured = known.and_then(|entry| {
-        let fresh = now.since(entry.last_seen) < DIALLED_ANEW;
-        entry
-            .rtt
-            .filter(|_| fresh)
-            .map(|rtt| (rtt + 4 * entry.deviation).max(4 * rtt))
-    });
-    let base = measured
-        .unwrap_or(patience.initial)
-        .clamp(patience.floor, patience.cap.max(patience.floor));
-    match asked {
-        Asked::Store { .. } => base.max(patience.store_floor),
-        Asked::Ping | Asked::FindNode | Asked::FindValue(_) => base,
+    /// How long an answer to a request may take.
+    pub(crate) fn deadline<A: Address>(
+        &self,
+        patience: &Patience,
+        asked: Asked,
+        known: Option<&Entry<'_, A>>,
+        now: Instant,
+    ) -> Duration {
+        let p95 = Duration::from_micros(self.p95);
+        let measured = known.and_then(|entry| {
+            let fresh = now.since(entry.last_seen) < DIALLED_ANEW;
+            entry.rtt.filter(|_| fresh).map(|rtt| (rtt + 4 * entry.deviation).max(4 * rtt).max(2 * p95))
+        });
+        let cold = match self.p95 {
+            0 => patience.initial,
+            _ => (8 * p95).max(2 * patience.floor).min(patience.initial),
+        };
+        let base = measured.unwrap_or(cold).clamp(patience.floor, patience.cap.max(patience.floor));
+        match asked {
+            Asked::Store { .. } => base.max(patience.store_floor),
+            Asked::Ping | Asked::FindNode | Asked::FindValue(_) => base,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Kademlia;
 use crate::query::Misfit;
-use crate::rpc::{self, Asked, Flight, Purpose};
+use crate::rpc::{Asked, Flight, Purpose};
 use crate::slab::Handle;
 use crate::table::{Admission, Removal};
 use crate::timers::Owner;
@@ -23,7 +23,7 @@ impl<A: Address> Kademlia<A> {
     ) -> Handle {
         let asked = Asked::of(&request);
         let known = self.table.get(contact.id);
-        let patience = rpc::deadline(&self.config.patience, asked, known.as_ref(), now.monotonic);
+        let patience = self.lateness.deadline(&self.config.patience, asked, known.as_ref(), now.monotonic);
         let deadline = now.monotonic + patience;
         let flight = Flight {
             contact: contact.clone(),
@@ -89,7 +89,14 @@ impl<A: Address> Kademlia<A> {
                 let Some(asking) = self.queries.get_mut(query) else {
                     return;
                 };
-                match asking.on_response(&flight.contact, response) {
+                let (table, shunned) = (&self.table, &self.shunned);
+                // What we know better than the peer: contacts that were just found dead at that address.
+                let alive = |contact: &Contact<A>| {
+                    let flagged = table.get(contact.id).filter(|entry| entry.failures > 0);
+                    flagged.is_none_or(|entry| entry.contact.address != contact.address)
+                        && !shunned.contains(contact, now.monotonic)
+                };
+                match asking.on_response(&flight.contact, response, alive) {
                     Ok(()) => self.pump(now, query, out),
                     Err(Misfit) => self.misfit(now, &flight, out),
                 }
@@ -183,6 +190,7 @@ impl<A: Address> Kademlia<A> {
     /// A contact has answered: it may enter the table, or is fresh again.
     fn admit(&mut self, now: Now, contact: &Contact<A>, rtt: Option<Duration>, out: &mut Outbox<A>) {
         let was_empty = self.table.is_empty();
+        self.shunned.forgive(contact.id);
         match self.table.answered(now.monotonic, contact, rtt) {
             Admission::Added => {
                 self.stats.contacts_added += 1;
@@ -197,6 +205,7 @@ impl<A: Address> Kademlia<A> {
     /// A contact could not be reached. Two such failures in a row end its place in the table, and the second attempt is
     /// made at once, so that dead contacts do not wait for the next lookup that passes.
     fn blame(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
+        self.shunned.add(&flight.contact, now.monotonic + self.config.shun);
         let stale_address = self
             .table
             .get(flight.contact.id)
