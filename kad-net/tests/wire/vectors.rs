@@ -312,6 +312,49 @@ fn what_the_document_prints_is_what_the_codec_reads() {
 }
 
 #[test]
+fn the_limits_of_the_document_are_those_of_the_code() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
+    let text = std::fs::read_to_string(path).expect("docs/protocol.md");
+    for (limit, value) in [
+        ("frame", format!("{} bytes", kad_net::MAX_FRAME)),
+        ("contacts in a message", kad_core::MAX_CLOSER.to_string()),
+        ("sockets in an address", kad_net::wire::MAX_SOCKETS.to_string()),
+        (
+            "records or verdicts in a message",
+            kad_core::MAX_RECORDS.to_string(),
+        ),
+        (
+            "bytes of records in a message",
+            kad_core::MAX_RECORD_BYTES.to_string(),
+        ),
+        (
+            "value; provider's payload; salt",
+            format!(
+                "{}; {}; {} bytes",
+                kad_core::MAX_VALUE,
+                kad_core::record::MAX_PROVIDER_PAYLOAD,
+                kad_core::MAX_SALT
+            ),
+        ),
+        (
+            "extensions; their bytes",
+            format!(
+                "{}; {}",
+                kad_net::wire::MAX_EXTENSIONS,
+                kad_net::wire::MAX_EXTENSION_BYTES
+            ),
+        ),
+        (
+            "clocks",
+            format!("{} s ahead", kad_core::record::MAX_CLOCK_SKEW.as_secs()),
+        ),
+    ] {
+        let row = format!("| {limit} | {value} |");
+        assert!(text.contains(&row), "{row}");
+    }
+}
+
+#[test]
 fn the_kinds_of_records_are_those_of_the_document() {
     let kinds = [Kind::Immutable, Kind::Mutable, Kind::Provider].map(|kind| kind as u8);
     assert_eq!(kinds, [0, 1, 2]);
