@@ -18,6 +18,7 @@ type V6 = (u32, [u8; 16], u16);
 type WireRecord = (u64, Vec<u8>);
 type Id = [u8; 32];
 type Contacts<S> = Vec<(Id, Vec<S>)>;
+type Values<F> = (Vec<(u8, F)>, Option<Id>, Contacts<V4>, Extensions);
 type FindValueBody = ([u8; 32], u8, u8, u64, Option<[u8; 32]>);
 
 macro_rules! oracle {
@@ -154,7 +155,7 @@ proptest! {
                     });
                     oracle!(
                         &frame,
-                        (Vec<(u8, WireRecord)>, Option<Id>, Contacts<V4>, Extensions),
+                        Values<WireRecord>,
                         (found.collect(), next, closer, none())
                     );
                 } else {
@@ -164,7 +165,7 @@ proptest! {
                     });
                     oracle!(
                         &frame,
-                        (Vec<(u8, (u64, Id))>, Option<Id>, Contacts<V4>, Extensions),
+                        Values<(u64, Id)>,
                         (found.collect(), next, closer, none())
                     );
                 }
