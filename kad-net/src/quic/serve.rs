@@ -1,0 +1,143 @@
+//! The other direction: connections that peers open, and requests that they make.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures::FutureExt;
+use quinn::{Endpoint, Incoming};
+
+use super::QuicAddress;
+use super::error::code;
+use super::exchange::Asked;
+use super::pool::{Admission, Link};
+use super::shared::{Shared, Source};
+use super::tasks::Alive;
+use super::tls;
+
+/// Accepts connections of peers until the endpoint is closed.
+pub(super) async fn listen(shared: Arc<Shared>, endpoint: Endpoint, alive: Alive) {
+    while let Some(incoming) = endpoint.accept().await {
+        let Some(incoming) = screen(&shared, incoming) else {
+            continue;
+        };
+        let Some(source) = shared.source(incoming.remote_address().ip()) else {
+            refuse(&shared, incoming);
+            continue;
+        };
+        shared.handshakes.fetch_add(1, Relaxed);
+        tokio::spawn(shake_hands(shared.clone(), incoming, source, alive.clone()));
+    }
+}
+
+/// Turns away what would be too much, before anything is computed for it.
+fn screen(shared: &Shared, incoming: Incoming) -> Option<Incoming> {
+    let pending = shared.handshakes.load(Relaxed);
+    if pending >= shared.limits.pending_handshakes || !shared.pool.has_room() {
+        refuse(shared, incoming);
+        return None;
+    }
+    // Retired connections are finishing; with as many as the pool holds, nobody new comes in.
+    if shared.counters.connections.load(Relaxed) >= 2 * shared.limits.connections as u64 {
+        refuse(shared, incoming);
+        return None;
+    }
+    if pending >= shared.limits.retry_above && !incoming.remote_address_validated() {
+        shared.counters.retries.fetch_add(1, Relaxed);
+        // Allowed, since the address is not validated.
+        if let Err(e) = incoming.retry() {
+            e.into_incoming().ignore();
+        }
+        return None;
+    }
+    Some(incoming)
+}
+
+fn refuse(shared: &Shared, incoming: Incoming) {
+    shared.counters.refused.fetch_add(1, Relaxed);
+    incoming.refuse();
+}
+
+async fn shake_hands(shared: Arc<Shared>, incoming: Incoming, source: Source, alive: Alive) {
+    let handshake = tokio::time::timeout(shared.limits.handshake_timeout, async {
+        incoming.accept()?.await
+    })
+    .await;
+    shared.handshakes.fetch_sub(1, Relaxed);
+    let Ok(Ok(connection)) = handshake else {
+        shared.counters.refused.fetch_add(1, Relaxed);
+        return;
+    };
+    let peer = match tls::peer_id(&connection) {
+        Some(peer) if peer != shared.local => peer,
+        _ => {
+            shared.counters.wrong_identity.fetch_add(1, Relaxed);
+            shared.counters.refused.fetch_add(1, Relaxed);
+            connection.close(code::WRONG_IDENTITY, b"");
+            return;
+        }
+    };
+    let address = QuicAddress::from(connection.remote_address());
+    let link = Link::new(peer, connection, address, false);
+    if let Admission::Refused = shared.pool.admit(&link) {
+        shared.counters.refused.fetch_add(1, Relaxed);
+        link.connection.close(code::BUSY, b"");
+        return;
+    }
+    shared.counters.accepted.fetch_add(1, Relaxed);
+    serve(shared, link, Some(source), alive).await;
+}
+
+/// Serves a connection on a task of its own.
+pub(super) fn spawn(shared: Arc<Shared>, link: Arc<Link>, source: Option<Source>, alive: Alive) {
+    tokio::spawn(serve(shared, link, source, alive));
+}
+
+/// Accepts the requests of one peer until its connection ends, or is retired and has nothing left to do.
+async fn serve(shared: Arc<Shared>, link: Arc<Link>, _source: Option<Source>, alive: Alive) {
+    shared.counters.connections.fetch_add(1, Relaxed);
+    let mut retiring = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = link.connection.accept_bi() => accepted,
+            () = link.until_retired(), if !retiring => {
+                retiring = true;
+                continue;
+            }
+            () = tokio::time::sleep(LINGER), if retiring => {
+                if link.is_idle() {
+                    link.connection.close(code::UNUSED, b"");
+                    break;
+                }
+                continue;
+            }
+        };
+        let Ok((send, recv)) = accepted else {
+            break;
+        };
+        let mut asked = Asked::new(shared.clone(), link.in_use(), send, recv);
+        // A small request arrives with the packet that opens its stream: then no task is needed.
+        match asked.read().now_or_never() {
+            Some(true) => asked.deliver(),
+            Some(false) => {}
+            None => {
+                tokio::spawn(read_on(asked, shared.limits.stream_deadline, alive.clone()));
+            }
+        }
+    }
+    shared.pool.remove(&link);
+    shared.counters.connections.fetch_sub(1, Relaxed);
+}
+
+/// Waits for the rest of a request, but not for ever. There are at most as many of these as streams that a peer may open.
+async fn read_on(mut asked: Asked, deadline: Duration, _alive: Alive) {
+    match tokio::time::timeout(deadline, asked.read()).await {
+        Ok(true) => asked.deliver(),
+        Ok(false) => {}
+        Err(_) => asked.refuse(code::TOO_SLOW),
+    }
+}
+
+/// How long a retired connection stays open without exchanges, for requests of the peer that are on their way: some round trips.
+const LINGER: Duration = Duration::from_secs(1);

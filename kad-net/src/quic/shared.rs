@@ -1,0 +1,192 @@
+//! What all tasks of one transport share: the pool, the counters, the bounds, the queue of requests.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kad_core::NodeId;
+use quinn::Endpoint;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::QuicAddress;
+use super::config::QuicLimits;
+use super::endpoint::Setup;
+use super::error::code;
+use super::exchange::QuicReply;
+use super::pool::Pool;
+use super::socket::Line;
+use super::tasks::Tasks;
+use crate::transport::Inbound;
+
+pub(super) type Request = Inbound<QuicAddress, QuicReply>;
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) local: NodeId,
+    pub(super) limits: QuicLimits,
+    pub(super) setup: Setup,
+    pub(super) pool: Pool,
+    pub(super) line: Arc<Line>,
+    pub(super) counters: Counters,
+    pub(super) tasks: Tasks,
+    /// Bounds our own dials.
+    pub(super) dials: Semaphore,
+    /// Empty once the transport is closed.
+    pub(super) endpoints: Mutex<Vec<Endpoint>>,
+    /// Requests that wait to be accepted; `None` once the transport is closed.
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    /// Requests that wait for their answer.
+    admitted: AtomicUsize,
+    /// Handshakes of peers under way.
+    pub(super) handshakes: AtomicUsize,
+    /// Accepted connections and handshakes by where they come from; an entry lives as long as one of them.
+    sources: Mutex<HashMap<IpAddr, usize>>,
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) connections: AtomicU64,
+    pub(super) dialled: AtomicU64,
+    pub(super) accepted: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) wrong_identity: AtomicU64,
+    pub(super) requests_refused: AtomicU64,
+    pub(super) bytes_sent: AtomicU64,
+    pub(super) bytes_received: AtomicU64,
+    pub(super) unknown_streams: AtomicU64,
+    pub(super) slow_streams: AtomicU64,
+    pub(super) retries: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        local: NodeId,
+        limits: QuicLimits,
+        setup: Setup,
+        line: Arc<Line>,
+        requests: mpsc::Sender<Request>,
+    ) -> Self {
+        Self {
+            local,
+            pool: Pool::new(local, limits.connections),
+            dials: Semaphore::new(limits.dials.clamp(1, Semaphore::MAX_PERMITS)),
+            limits,
+            setup,
+            line,
+            counters: Counters::default(),
+            tasks: Tasks::new(),
+            endpoints: Mutex::default(),
+            requests: Mutex::new(Some(requests)),
+            admitted: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+            sources: Mutex::default(),
+        }
+    }
+
+    /// Queues a request. The queue is as long as requests are admitted, so it is never full; once the transport is closed, the
+    /// request is dropped.
+    pub(super) fn deliver(&self, request: Request) {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = requests.as_ref() {
+            let refused = queue.try_send(request);
+            drop(requests);
+            drop(refused);
+        }
+    }
+
+    /// The endpoint whose socket can reach an address.
+    pub(super) fn endpoint_for(&self, ip: IpAddr) -> Option<Endpoint> {
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |e: &&Endpoint| e.local_addr().is_ok_and(|local| local.is_ipv6() == ip.is_ipv6());
+        endpoints.iter().find(same).cloned()
+    }
+
+    /// Stops everything: from here on all tasks end by themselves, and every future resolves.
+    pub(super) fn shut(&self) -> Vec<Endpoint> {
+        self.tasks.end();
+        self.pool.close();
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        self.dials.close();
+        let endpoints = std::mem::take(&mut *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner));
+        for endpoint in &endpoints {
+            endpoint.close(code::SHUTDOWN, b"");
+        }
+        endpoints
+    }
+
+    /// Counts a newcomer from this address, unless there are too many.
+    pub(super) fn source(self: &Arc<Self>, ip: IpAddr) -> Option<Source> {
+        let ip = match ip.to_canonical() {
+            IpAddr::V4(v4) => IpAddr::V4(v4),
+            // One site has at least a /64 (RFC 6177).
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        };
+        let limited = self.limits.limit_loopback || !ip_is_loopback(ip);
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = sources.entry(ip).or_insert(0);
+        if limited && *count >= self.limits.connections_per_ip {
+            if *count == 0 {
+                sources.remove(&ip);
+            }
+            return None;
+        }
+        *count += 1;
+        Some(Source {
+            shared: self.clone(),
+            ip,
+        })
+    }
+}
+
+/// The loopback networks; of IPv6 only the /64 is left, which holds nothing else.
+const fn ip_is_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback(),
+        IpAddr::V6(v6) => v6.to_bits() == 0,
+    }
+}
+
+/// One accepted connection, or handshake, of an address; counted until it is dropped.
+pub(super) struct Source {
+    shared: Arc<Shared>,
+    ip: IpAddr,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let mut sources = self.shared.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = sources.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                sources.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// One request of a peer that waits for its answer; counted until it is dropped.
+pub(super) struct Admitted(Arc<Shared>);
+
+impl Admitted {
+    /// `None` if too many wait already.
+    pub(super) fn new(shared: &Arc<Shared>) -> Option<Self> {
+        let limit = shared.limits.inbound_requests;
+        let one_more = |count: usize| (count < limit).then_some(count + 1);
+        shared.admitted.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        Some(Self(shared.clone()))
+    }
+
+    pub(super) const fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.admitted.fetch_sub(1, Relaxed);
+    }
+}
