@@ -209,7 +209,10 @@ impl<A: Address> Kademlia<A> {
         let k = self.config.k;
         let mut closer = Vec::with_capacity(k);
         let alive = |entry: &Entry<'_, A>| entry.contact.id != asker && entry.failures == 0;
-        let near = self.table.closest(target, k + SPARE, &mut self.scratch).filter(alive);
+        let near = self
+            .table
+            .closest(target, k + SPARE, &mut self.scratch)
+            .filter(alive);
         closer.extend(near.take(k).map(|entry| entry.contact.clone()));
         closer
     }
