@@ -221,6 +221,7 @@ impl<A: Address> Kademlia<A> {
         self.stats.contacts_removed += 1;
         out.push(Output::Event(Event::ContactRemoved(id)));
         if let Some(promoted) = promoted {
+            self.stats.contacts_added += 1;
             out.push(Output::Event(Event::ContactAdded(promoted.clone())));
             self.probe(now, promoted, out);
         }
