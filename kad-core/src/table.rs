@@ -230,18 +230,20 @@ impl<A: Address> RoutingTable<A> {
         }
     }
 
-    /// A request to a contact has failed. After as many failures in a row as configured it is removed.
-    pub fn failed(&mut self, id: NodeId) -> Removal<A> {
+    /// A request to a contact has failed. After as many failures in a row as configured it is removed. A failure at an
+    /// address that is not the one known here says nothing: somebody else made it up, or it is out of date.
+    pub fn failed(&mut self, contact: &Contact<A>) -> Removal<A> {
+        let id = contact.id;
         let Some(index) = self.index(id) else {
             return Removal::Unknown;
         };
         self.waiting
-            .remove_where(index, |waiting| waiting.contact.id == id);
+            .remove_where(index, |waiting| waiting.contact == *contact);
         let Some(known) = self
             .live
             .bucket_mut(index)
             .iter_mut()
-            .find(|known| known.contact.id == id)
+            .find(|known| known.contact == *contact)
         else {
             return Removal::Unknown;
         };

@@ -197,14 +197,7 @@ impl<A: Address> Kademlia<A> {
     /// A contact could not be reached. Two such failures in a row end its place in the table, and the second attempt is
     /// made at once, so that dead contacts do not wait for the next lookup that passes.
     fn blame(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
-        let stale_address = self
-            .table
-            .get(flight.contact.id)
-            .is_some_and(|e| e.contact.address != flight.contact.address);
-        if stale_address {
-            return; // Somebody told us a wrong address of a contact that we know better.
-        }
-        match self.table.failed(flight.contact.id) {
+        match self.table.failed(&flight.contact) {
             Removal::Kept => self.probe(now, flight.contact.clone(), out),
             Removal::Removed { promoted } => self.removed(now, flight.contact.id, promoted, out),
             Removal::Unknown => {}
