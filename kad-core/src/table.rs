@@ -189,7 +189,7 @@ impl<A: Address> RoutingTable<A> {
             return false;
         };
         if let Some(known) = self.get(contact.id) {
-            return known.contact.address != contact.address;
+            return known.contact.address != contact.address && self.refusal(index, contact).is_none();
         }
         let waiting = self.waiting.bucket(index);
         let room = self.has_room(index)
@@ -198,13 +198,21 @@ impl<A: Address> RoutingTable<A> {
         room && self.refusal(index, contact).is_none()
     }
 
-    /// A contact has answered us. The address at which it did is the one that counts.
+    /// A contact has answered us. The address at which it did is the one that counts, unless the group of that one is full:
+    /// then the contact is refused there and stays where it was.
     pub fn answered(&mut self, now: Instant, contact: &Contact<A>, rtt: Option<Duration>) -> Admission<A> {
         let Some(index) = self.index(contact.id) else {
             return Admission::Refused(Refusal::Own);
         };
-        let bucket = self.live.bucket_mut(index);
+        let bucket = self.live.bucket(index);
         if let Some(place) = bucket.iter().position(|known| known.contact.id == contact.id) {
+            // Or one could enter from many groups and then gather in one.
+            if bucket[place].contact.address != contact.address
+                && let Some(refusal) = self.refusal(index, contact)
+            {
+                return Admission::Refused(refusal);
+            }
+            let bucket = self.live.bucket_mut(index);
             bucket[place].answered(now, contact, rtt);
             bucket[place..].rotate_left(1);
             return Admission::Updated;
@@ -305,11 +313,12 @@ impl<A: Address> RoutingTable<A> {
         let groups = contact.address.groups()?;
         let count = |group: fn(&AddressGroups) -> u64| {
             let same = |known: &&Known<A>| {
-                known
-                    .contact
-                    .address
-                    .groups()
-                    .is_some_and(|g| group(&g) == group(&groups))
+                known.contact.id != contact.id
+                    && known
+                        .contact
+                        .address
+                        .groups()
+                        .is_some_and(|g| group(&g) == group(&groups))
             };
             (
                 self.live.bucket(index).iter().filter(same).count(),

@@ -57,3 +57,44 @@ fn a_failure_at_an_address_from_hearsay_counts_against_nobody() {
     let promoted = Some(far(2));
     assert_eq!(table.remove(far(0).id), Removal::Removed { promoted });
 }
+
+/// The nth contact of bucket 0 in a group of addresses.
+fn placed(n: u64, wide: u32, narrow: u32) -> Contact<Street> {
+    Contact::new(far(n).id, Street(wide << 24 | narrow << 16 | n as u32))
+}
+
+#[test]
+fn a_bucket_takes_two_of_a_narrow_group_and_five_of_a_wide_one() {
+    let mut table = table_of(20);
+    let refused = Admission::Refused(Refusal::Diversity);
+    for (n, wide, narrow, takes) in [
+        (0, 1, 1, true),
+        (1, 1, 1, true),
+        (2, 1, 1, false),
+        (3, 1, 2, true),
+        (4, 1, 3, true),
+        (5, 1, 4, true),
+        (6, 1, 5, false),
+        (7, 2, 1, true),
+    ] {
+        let contact = placed(n, wide, narrow);
+        assert_eq!(table.wants(&contact), takes, "contact {n}");
+        let expected = if takes { Admission::Added } else { refused.clone() };
+        assert_eq!(table.answered(at(n), &contact, None), expected, "contact {n}");
+    }
+}
+
+#[test]
+fn a_contact_that_moves_into_a_full_group_stays_where_it_was() {
+    let mut table = table_of(20);
+    for (n, narrow) in [(0, 1), (1, 1), (2, 2)] {
+        assert_eq!(table.answered(at(n), &placed(n, 1, narrow), None), Admission::Added);
+    }
+    let moved = placed(2, 1, 1);
+    assert!(!table.wants(&moved));
+    assert_eq!(table.answered(at(9), &moved, None), Admission::Refused(Refusal::Diversity));
+    assert_eq!(table.get(moved.id).map(|entry| *entry.contact), Some(placed(2, 1, 2)));
+    // Within its own group it may move.
+    assert_eq!(table.answered(at(9), &placed(0, 1, 1), None), Admission::Updated);
+    assert_eq!(table.answered(at(9), &placed(2, 1, 3), None), Admission::Updated);
+}
