@@ -128,6 +128,11 @@ impl Batch {
         let held_raw = held.as_ref().and_then(|held| held.raw.as_ref());
         let verdict = judge(held_raw, put.record, put.expected);
         let own = put.own || held.as_ref().is_some_and(|held| held.own);
+        // Or others who hand our own record on would put off for ever the hour in which it gets a new life.
+        let due = match &held {
+            Some(held) if held.own && !put.own => held.due.min(put.due),
+            _ => put.due,
+        };
         match (verdict, &held) {
             (Verdict::Stored, _)
                 if !self.has_room(base, &slot, held.as_ref(), length(put.record.as_raw()))? =>
@@ -141,25 +146,24 @@ impl Batch {
                 let is_same = same.is_some();
                 let raw = RawRecord::parse(bytes, put.record.expiry())
                     .map_err(|error| StoreError::Backend(error.into()))?;
-                let due = put.due;
                 self.keep(StoredRecord { slot, raw, due, own }, held.as_ref(), is_same)?;
             }
             (
                 Verdict::Unchanged,
                 Some(Held {
                     raw: Some(raw),
-                    due,
+                    due: was_due,
                     own: was_own,
                     ..
                 }),
             ) => {
-                if (*due, *was_own) != (put.due, own) {
+                if (*was_due, *was_own) != (due, own) {
                     let raw = raw.clone();
                     self.keep(
                         StoredRecord {
                             slot,
                             raw,
-                            due: put.due,
+                            due,
                             own,
                         },
                         held.as_ref(),
