@@ -59,3 +59,21 @@ fn no_id_is_asked_at_more_than_three_addresses() {
     }
     assert!(tries <= MAX_ADDRESSES, "{tries} tries");
 }
+
+#[test]
+fn with_a_small_k_the_last_living_seed_is_found() {
+    let mut lookup = lookup(2, 1, nodes(1..65));
+    loop {
+        let waiting = asked(&mut lookup);
+        if waiting.is_empty() {
+            break;
+        }
+        for id in waiting {
+            match id {
+                64 => answer(&mut lookup, 64, 0..0),
+                _ => lookup.on_failure(node(id).id),
+            }
+        }
+    }
+    assert_eq!(lookup.results().collect::<Vec<_>>(), [node(64)]);
+}
