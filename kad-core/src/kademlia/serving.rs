@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::Kademlia;
 use crate::slab::Handle;
 use crate::{
-    Address, Contact, FindValue, Found, Key, Kind, MAX_RECORDS, NodeId, Now, Outbox, Output, Rejection,
+    Address, Contact, FindValue, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId, Now, Outbox, Output, Rejection,
     ReplyId, Request, Response, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
 };
 
@@ -199,9 +199,9 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// The nearest contacts that are not flagged, without the one who asks.
+    /// The nearest contacts, without the one who asks.
     fn closer(&mut self, target: Key, asker: NodeId) -> Vec<Contact<A>> {
-        let k = self.config.k;
+        let k = self.config.k.min(MAX_CLOSER);
         let mut closer = Vec::with_capacity(k);
         let near = self
             .table
