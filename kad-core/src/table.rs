@@ -36,9 +36,25 @@ pub(crate) struct Known<A> {
     /// Smoothed round trip in microseconds, 0 while none was measured.
     rtt: u32,
     /// Its mean deviation in microseconds.
-    deviation: u32,
+    deviation: Micros24,
     /// Requests in a row that failed.
     failures: u8,
+}
+
+/// Up to 16.7 s in microseconds, big-endian. In three bytes, because a fourth would cost eight for each contact.
+#[derive(Debug, Clone, Copy, Default)]
+struct Micros24([u8; 3]);
+
+impl Micros24 {
+    const fn get(self) -> u32 {
+        let [a, b, c] = self.0;
+        u32::from_be_bytes([0, a, b, c])
+    }
+
+    fn saturating(micros: u32) -> Self {
+        let [_, a, b, c] = micros.min((1 << 24) - 1).to_be_bytes();
+        Self([a, b, c])
+    }
 }
 
 /// A contact of the table, and what was seen of it.
@@ -347,7 +363,7 @@ impl<A: Address> Known<A> {
             contact: contact.clone(),
             last_seen: now,
             rtt: 0,
-            deviation: 0,
+            deviation: Micros24::default(),
             failures: 0,
         };
         known.measure(rtt);
@@ -357,7 +373,7 @@ impl<A: Address> Known<A> {
     fn answered(&mut self, now: Instant, contact: &Contact<A>, rtt: Option<Duration>) {
         if self.contact.address != contact.address {
             self.contact.address = contact.address.clone();
-            (self.rtt, self.deviation) = (0, 0);
+            (self.rtt, self.deviation) = (0, Micros24::default());
         }
         self.last_seen = now;
         self.failures = 0;
@@ -369,11 +385,12 @@ impl<A: Address> Known<A> {
         let Some(rtt) = rtt else { return };
         let sample = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
         if self.rtt == 0 {
-            (self.rtt, self.deviation) = (sample, sample / 2);
+            (self.rtt, self.deviation) = (sample, Micros24::saturating(sample / 2));
             return;
         }
         let off = self.rtt.abs_diff(sample);
-        self.deviation = self.deviation - self.deviation / 4 + off / 4;
+        let deviation = self.deviation.get();
+        self.deviation = Micros24::saturating(deviation - deviation / 4 + off / 4);
         self.rtt = (self.rtt - self.rtt / 8).saturating_add(sample / 8).max(1);
     }
 
@@ -382,7 +399,7 @@ impl<A: Address> Known<A> {
             contact: &self.contact,
             last_seen: self.last_seen,
             rtt: (self.rtt != 0).then(|| Duration::from_micros(self.rtt.into())),
-            deviation: Duration::from_micros(self.deviation.into()),
+            deviation: Duration::from_micros(self.deviation.get().into()),
             failures: self.failures,
         }
     }
