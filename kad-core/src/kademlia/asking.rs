@@ -245,14 +245,7 @@ impl<A: Address> Kademlia<A> {
     fn blame(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
         self.shunned
             .add(&flight.contact, now.monotonic + self.config.shun);
-        let stale_address = self
-            .table
-            .get(flight.contact.id)
-            .is_some_and(|e| e.contact.address != flight.contact.address);
-        if stale_address {
-            return; // Somebody told us a wrong address of a contact that we know better.
-        }
-        match self.table.failed(flight.contact.id) {
+        match self.table.failed(&flight.contact) {
             Removal::Kept => self.probe(now, flight.contact.clone(), out),
             Removal::Removed { promoted } => self.removed(now, flight.contact.id, promoted, out),
             Removal::Unknown => {}
@@ -269,6 +262,7 @@ impl<A: Address> Kademlia<A> {
         self.stats.contacts_removed += 1;
         out.push(Output::Event(Event::ContactRemoved(id)));
         if let Some(promoted) = promoted {
+            self.stats.contacts_added += 1;
             out.push(Output::Event(Event::ContactAdded(promoted.clone())));
             self.probe(now, promoted, out);
         }
