@@ -7,6 +7,7 @@ use kad_core::{Contact, MAX_SEEDS, NodeId};
 use kad_net::{Transport, WireAddress};
 use tokio::sync::watch;
 
+use crate::driver::Remembered;
 use crate::node::WeakAsker;
 use crate::peer::Peer;
 use crate::{JoinError, NodeError};
@@ -36,14 +37,14 @@ pub(crate) struct Joiner<T: Transport> {
     pub(crate) transport: Arc<T>,
     pub(crate) asker: WeakAsker<T::Address>,
     pub(crate) peers: Vec<Peer>,
-    /// Contacts from the last run.
-    pub(crate) saved: Vec<Contact<T::Address>>,
+    /// Contacts from the last run, and those that were met since.
+    pub(crate) remembered: Remembered<T::Address>,
     pub(crate) state: watch::Sender<JoinState>,
 }
 
 impl<T: Transport> Joiner<T> {
     /// Joins, waits until everybody is lost, and starts over; ends when the node does.
-    pub(crate) async fn run(mut self, mut joined: watch::Receiver<bool>) {
+    pub(crate) async fn run(self, mut joined: watch::Receiver<bool>) {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.attempt().await {
@@ -73,12 +74,15 @@ impl<T: Transport> Joiner<T> {
             if joined.wait_for(|&joined| !joined).await.is_err() {
                 return;
             }
-            self.saved = Vec::new();
         }
     }
 
     async fn attempt(&self) -> Result<(), JoinError> {
-        if self.peers.is_empty() && self.saved.is_empty() {
+        let mut seeds: Vec<_> = match self.remembered.lock() {
+            Ok(remembered) => remembered.iter().rev().cloned().collect(),
+            Err(_) => Vec::new(),
+        };
+        if self.peers.is_empty() && seeds.is_empty() {
             return Err(JoinError::NobodyKnown);
         }
         let own = self.transport.local().id;
@@ -86,7 +90,6 @@ impl<T: Transport> Joiner<T> {
             .peers
             .iter()
             .map(|peer| identify(&*self.transport, peer, own));
-        let mut seeds = self.saved.clone();
         let mut errors = Vec::new();
         for found in futures::future::join_all(attempts).await {
             match found {
