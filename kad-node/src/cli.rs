@@ -43,10 +43,15 @@ Examples:
   kad-node put --bootstrap 192.0.2.7:4000 notes.txt
   kad-node get --bootstrap 192.0.2.7:4000 KEY -o notes.txt
 
-Exit status: 0 done or found; 1 not found, quorum not met, or nobody answered; 2 wrong usage or input, such as a bootstrap
-node that cannot be reached, an unreadable file, or a port in use; 130 interrupted.
+Exit status:
+  0    done or found
+  1    not found, quorum not met, or nobody answered
+  2    wrong usage or input: a bootstrap node that cannot be reached, an unreadable file, a port in use
+  130  interrupted
 
-Environment: KAD_BOOTSTRAP, the bootstrap nodes, separated by commas; RUST_LOG, what to log.";
+Environment:
+  KAD_BOOTSTRAP  bootstrap nodes, separated by commas
+  RUST_LOG       what to log, such as info or kad_node=debug";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use kad_core::{Contact, MAX_SEEDS, NodeId};
 use kad_net::{Transport, WireAddress};
 use tokio::sync::watch;
@@ -17,6 +18,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A bootstrap node that has not finished its handshake by then is not there.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(6);
+/// Once somebody is known, the other bootstrap nodes have so long: three round trips of a bad path.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How joining goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl<T: Transport> Joiner<T> {
     pub(crate) async fn run(mut self, mut joined: watch::Receiver<bool>) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.attempt().await {
+            match self.attempt_until(&mut joined).await {
                 Err(JoinError::Stopped) => return,
                 Err(JoinError::NobodyKnown) => {
                     self.state.send_replace(JoinState::Alone);
@@ -77,21 +80,56 @@ impl<T: Transport> Joiner<T> {
         }
     }
 
+    /// An attempt, of which everybody hears as soon as the neighbourhood knows this node. Filling the buckets that are far
+    /// away takes longer, and nobody has to wait for that.
+    async fn attempt_until(&self, joined: &mut watch::Receiver<bool>) -> Result<(), JoinError> {
+        let attempt = self.attempt();
+        tokio::pin!(attempt);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut attempt => Some(ended),
+            known = async { joined.wait_for(|&joined| joined).await.is_ok() } => {
+                if known {
+                    self.state.send_replace(JoinState::Joined);
+                }
+                None
+            }
+        };
+        match ended {
+            Some(ended) => ended,
+            None => attempt.await,
+        }
+    }
+
     async fn attempt(&self) -> Result<(), JoinError> {
         if self.peers.is_empty() && self.saved.is_empty() {
             return Err(JoinError::NobodyKnown);
         }
         let own = self.transport.local().id;
-        let attempts = self
+        let mut attempts: FuturesUnordered<_> = self
             .peers
             .iter()
-            .map(|peer| identify(&*self.transport, peer, own));
+            .map(|peer| identify(&*self.transport, peer, own))
+            .collect();
         let mut seeds = self.saved.clone();
         let mut errors = Vec::new();
-        for found in futures::future::join_all(attempts).await {
+        let mut waiting = seeds.is_empty();
+        let grace = tokio::time::sleep(GRACE);
+        tokio::pin!(grace);
+        loop {
+            let found = tokio::select! {
+                found = attempts.next() => found,
+                () = &mut grace, if !waiting => None,
+            };
             match found {
-                Ok(contact) => seeds.insert(0, contact),
-                Err(error) => errors.push(error),
+                None => break,
+                Some(Err(error)) => errors.push(error),
+                Some(Ok(contact)) => {
+                    seeds.insert(0, contact);
+                    if std::mem::take(&mut waiting) {
+                        grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
+                    }
+                }
             }
         }
         seeds.truncate(MAX_SEEDS);

@@ -59,7 +59,7 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Answer, Failure> {
 )]
 pub(crate) struct GetArgs {
     /// What to fetch: 64 hexadecimal digits
-    #[arg(value_parser = parse_key)]
+    #[arg(value_name = "KEY", value_parser = parse_key)]
     key_of_value: Key,
     /// Where to write it [default: standard output]
     #[arg(short, long, value_name = "FILE")]
