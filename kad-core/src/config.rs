@@ -46,6 +46,8 @@ pub struct Config {
     /// PINGs at once to peers that might enter the table. Default 32; a stranger beyond is not probed, and may be the next
     /// time.
     pub max_probes: usize,
+    /// A contact that could not be reached is not asked again on hearsay for so long. Default 120 s.
+    pub shun: Duration,
     /// Records that are handed to their region at once. Default 4.
     pub max_replications: usize,
     /// Newest version wins after so many holders of a mutable record have answered. Default 6.
@@ -81,37 +83,44 @@ impl Config {
             query_timeout: Duration::from_secs(60),
             max_pending_requests: 1024,
             max_probes: 32,
+            shun: Duration::from_secs(120),
             max_replications: 4,
             read_quorum: 6,
         }
     }
 }
 
-/// How long to wait for an answer: a contact's smoothed round-trip time plus four deviations (RFC 6298), within bounds.
+/// How long to wait for an answer.
+///
+/// A contact whose round trip is known gets the larger of that time plus four deviations (RFC 6298) and four times it, which
+/// leaves room for one lost packet, and on top four times what answers lately took longer than expected: so a busy machine
+/// becomes patient with everybody.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Patience {
-    /// Never less. Default 400 ms: a machine that is busy, or a connection that must be dialled anew, takes this long.
+    /// Added to every round trip that is known. Default 100 ms: a dead neighbour costs little more than this.
     pub floor: Duration,
     /// Never more. Default 5 s.
     pub cap: Duration,
-    /// For contacts without a measured round trip: a handshake and a request over a bad path. Default 2 s.
+    /// For contacts that may have to be dialled first: eight times the 95th percentile of the round trips seen, which is room
+    /// for a handshake and a slow path, and at most this. Default 2 s, which is also the time while nothing was seen yet.
     pub initial: Duration,
-    /// Never less for STORE, which waits for a disk. Default 4 s.
+    /// Never less for STORE, which waits for a disk, and for the PING that decides about a contact. Default 4 s and an
+    /// eighth of it.
     pub store_floor: Duration,
     /// A question that takes longer than the 95th percentile seen, and than this, is hedged: somebody else is asked as
-    /// well. Default 100 ms.
+    /// well, and a late STORE is followed by a PING that finds out whether the contact is alive. Default 50 ms.
     pub hedge_floor: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            floor: Duration::from_millis(400),
+            floor: Duration::from_millis(100),
             cap: Duration::from_secs(5),
             initial: Duration::from_secs(2),
             store_floor: Duration::from_secs(4),
-            hedge_floor: Duration::from_millis(100),
+            hedge_floor: Duration::from_millis(50),
         }
     }
 }

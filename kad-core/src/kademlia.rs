@@ -13,6 +13,7 @@ use crate::maintenance::Maintenance;
 use crate::query::Query;
 use crate::rng::Rng;
 use crate::rpc::{Flight, Lateness};
+use crate::shunned::Shunned;
 use crate::slab::{Handle, Slab};
 use crate::table::{ClosestScratch, RoutingTable};
 use crate::timers::{Owner, Timers};
@@ -34,6 +35,7 @@ pub struct Kademlia<A> {
     lateness: Lateness,
     /// Ids that are being probed, at most [`Config::max_probes`].
     probing: Vec<NodeId>,
+    shunned: Shunned<A>,
     scratch: ClosestScratch,
     stats: Stats,
 }
@@ -58,8 +60,9 @@ impl<A: Address> Kademlia<A> {
             pending: Slab::new(),
             timers,
             maintenance,
-            lateness: Lateness::new(),
+            lateness: Lateness::default(),
             probing: Vec::new(),
+            shunned: Shunned::new(),
             scratch: ClosestScratch::default(),
             stats: Stats::default(),
             config,

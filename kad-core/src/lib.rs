@@ -19,6 +19,7 @@ mod query;
 pub mod record;
 mod rng;
 mod rpc;
+mod shunned;
 mod slab;
 mod stats;
 pub mod table;

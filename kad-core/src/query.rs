@@ -117,18 +117,24 @@ impl<A: Address> Query<A> {
     }
 
     /// A peer answered. The caller has checked that the kind of answer fits the kind of question.
-    pub(crate) fn on_response(&mut self, from: &Contact<A>, response: Response<A>) -> Result<(), Misfit> {
+    /// Of the contacts that it told, only those for which `alive` holds are believed.
+    pub(crate) fn on_response(
+        &mut self,
+        from: &Contact<A>,
+        response: Response<A>,
+        alive: impl Fn(&Contact<A>) -> bool,
+    ) -> Result<(), Misfit> {
         match (&mut self.task, response) {
             (Task::Ping(ping), Response::Pong { unix, observed }) => ping.answer = Some((unix, observed)),
             (Task::FindValue(task), Response::Values { found, next, closer }) => {
                 task.on_values(Some(from), found, next)?;
-                self.extend(from.id, closer);
+                self.extend(from.id, closer, alive);
             }
             (Task::Store(task), Response::Stored { verdicts, closer }) => {
                 task.on_verdict(from.id, *verdicts.first().ok_or(Misfit)?);
-                self.extend(from.id, closer);
+                self.extend(from.id, closer, alive);
             }
-            (_, Response::Nodes { closer }) => self.extend(from.id, closer),
+            (_, Response::Nodes { closer }) => self.extend(from.id, closer, alive),
             _ => return Err(Misfit),
         }
         Ok(())
@@ -206,9 +212,9 @@ impl<A: Address> Query<A> {
         now.since(self.started)
     }
 
-    fn extend(&mut self, from: NodeId, closer: Vec<Contact<A>>) {
+    fn extend(&mut self, from: NodeId, closer: Vec<Contact<A>>, alive: impl Fn(&Contact<A>) -> bool) {
         if let Some(lookup) = &mut self.lookup {
-            lookup.on_response(from, closer.into_iter().take(crate::MAX_CLOSER));
+            lookup.on_response(from, closer.into_iter().take(crate::MAX_CLOSER).filter(alive));
         }
     }
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use kad_core::record::judge;
-use kad_core::{Key, Kind, NodeId, RawRecord, Slot, UnixTime, Verdict};
+use kad_core::{Key, Kind, NodeId, RawRecord, Record, Slot, UnixTime, Verdict};
 
 use crate::scan::LAST_SLOT;
 use crate::{Limits, Put, StoreError, StoredRecord, Usage};
@@ -127,47 +127,26 @@ impl Batch {
         let held = self.held(base, &slot)?;
         let held_raw = held.as_ref().and_then(|held| held.raw.as_ref());
         let verdict = judge(held_raw, put.record, put.expected);
-        let own = put.own || held.as_ref().is_some_and(|held| held.own);
-        match (verdict, &held) {
-            (Verdict::Stored, _)
-                if !self.has_room(base, &slot, held.as_ref(), length(put.record.as_raw()))? =>
-            {
+        let (raw, same) = match (verdict, held_raw) {
+            (Verdict::Stored, _) if !self.has_room(base, &slot, held.as_ref(), put.record)? => {
                 return Ok(Verdict::Full);
             }
-            (Verdict::Stored, _) => {
-                let same = held_raw.filter(|raw| raw.as_bytes() == put.record.as_bytes());
-                let bytes =
-                    same.map_or_else(|| own_copy(put.record.as_bytes()), |raw| raw.as_bytes().clone());
-                let is_same = same.is_some();
-                let raw = RawRecord::parse(bytes, put.record.expiry())
-                    .map_err(|error| StoreError::Backend(error.into()))?;
-                let due = put.due;
-                self.keep(StoredRecord { slot, raw, due, own }, held.as_ref(), is_same)?;
+            (Verdict::Stored, Some(held)) if held.as_bytes() == put.record.as_bytes() => {
+                (with_expiry(held.as_bytes().clone(), put.record.expiry())?, true)
             }
-            (
-                Verdict::Unchanged,
-                Some(Held {
-                    raw: Some(raw),
-                    due,
-                    own: was_own,
-                    ..
-                }),
-            ) => {
-                if (*due, *was_own) != (put.due, own) {
-                    let raw = raw.clone();
-                    self.keep(
-                        StoredRecord {
-                            slot,
-                            raw,
-                            due: put.due,
-                            own,
-                        },
-                        held.as_ref(),
-                        true,
-                    )?;
-                }
-            }
-            _ => {}
+            (Verdict::Stored, _) => (own_copy(put.record)?, false),
+            (Verdict::Unchanged, Some(held)) => (held.clone(), true),
+            _ => return Ok(verdict),
+        };
+        let own = put.own || held.as_ref().is_some_and(|held| held.own);
+        // Or others who hand our own record on would put off for ever the hour in which it gets a new life.
+        let due = match &held {
+            Some(held) if held.own && !put.own => held.due.min(put.due),
+            _ => put.due,
+        };
+        let is_news = |held: &Held| verdict == Verdict::Stored || (held.due, held.own) != (due, own);
+        if held.as_ref().is_none_or(is_news) {
+            self.keep(StoredRecord { slot, raw, due, own }, held.as_ref(), same)?;
         }
         Ok(verdict)
     }
@@ -270,8 +249,9 @@ impl Batch {
         base: &impl Committed,
         slot: &Slot,
         held: Option<&Held>,
-        bytes: u64,
+        record: &Record,
     ) -> Result<bool, StoreError> {
+        let bytes = length(record.as_raw());
         let Limits {
             max_records,
             max_bytes,
@@ -370,6 +350,127 @@ fn length(raw: &RawRecord) -> u64 {
 }
 
 /// A record is a slice of the frame that brought it; kept as it is, it would keep the whole frame in memory.
-fn own_copy(bytes: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(bytes)
+fn own_copy(record: &Record) -> Result<RawRecord, StoreError> {
+    with_expiry(Bytes::copy_from_slice(record.as_bytes()), record.expiry())
+}
+
+/// Bytes of a record have its layout, so the error is never seen.
+fn with_expiry(bytes: Bytes, expiry: UnixTime) -> Result<RawRecord, StoreError> {
+    RawRecord::parse(bytes, expiry).map_err(|error| StoreError::Backend(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use kad_core::{Duration, NetworkId, Parameters, Rules};
+
+    use super::*;
+    use crate::{MemoryStore, RecordReader as _, RecordStore as _};
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn record(number: u64, size: usize) -> Record {
+        let parameters = Parameters::default();
+        let rules = Rules::new(NetworkId::new("batch", &parameters), &parameters);
+        let mut value = vec![0; size];
+        value[..8].copy_from_slice(&number.to_be_bytes());
+        Record::immutable(&value, NOW + Duration::from_secs(60), &rules, NOW).unwrap()
+    }
+
+    fn put(record: &Record) -> Put<'_> {
+        Put {
+            record,
+            expected: None,
+            due: NOW,
+            own: false,
+        }
+    }
+
+    #[test]
+    fn a_batch_of_too_many_bytes_asks_for_a_flush() {
+        let mut store = MemoryStore::new(Limits::default());
+        let mut accepted = 0;
+        let full = loop {
+            match store.put(put(&record(accepted, 65_000))) {
+                Ok(_) => accepted += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(full, StoreError::BatchFull));
+        assert_eq!(accepted as usize, MAX_BATCH_BYTES / 65_002);
+        assert_eq!(store.usage().records, accepted, "what was refused is not counted");
+        store.flush().unwrap();
+        assert_eq!(
+            store.put(put(&record(accepted, 65_000))).unwrap(),
+            Verdict::Stored
+        );
+    }
+
+    #[test]
+    fn a_batch_of_too_many_slots_asks_for_a_flush() {
+        let mut store = MemoryStore::new(Limits::default());
+        for number in 0..=MAX_BATCH_SLOTS as u64 {
+            if number == MAX_BATCH_SLOTS as u64 {
+                assert!(matches!(
+                    store.put(put(&record(number, 8))),
+                    Err(StoreError::BatchFull)
+                ));
+                assert!(
+                    store.remove(&record(0, 8).slot()).unwrap(),
+                    "what is in the batch can change"
+                );
+                assert!(matches!(store.expire(NOW, 1), Err(StoreError::BatchFull)));
+                store.flush().unwrap();
+            }
+            store.put(put(&record(number, 8))).unwrap();
+        }
+        store.flush().unwrap();
+        assert_eq!(store.usage().records, MAX_BATCH_SLOTS as u64);
+        // More than a batch can remove at once ends in two flushes.
+        let end = NOW + Duration::from_secs(60);
+        assert_eq!(store.expire(end, usize::MAX).unwrap(), MAX_BATCH_SLOTS);
+        store.flush().unwrap();
+        assert_eq!(store.usage(), Usage::default());
+    }
+
+    #[test]
+    fn a_kept_record_does_not_keep_the_frame_that_brought_it() {
+        let frame = Bytes::from([[1, 0].as_slice(), &[7; 100], &[0; 60_000]].concat());
+        let parameters = Parameters::default();
+        let rules = Rules::new(NetworkId::new("batch", &parameters), &parameters);
+        let raw = RawRecord::parse(frame.slice(..102), NOW + Duration::from_secs(60)).unwrap();
+        let record = Record::verify(raw, &rules, NOW).unwrap();
+        let mut store = MemoryStore::new(Limits::default());
+        store.put(put(&record)).unwrap();
+        store.flush().unwrap();
+        let stored = store.reader().get(&record.slot()).unwrap().unwrap();
+        drop(record);
+        assert_eq!(stored.raw.as_bytes()[..], frame[..102]);
+        assert!(frame.is_unique(), "nobody else holds on to the frame");
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_written() {
+        let mut batch = Batch::new(Limits::default(), Usage::default());
+        let mut flushed = MemoryStore::new(Limits::default());
+        let record = record(1, 8);
+        flushed.put(put(&record)).unwrap();
+        flushed.flush().unwrap();
+        let base = flushed.flushed();
+        assert_eq!(batch.put(&*base, put(&record)).unwrap(), Verdict::Unchanged);
+        assert!(batch.is_empty());
+        batch
+            .put(
+                &*base,
+                Put {
+                    own: true,
+                    ..put(&record)
+                },
+            )
+            .unwrap();
+        let change = batch.changes().next().map(|(_, change)| change.clone());
+        assert!(
+            matches!(change, Some(Change::Touched(StoredRecord { own: true, .. }))),
+            "{change:?}"
+        );
+    }
 }

@@ -53,7 +53,7 @@
 //! | records | [`Limits::max_records`], default 1,000,000 | [`Verdict::Full`](kad_core::Verdict::Full) for new slots |
 //! | bytes of records | [`Limits::max_bytes`], default 1 GiB | `Full` for what would grow beyond |
 //! | providers of a key | [`Limits::max_providers_per_key`], default 256 | `Full` for further providers |
-//! | one record | [`MAX_RECORD`](kad_core::MAX_RECORD), 65,725 bytes | a larger one cannot be built |
+//! | one record | [`MAX_RECORD`](kad_core::MAX_RECORD), 65,724 bytes | a larger one cannot be built |
 //! | slots changed since the last flush | [`MAX_BATCH_SLOTS`], 65,536 | [`StoreError::BatchFull`]: flush first |
 //! | bytes put since the last flush | [`MAX_BATCH_BYTES`], 64 MiB | the same |
 //! | records of a page | [`Scan::limit`], at most [`MAX_PAGE_RECORDS`], 1,024 | the page says where to go on |
@@ -77,5 +77,5 @@ pub use self::error::StoreError;
 pub use self::memory::{MemoryReader, MemoryStore};
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbConfig, RedbReader, RedbStore};
-pub use self::scan::{MAX_PAGE_BYTES, MAX_PAGE_RECORDS, Page, Scan};
+pub use self::scan::{Chosen, MAX_PAGE_BYTES, MAX_PAGE_RECORDS, Page, Scan};
 pub use self::store::{Limits, Put, RecordReader, RecordStore, StoredRecord, Usage};

@@ -23,9 +23,11 @@ pub trait RecordStore: Send + 'static {
     ///
     /// | verdict | bytes | expiry | due | own |
     /// |---|---|---|---|---|
-    /// | `Stored` | the new ones | the new one | from the put | once own, always own |
-    /// | `Unchanged` | as they were | the longer one | from the put | once own, always own |
+    /// | `Stored` | the new ones | the new one | from the put* | once own, always own |
+    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own |
     /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was |
+    ///
+    /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew it.
     ///
     /// `Full` is said only of records that would have been stored. A record that takes the place of another one is let
     /// in if it is no larger, even when the store is (over-)full.
@@ -114,11 +116,11 @@ pub struct StoredRecord {
 /// How much a store may hold. What a store holds beyond lowered limits stays, until it expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Records of all kinds, tombstones too. Default 1,000,000: with 1 KiB each this meets the default of `max_bytes`,
-    /// and the indexes of so many fit into a small node's memory (some 400 bytes each in the memory backend).
+    /// Records of all kinds, tombstones too. Default 1,000,000: with 1 KiB each this meets the default of `max_bytes`. Beside
+    /// its bytes a record costs some 600 bytes of memory in the memory backend, some 2 KiB of the file in redb.
     pub max_records: u64,
     /// Canonical bytes of all records. Default 1 GiB: a disk hardly notices, and a node that leaves hands it over in
-    /// minutes. The database file is larger, up to three times for small records.
+    /// minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones wait for reuse.
     pub max_bytes: u64,
     /// Provider records of one key. Default 256: a popular key must not fill the store, and nobody asks that many.
     pub max_providers_per_key: u32,

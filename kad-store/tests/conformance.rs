@@ -206,7 +206,7 @@ impl RecordReader for SpoiledReader {
                 }
             }
             Some(Bug::SortsByDueTime) if scan.due_by.is_some() => {
-                page.records.sort_by_key(|record| record.due)
+                page.records.sort_by_key(|record| record.due);
             }
             _ => {}
         }

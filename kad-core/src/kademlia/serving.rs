@@ -4,10 +4,14 @@ use alloc::vec::Vec;
 
 use super::Kademlia;
 use crate::slab::Handle;
+use crate::table::Entry;
 use crate::{
-    Address, Contact, FindValue, Found, Key, Kind, MAX_RECORDS, NodeId, Now, Outbox, Output, Rejection,
-    ReplyId, Request, Response, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
+    Address, Contact, FindValue, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId, Now, Outbox, Output,
+    Rejection, ReplyId, Request, Response, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
 };
+
+/// Contacts looked at beyond k, in the place of the asker and of those that are flagged.
+const SPARE: usize = 5;
 
 /// What waits for the store.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ impl<A: Address> Kademlia<A> {
         out: &mut Outbox<A>,
     ) {
         self.stats.requests_received += 1;
+        self.shunned.forgive(from.id);
         if read_only {
             self.drop_contact(now, from.id, out);
         } else if self.table.wants(from) {
@@ -199,14 +204,15 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// The nearest contacts that are not flagged, without the one who asks.
+    /// The nearest contacts, without the one who asks.
     fn closer(&mut self, target: Key, asker: NodeId) -> Vec<Contact<A>> {
-        let k = self.config.k;
+        let k = self.config.k.min(MAX_CLOSER);
         let mut closer = Vec::with_capacity(k);
+        let alive = |entry: &Entry<'_, A>| entry.contact.id != asker && entry.failures == 0;
         let near = self
             .table
-            .closest(target, k + 1, &mut self.scratch)
-            .filter(|entry| entry.contact.id != asker);
+            .closest(target, k + SPARE, &mut self.scratch)
+            .filter(alive);
         closer.extend(near.take(k).map(|entry| entry.contact.clone()));
         closer
     }

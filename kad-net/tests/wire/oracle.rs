@@ -15,6 +15,10 @@ use super::messages::{Family, NOW, Sockets, codec, exchange, request};
 type Extensions = Vec<(u16, Vec<u8>)>;
 type V4 = (u32, [u8; 4], u16);
 type V6 = (u32, [u8; 16], u16);
+type WireRecord = (u64, Vec<u8>);
+type Id = [u8; 32];
+type Contacts<S> = Vec<(Id, Vec<S>)>;
+type Values<F> = (Vec<(u8, F)>, Option<Id>, Contacts<V4>, Extensions);
 type FindValueBody = ([u8; 32], u8, u8, u64, Option<[u8; 32]>);
 
 macro_rules! oracle {
@@ -29,10 +33,7 @@ macro_rules! oracle {
 }
 
 /// The contacts of a message whose sockets are all of one family.
-fn contacts<S>(
-    closer: &[Contact<Sockets>],
-    socket: impl Fn(&std::net::SocketAddr) -> S,
-) -> Vec<([u8; 32], Vec<S>)> {
+fn contacts<S>(closer: &[Contact<Sockets>], socket: impl Fn(&std::net::SocketAddr) -> S) -> Contacts<S> {
     let contact = |contact: &Contact<Sockets>| {
         (
             contact.id.to_bytes(),
@@ -56,7 +57,7 @@ fn v6(socket: &std::net::SocketAddr) -> V6 {
     }
 }
 
-fn record(record: &Record) -> (u64, Vec<u8>) {
+fn record(record: &Record) -> WireRecord {
     let remaining = match record.kind() {
         Kind::Immutable => record.expiry().as_secs() - NOW.as_secs(),
         Kind::Mutable | Kind::Provider => 0,
@@ -127,7 +128,7 @@ proptest! {
                     .iter()
                     .map(|entry| (record(entry.record.as_ref().unwrap()), entry.expected))
                     .collect();
-                oracle!(&frame, (Vec<((u64, Vec<u8>), Option<u64>)>, Extensions), (entries, none()));
+                oracle!(&frame, (Vec<(WireRecord, Option<u64>)>, Extensions), (entries, none()));
             }
         }
     }
@@ -135,14 +136,13 @@ proptest! {
     #[test]
     fn answers_have_the_same_bytes((_, response) in exchange(Family::V4)) {
         let frame = codec().encode_response(NOW, &response).unwrap();
-        type Contacts = Vec<([u8; 32], Vec<V4>)>;
         match &response {
             Response::Pong { unix, observed } => {
                 let observed = observed.0.iter().map(v4).collect();
                 oracle!(&frame, (u64, Vec<V4>, Extensions), (unix.as_secs(), observed, none()));
             }
             Response::Nodes { closer } => {
-                oracle!(&frame, (Contacts, Extensions), (contacts(closer, v4), none()));
+                oracle!(&frame, (Contacts<V4>, Extensions), (contacts(closer, v4), none()));
             }
             Response::Values { found, next, closer } => {
                 let next = next.map(kad_core::NodeId::to_bytes);
@@ -155,7 +155,7 @@ proptest! {
                     });
                     oracle!(
                         &frame,
-                        (Vec<(u8, (u64, Vec<u8>))>, Option<[u8; 32]>, Contacts, Extensions),
+                        Values<WireRecord>,
                         (found.collect(), next, closer, none())
                     );
                 } else {
@@ -165,7 +165,7 @@ proptest! {
                     });
                     oracle!(
                         &frame,
-                        (Vec<(u8, (u64, [u8; 32]))>, Option<[u8; 32]>, Contacts, Extensions),
+                        Values<(u64, Id)>,
                         (found.collect(), next, closer, none())
                     );
                 }
@@ -174,7 +174,7 @@ proptest! {
                 let verdicts = verdicts.iter().map(verdict).collect();
                 oracle!(
                     &frame,
-                    (Vec<(u8, u64)>, Contacts, Extensions),
+                    (Vec<(u8, u64)>, Contacts<V4>, Extensions),
                     (verdicts, contacts(closer, v4), none())
                 );
             }
@@ -186,6 +186,6 @@ proptest! {
     fn contacts_of_the_other_family_have_the_same_bytes(closer in super::messages::contacts(Family::V6)) {
         let mirrored = contacts(&closer, v6);
         let frame = codec().encode_response(NOW, &Response::Nodes { closer }).unwrap();
-        oracle!(&frame, (Vec<([u8; 32], Vec<V6>)>, Extensions), (mirrored, none()));
+        oracle!(&frame, (Contacts<V6>, Extensions), (mirrored, none()));
     }
 }

@@ -117,7 +117,7 @@ fn records_share_the_memory_of_their_frame() {
     };
     let frame = codec().encode_request(NOW, false, &store).unwrap();
     let memory = frame.as_ptr_range();
-    let Request::Store { entries } = codec().decode_request(NOW, frame.clone()).unwrap().request else {
+    let Request::Store { entries } = codec().decode_request(NOW, frame).unwrap().request else {
         panic!("a STORE");
     };
     let record = entries[0].record.as_ref().unwrap();
@@ -185,6 +185,8 @@ fn contacts_outside_of_the_scope_are_dropped_and_counted() {
     let expected = Response::Nodes {
         closer: vec![contact(1, &["8.8.8.8:4000"]), contact(4, &["[2001:db8::1]:4000"])],
     };
-    assert_eq!(global.clone().decode_response(NOW, frame, &asked), Ok(expected));
+    let clone = global.clone();
+    assert_eq!(clone.decode_response(NOW, frame, &asked), Ok(expected));
+    assert_eq!(clone.contacts_dropped(), 2);
     assert_eq!(global.contacts_dropped(), 2, "clones share the counter");
 }

@@ -83,7 +83,7 @@ pub(super) fn usage<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
             rule(
                 store.put(&small) != Verdict::Stored,
                 "an old version is not stored",
-            )
+            );
         },
         of(&[&large]),
     );
