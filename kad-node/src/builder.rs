@@ -17,7 +17,7 @@ use kad_store::{Limits, RecordStore};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::driver::{Clock, Driver, Held, Parts};
-use crate::join::{JoinState, Joiner, identify};
+use crate::join::{Company, JoinState, Joiner, identify};
 use crate::node::{Asker, Doors, Inner, Running, ShutdownReport};
 use crate::storage::Storage;
 use crate::{Node, Peer, SpawnError, identity, snapshot};
@@ -254,7 +254,7 @@ impl Builder {
         );
         let (orders, waiting) = mpsc::channel(MAX_ORDERS);
         let (events, _) = broadcast::channel(MAX_EVENTS);
-        let (joined, is_joined) = watch::channel(false);
+        let (company, has_company) = watch::channel(Company::Nobody);
         let saved: VecDeque<_> = match &files {
             Some(files) => snapshot::read(&files.path("contacts.json"), &network).into(),
             None => VecDeque::new(),
@@ -271,7 +271,7 @@ impl Builder {
             held,
             orders: waiting,
             events: events.clone(),
-            joined,
+            company,
             remembered: remembered.clone(),
             keypair: keypair.clone(),
             lifetime,
@@ -287,7 +287,7 @@ impl Builder {
             remembered,
             state,
         };
-        tokio::spawn(joiner.run(is_joined));
+        tokio::spawn(joiner.run(has_company));
 
         let running = ending(Ending {
             driver,

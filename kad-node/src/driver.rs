@@ -27,6 +27,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 pub(crate) use self::held::Held;
+use crate::join::Company;
 use crate::storage::Storage;
 
 /// Completions that wait for the driver; a task with one more waits, which slows nothing but itself.
@@ -120,8 +121,8 @@ pub(crate) struct Parts<T: Transport, R> {
     pub(crate) held: Held,
     pub(crate) orders: mpsc::Receiver<Order<T::Address>>,
     pub(crate) events: broadcast::Sender<Event<T::Address>>,
-    /// Whether the node knows anybody who knows it.
-    pub(crate) joined: watch::Sender<bool>,
+    /// Whom the node has.
+    pub(crate) company: watch::Sender<Company>,
     /// Contacts to go back to when all are lost.
     pub(crate) remembered: Remembered<T::Address>,
     /// The node's identity, to renew what it signed.

@@ -3,6 +3,7 @@
 mod builder;
 mod driver;
 mod error;
+pub mod file;
 pub mod identity;
 mod join;
 mod node;

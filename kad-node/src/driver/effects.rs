@@ -12,6 +12,7 @@ use kad_store::{RecordReader, Scan, StoreError, StoredRecord};
 use tokio::sync::mpsc;
 
 use super::{Completion, Driver, unix_now};
+use crate::join::Company;
 
 impl<T: Transport, R: RecordReader> Driver<T, R> {
     pub(super) fn drain(&mut self, now: Now) {
@@ -127,18 +128,20 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
             }
             Event::Joined { contacts } => {
                 tracing::info!(contacts, "joined the network");
-                self.parts.joined.send_replace(true);
+                self.parts.company.send_replace(Company::Neighbours);
             }
             Event::Isolated => {
                 tracing::warn!("lost all servers of the network; going on trying");
-                self.parts.joined.send_replace(false);
+                self.parts.company.send_replace(Company::Nobody);
             }
             Event::ContactAdded(ref contact) => {
                 tracing::debug!(id = %contact.id, address = %contact.address, "contact added");
                 self.remember(contact.clone());
-                self.parts
-                    .joined
-                    .send_if_modified(|joined| !std::mem::replace(joined, true));
+                self.parts.company.send_if_modified(|company| {
+                    let first = *company == Company::Nobody;
+                    *company = (*company).max(Company::Somebody);
+                    first
+                });
             }
             Event::RepublishDue(ref record) => self.renew(record),
             Event::ContactRemoved(id) => tracing::debug!(%id, "contact removed"),
