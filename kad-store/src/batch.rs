@@ -159,16 +159,7 @@ impl Batch {
             ) => {
                 if (*was_due, *was_own) != (due, own) {
                     let raw = raw.clone();
-                    self.keep(
-                        StoredRecord {
-                            slot,
-                            raw,
-                            due,
-                            own,
-                        },
-                        held.as_ref(),
-                        true,
-                    )?;
+                    self.keep(StoredRecord { slot, raw, due, own }, held.as_ref(), true)?;
                 }
             }
             _ => {}

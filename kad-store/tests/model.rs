@@ -137,12 +137,7 @@ impl Model {
         let bytes = |record: &StoredRecord| record.raw.as_bytes().len() as u64;
         if verdict == Verdict::Stored {
             let raw = put.record.as_raw().clone();
-            let new = StoredRecord {
-                slot,
-                raw,
-                due,
-                own,
-            };
+            let new = StoredRecord { slot, raw, due, own };
             let mut after = Self {
                 now: self.now.clone(),
                 flushed: Held::new(),

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use super::Kademlia;
 use crate::slab::Handle;
 use crate::{
-    Address, Contact, FindValue, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId, Now, Outbox, Output, Rejection,
-    ReplyId, Request, Response, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
+    Address, Contact, FindValue, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId, Now, Outbox, Output,
+    Rejection, ReplyId, Request, Response, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
 };
 
 /// What waits for the store.

@@ -99,7 +99,9 @@ impl<A: Address> FindValueTask<A> {
     ) -> Result<(), Misfit> {
         let fits = |found: &Found| match found {
             Found::Record(record) => {
-                self.ask.want == Want::Record && record.key() == self.ask.key && record.kind() == self.ask.kind
+                self.ask.want == Want::Record
+                    && record.key() == self.ask.key
+                    && record.kind() == self.ask.kind
             }
             Found::Digest { .. } => self.ask.want == Want::Digest,
         };
@@ -215,13 +217,19 @@ mod tests {
         };
         let mut task = FindValueTask::<u32>::new(ask, Read::Census);
         let contact = Contact::new(NodeId::default(), 0);
-        assert_eq!(task.on_values(Some(&contact), vec![Found::Record(record.clone())], None), Err(Misfit));
+        assert_eq!(
+            task.on_values(Some(&contact), vec![Found::Record(record.clone())], None),
+            Err(Misfit)
+        );
         let other = FindValue {
             key: Key::default(),
             want: Want::Record,
             ..ask
         };
         let mut task = FindValueTask::<u32>::new(other, Read::First);
-        assert_eq!(task.on_values(Some(&contact), vec![Found::Record(record)], None), Err(Misfit));
+        assert_eq!(
+            task.on_values(Some(&contact), vec![Found::Record(record)], None),
+            Err(Misfit)
+        );
     }
 }

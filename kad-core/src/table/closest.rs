@@ -68,11 +68,13 @@ impl ClosestScratch {
         let sorted = self.found.len();
         let range = buckets.range(index);
         let distance = |place: u16| id(buckets.at(place.into())).distance(target);
-        self.found
-            .extend(range.map(|place| place as u16).map(|place| (distance(place).to_limbs()[0], place)));
-        let nearer = |a: &(u64, u16), b: &(u64, u16)| {
-            a.0.cmp(&b.0).then_with(|| distance(a.1).cmp(&distance(b.1)))
-        };
+        self.found.extend(
+            range
+                .map(|place| place as u16)
+                .map(|place| (distance(place).to_limbs()[0], place)),
+        );
+        let nearer =
+            |a: &(u64, u16), b: &(u64, u16)| a.0.cmp(&b.0).then_with(|| distance(a.1).cmp(&distance(b.1)));
         let tail = &mut self.found[sorted..];
         let room = n - sorted;
         if tail.len() > room {
