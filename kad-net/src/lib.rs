@@ -1,4 +1,5 @@
 //! Carries Kademlia requests between nodes.
+#![forbid(unsafe_code)]
 
 pub mod conformance;
 pub mod memory;
