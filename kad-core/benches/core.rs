@@ -7,8 +7,8 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kad_core::table::{ClosestScratch, RoutingTable, TableConfig};
 use kad_core::{
-    Command, Config, Contact, Input, Instant, Kademlia, Key, NodeId, Now, Outbox, Output, QueryId, ReplyId, Request,
-    Response, UnixTime,
+    Command, Config, Contact, Input, Instant, Kademlia, Key, NodeId, Now, Outbox, Output, QueryId, ReplyId,
+    Request, Response, UnixTime,
 };
 
 /// SplitMix64: the same ids in every run.
@@ -41,12 +41,28 @@ fn full(dice: &mut Dice) -> Kademlia<u32> {
     for n in 0..100_000 {
         let from = Contact::new(dice.key().to_node_id(), n);
         let (reply_to, request) = (ReplyId(n.into()), Request::Ping);
-        let asked = Input::Request { from, read_only: false, reply_to, request };
+        let asked = Input::Request {
+            from,
+            read_only: false,
+            reply_to,
+            request,
+        };
         machine.handle(now(n.into()), asked, &mut outbox);
         while let Some(output) = outbox.pop() {
             if let Output::Request { id, .. } = output {
-                let response = Response::Pong { unix: UnixTime::from_secs(0), observed: 0 };
-                machine.handle(now(n.into()), Input::Response { id, response, rtt: None }, &mut outbox);
+                let response = Response::Pong {
+                    unix: UnixTime::from_secs(0),
+                    observed: 0,
+                };
+                machine.handle(
+                    now(n.into()),
+                    Input::Response {
+                        id,
+                        response,
+                        rtt: None,
+                    },
+                    &mut outbox,
+                );
             }
         }
     }
@@ -94,13 +110,23 @@ fn serve(c: &mut Criterion) {
     let mut dice = Dice(3);
     let mut machine = full(&mut dice);
     let mut outbox = Outbox::new();
-    let from = machine.table().contacts().next().map(|entry| *entry.contact).expect("a full table");
+    let from = machine
+        .table()
+        .contacts()
+        .next()
+        .map(|entry| *entry.contact)
+        .expect("a full table");
     let mut reply = 0;
     c.bench_function("FIND_NODE served", |b| {
         b.iter(|| {
             reply += 1;
             let (reply_to, request) = (ReplyId(reply), Request::FindNode { target: dice.key() });
-            let asked = Input::Request { from, read_only: false, reply_to, request };
+            let asked = Input::Request {
+                from,
+                read_only: false,
+                reply_to,
+                request,
+            };
             machine.handle(now(1_000_000), asked, &mut outbox);
             black_box(outbox.pop());
         });

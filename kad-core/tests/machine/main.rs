@@ -16,7 +16,7 @@ use kad_core::{
 };
 
 const CASES: u64 = 10_000;
-const STEPS: usize = 60;
+const STEPS: usize = 120;
 
 /// Inputs after which a machine that gets no more commands must have ended all of its queries: each ends by its timeout, a
 /// minute away at most, and nothing but silence keeps the clock from getting there.
@@ -415,7 +415,7 @@ fn bytes(seed: u64) -> Vec<u8> {
         let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb).to_be_bytes()
     };
-    (0..150).flat_map(|_| word()).collect()
+    (0..300).flat_map(|_| word()).collect()
 }
 
 #[test]
