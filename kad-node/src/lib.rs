@@ -1,4 +1,5 @@
 //! A complete Kademlia node.
+#![forbid(unsafe_code)]
 
 mod builder;
 mod driver;
