@@ -14,6 +14,7 @@ mod provide;
 mod reply;
 mod run;
 mod streams;
+mod testnet;
 mod transfer;
 mod values;
 
@@ -39,6 +40,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  kad-node testnet
   kad-node run --listen 0.0.0.0:4000 --data /var/lib/kad-node
   kad-node put --bootstrap 192.0.2.7:4000 notes.txt
   kad-node get --bootstrap 192.0.2.7:4000 KEY -o notes.txt
@@ -60,6 +62,8 @@ enum Command {
     Key(key::Command),
     /// Run a node until it is told to stop
     Run(run::Args),
+    /// Start a whole network on this machine, store a file, kill a quarter of the nodes, and read the file back
+    Testnet(testnet::Args),
     /// Store a file under its hash
     Put(values::PutArgs),
     /// Fetch what is stored under a hash
@@ -100,7 +104,7 @@ pub(crate) fn main() -> ExitCode {
     match cli.command.execute(json) {
         Ok(answer) => {
             answer.print(json);
-            ExitCode::SUCCESS
+            answer.exit_code()
         }
         Err(failure) => {
             failure.print(json);
@@ -115,6 +119,7 @@ impl Command {
             Self::Key(command) => key::execute(command),
             Self::Completions { shell } => Ok(completions(shell)),
             Self::Run(args) => block_on(run::execute(args, json)),
+            Self::Testnet(args) => interruptible(testnet::execute(args, json)),
             Self::Put(args) => interruptible(values::put(args, json)),
             Self::Get(args) => interruptible(values::get(args, json)),
             Self::PutMutable(args) => interruptible(mutable::put(args, json)),
