@@ -98,10 +98,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let json = cli.json;
     match cli.command.execute(json) {
-        Ok(answer) => {
-            answer.print(json);
-            ExitCode::SUCCESS
-        }
+        Ok(code) => code,
         Err(failure) => {
             failure.print(json);
             failure.exit_code()
@@ -110,8 +107,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 impl Command {
-    fn execute(self, json: bool) -> Result<Answer, Failure> {
-        match self {
+    fn execute(self, json: bool) -> Result<ExitCode, Failure> {
+        let answer = match self {
             Self::Key(command) => key::execute(command),
             Self::Completions { shell } => Ok(completions(shell)),
             Self::Run(args) => block_on(run::execute(args, json)),
@@ -125,7 +122,9 @@ impl Command {
             Self::FindNode(args) => interruptible(inspect::find_node(args, json)),
             Self::Closest(args) => interruptible(inspect::closest(args, json)),
             Self::Ping(args) => interruptible(inspect::ping(args)),
-        }
+        }?;
+        answer.print(json);
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -144,7 +143,7 @@ fn interruptible(command: impl Future<Output = Result<Answer, Failure>>) -> Resu
     })
 }
 
-fn block_on(command: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -81,7 +81,7 @@ fn what_is_put_comes_back_by_its_hash() {
     .json();
     assert_eq!(put["bytes"], 60_000);
     assert_eq!(put["copies"], 3);
-    assert_eq!(put["refused"], 0);
+    assert_eq!(put["chunks"], 1);
     let mut ids: Vec<String> = put["stored_at"]
         .as_array()
         .unwrap()
@@ -107,6 +107,34 @@ fn what_is_put_comes_back_by_its_hash() {
 
     let piped = run(&["get", &key, "--bootstrap", from]);
     assert_eq!((piped.status.code(), piped.stdout == bytes), (Some(0), true));
+}
+
+#[test]
+fn a_file_larger_than_a_record_is_put_and_comes_back_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+    let bytes: Vec<u8> = (0..1_500_000u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+    fs::write(&input, &bytes).unwrap();
+    let daemons = Daemon::network(3);
+    let put = run(&["put", path(&input), "--bootstrap", &daemons[0].address, "--json"]).json();
+    assert_eq!(
+        (put["bytes"].as_u64(), put["copies"].as_u64()),
+        (Some(1_500_000), Some(3))
+    );
+    assert!(
+        put["chunks"].as_u64() > Some(1) && put["indexes"].as_u64() >= Some(1),
+        "{put}"
+    );
+    let key = text(&put["key"]);
+    let from = daemons[1].address.as_str();
+    let got = run(&["get", &key, "--bootstrap", from, "-o", path(&output), "--json"]).json();
+    assert_eq!(
+        (got["bytes"].as_u64(), &got["chunks"]),
+        (Some(1_500_000), &put["chunks"])
+    );
+    assert!(fs::read(&output).unwrap() == bytes);
+    let piped = run(&["get", &key, "--bootstrap", from]);
+    assert!(piped.status.success() && piped.stdout == bytes);
 }
 
 #[test]
@@ -356,14 +384,14 @@ fn a_daemon_reads_its_config_file() {
     let dir = tempfile::tempdir().unwrap();
     let (config, data) = (dir.path().join("node.toml"), dir.path().join("data"));
     let text = format!(
-        "data = {data:?}\nnetwork = \"small\"\nlog = \"warn\"\n[parameters]\nk = 4\nmax_value = 10\n[limits]\nrecords = 5\n\
+        "data = {data:?}\nnetwork = \"small\"\nlog = \"warn\"\n[parameters]\nk = 4\nmax_value = 1000\n[limits]\nrecords = 5\n\
          [intervals]\nrefresh = \"10m\"\n"
     );
     fs::write(&config, text).unwrap();
     let daemon = Daemon::start(&["--config", path(&config)]);
     assert!(data.join("records.redb").is_file());
+    assert_eq!(daemon.network.len(), 16);
     let client = [
-        "put",
         "--config",
         path(&config),
         "--bootstrap",
@@ -371,9 +399,13 @@ fn a_daemon_reads_its_config_file() {
         "--json",
         "-",
     ];
-    assert_eq!(run_with_input(&client, b"0123456789").json()["copies"], 1);
-    run_with_input(&client, b"0123456789a").failure(2);
-    assert!(daemon.network.len() == 16);
+    let put = run_with_input(&[&["put"], client.as_slice()].concat(), b"0123456789").json();
+    assert_eq!(put["copies"], 1);
+    let key = dir.path().join("key");
+    new_key(&key);
+    let mutable = ["put-mutable", "--key", path(&key), "--salt", "a"];
+    let sentence = run_with_input(&[mutable.as_slice(), &client].concat(), &[0; 1001]).failure(2);
+    assert!(sentence.contains("1000 bytes"), "{sentence}");
 }
 
 #[test]
