@@ -1,6 +1,6 @@
 //! The command line: what there is to say, and how the outcome is told.
 //!
-//! Every command ends in one [`Answer`](reply::Answer) or one [`Failure`](reply::Failure). Nothing here knows the protocol:
+//! Every command ends in one [`Answer`] or one [`Failure`]. Nothing here knows the protocol:
 //! commands call the library as any application would.
 
 mod arguments;

@@ -125,7 +125,8 @@ impl Sink {
         // A link stays a link to what is replaced.
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let temporary = beside(folder.unwrap_or(Path::new("."))).map_err(|e| unwritable(&path, &e))?;
+        let temporary =
+            beside(folder.unwrap_or_else(|| Path::new("."))).map_err(|e| unwritable(&path, &e))?;
         let file = temporary.reopen().map_err(|e| unwritable(&path, &e))?;
         Ok(Self::Beside {
             file: File::from_std(file),
