@@ -1,6 +1,6 @@
 //! The command line: what there is to say, and how the outcome is told.
 //!
-//! Every command ends in one [`Answer`](reply::Answer) or one [`Failure`](reply::Failure). Nothing here knows the protocol:
+//! Every command ends in one [`Answer`] or one [`Failure`]. Nothing here knows the protocol:
 //! commands call the library as any application would.
 
 mod arguments;
@@ -102,10 +102,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let json = cli.json;
     match cli.command.execute(json) {
-        Ok(answer) => {
-            answer.print(json);
-            answer.exit_code()
-        }
+        Ok(code) => code,
         Err(failure) => {
             failure.print(json);
             failure.exit_code()
@@ -114,12 +111,12 @@ pub(crate) fn main() -> ExitCode {
 }
 
 impl Command {
-    fn execute(self, json: bool) -> Result<Answer, Failure> {
-        match self {
+    fn execute(self, json: bool) -> Result<ExitCode, Failure> {
+        let answer = match self {
             Self::Key(command) => key::execute(command),
             Self::Completions { shell } => Ok(completions(shell)),
             Self::Run(args) => block_on(run::execute(args, json)),
-            Self::Testnet(args) => interruptible(testnet::execute(args, json)),
+            Self::Testnet(args) => block_on(testnet::execute(args, json)),
             Self::Put(args) => interruptible(values::put(args, json)),
             Self::Get(args) => interruptible(values::get(args, json)),
             Self::PutMutable(args) => interruptible(mutable::put(args, json)),
@@ -130,7 +127,9 @@ impl Command {
             Self::FindNode(args) => interruptible(inspect::find_node(args, json)),
             Self::Closest(args) => interruptible(inspect::closest(args, json)),
             Self::Ping(args) => interruptible(inspect::ping(args)),
-        }
+        }?;
+        answer.print(json);
+        Ok(answer.exit_code())
     }
 }
 
@@ -149,7 +148,7 @@ fn interruptible(command: impl Future<Output = Result<Answer, Failure>>) -> Resu
     })
 }
 
-fn block_on(command: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

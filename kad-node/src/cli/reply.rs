@@ -93,6 +93,15 @@ impl Failure {
         }
     }
 
+    /// The same, told by the sentence that says what it was about, and by its own if that says what to do.
+    pub(crate) fn about(self, sentence: &str) -> Self {
+        let advice = self.sentence.split_once("; ").map(|(_, advice)| advice);
+        Self {
+            sentence: advice.map_or_else(|| sentence.to_owned(), |advice| format!("{sentence}; {advice}")),
+            ..self
+        }
+    }
+
     /// The person does not need to be told what they did.
     pub(crate) fn interrupted() -> Self {
         Self {
@@ -170,6 +179,12 @@ impl From<SpawnError> for Failure {
             _ => "",
         };
         Self::usage(format!("{}{advice}", chain(&error)))
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::usage(chain(error.as_ref()))
     }
 }
 

@@ -93,13 +93,28 @@ fn share(text: &str) -> Result<f64, String> {
 
 /// Runs the test network and tells what was measured. What cannot even be tried is a mistake of whoever asked for it.
 pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
-    let told = run(&args, json)
-        .await
-        .map_err(|error| Failure::usage(format!("{error:#}")))?;
-    Ok(told)
+    let interrupted = tokio::signal::ctrl_c();
+    let (report, network, data) = tokio::select! {
+        _ = interrupted => return Err(Failure::interrupted()),
+        ran = run(&args, json) => ran.map_err(|error| Failure::usage(format!("{error:#}")))?,
+    };
+    let object = serde_json::to_value(&report).map_err(|error| Failure::usage(error.to_string()))?;
+    let answer = Answer::new(object, report.to_string());
+    let mut answer = if report.ok { answer } else { answer.negative() };
+    if args.keep {
+        answer.print(json);
+        answer = answer.told();
+        invite(&report, &network);
+        // If Ctrl-C cannot be waited for, there is nothing to wait for.
+        let _ = tokio::signal::ctrl_c().await;
+    }
+    network.stop().await;
+    drop(data);
+    Ok(answer)
 }
 
-async fn run(args: &Args, quiet: bool) -> anyhow::Result<Answer> {
+/// Everything up to the report; the network lives on, and its directory as long as the third is held.
+async fn run(args: &Args, quiet: bool) -> anyhow::Result<(Report, Network, Option<tempfile::TempDir>)> {
     let path = match &args.file {
         Some(path) => path.clone(),
         None => std::env::current_exe()
@@ -191,20 +206,7 @@ async fn run(args: &Args, quiet: bool) -> anyhow::Result<Answer> {
         ok: broken.is_empty(),
         broken,
     };
-    let answer = Answer::new(serde_json::to_value(&report)?, report.to_string());
-    let answer = if report.ok { answer } else { answer.negative() };
-    if args.keep {
-        // The report is told now, and the network lives on until somebody ends it.
-        answer.print(quiet);
-        invite(&report, &network);
-        tokio::signal::ctrl_c()
-            .await
-            .context("Ctrl-C cannot be waited for")?;
-        network.stop().await;
-        return Ok(answer.told());
-    }
-    network.stop().await;
-    Ok(answer)
+    Ok((report, network, data))
 }
 
 /// What happens in a test network, and what did not hold.
