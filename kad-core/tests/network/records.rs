@@ -1,9 +1,10 @@
 //! Storing and reading records of every kind, and what becomes of them over time.
 
-use kad_core::Keypair;
+use std::slice::from_ref;
+
 use kad_core::{
-    Announcement, Command, Config, Duration, Kind, MutableVersion, NetworkId, Outcome, Parameters, Read,
-    Record, Rules, UnixTime, Verdict,
+    Announcement, Command, Config, Duration, Keypair, Kind, MutableVersion, NetworkId, Outcome, Parameters,
+    Read, Record, Rules, UnixTime, Verdict,
 };
 
 use crate::simulation::Simulation;
@@ -117,8 +118,11 @@ fn everybody_can_read_what_was_put() {
         put(&mut world, 8, provider, false);
     }
     for node in (0..80).step_by(9) {
-        assert_eq!(find(&mut world, node, &file, Read::First), [file.clone()]);
-        assert_eq!(find(&mut world, node, &second, Read::Quorum(6)), [second.clone()]);
+        assert_eq!(find(&mut world, node, &file, Read::First), from_ref(&file));
+        assert_eq!(
+            find(&mut world, node, &second, Read::Quorum(6)),
+            from_ref(&second)
+        );
         let mut found = find(&mut world, node, &providers[0], Read::Gather(100));
         found.sort_by_key(|record| record.slot());
         let mut expected = providers.clone();
@@ -189,7 +193,7 @@ fn a_read_repairs_holders_of_an_older_version() {
     let reader = *world.nearest(key).last().expect("sixty nodes");
     assert_eq!(
         find(&mut world, reader, &first, Read::Quorum(20)),
-        [second.clone()]
+        from_ref(&second)
     );
     world.run_for(Duration::from_secs(10));
     let repaired = near.iter().filter(|&&node| holds(&world, node, &second)).count();
@@ -226,8 +230,8 @@ fn reads_survive_the_sudden_death_of_a_quarter_of_the_holders() {
         near.iter().take(20).step_by(4).for_each(|&node| world.kill(node));
     }
     for node in world.living().step_by(10).collect::<Vec<_>>() {
-        assert_eq!(find(&mut world, node, &file, Read::First), [file.clone()]);
-        assert_eq!(find(&mut world, node, &card, Read::Quorum(6)), [card.clone()]);
+        assert_eq!(find(&mut world, node, &file, Read::First), from_ref(&file));
+        assert_eq!(find(&mut world, node, &card, Read::Quorum(6)), from_ref(&card));
     }
 }
 
