@@ -326,3 +326,22 @@ fn wall_clocks_may_jump() {
     world.run_for(Duration::from_secs(300));
     assert_eq!(find(&mut world, 29, &record, Read::First), []);
 }
+
+#[test]
+fn a_holder_whose_disk_is_broken_does_not_flood_its_region() {
+    let mut world = Simulation::joined(214, 20, &Config::default());
+    for number in 0..8 {
+        let record = immutable(&[number], world.unix(), DAY);
+        put(&mut world, 5, &record, false);
+    }
+    world.nodes[5].shelf.broken = true;
+    // Nobody else hands the records on, so all of them come due at the broken one.
+    (0..20)
+        .filter(|&node| node % 2 == 0)
+        .for_each(|node| world.kill(node));
+    world.nodes.iter_mut().for_each(|node| node.shelf.broken = true);
+    world.run_for(Duration::from_secs(2 * 3600));
+    let stats = world.nodes[5].machine.machine().stats();
+    // Once due they are tried again with every scan, once a minute and a few at a time.
+    assert!((1..=70 * 8).contains(&stats.replications), "{stats:?}");
+}
