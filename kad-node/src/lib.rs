@@ -45,18 +45,21 @@
 //! `builder` puts a node together and ends it in order. `driver` carries out what the state machine wants. `node` is the
 //! handle. `storage` is the thread that writes; reads go past it. `join` finds the way in and back in, `snapshot` saves
 //! contacts so that a restart needs no bootstrap node, [`identity`] reads and writes key files, `peer` names a node as
-//! people do. `docs/architecture.md` tells the whole story, `docs/bounds.md` every limit.
+//! people do. [`mod@file`] makes values of files, and files of values. `docs/architecture.md` tells the whole story,
+//! `docs/bounds.md` every limit.
 //!
 //! # What it refuses to do
 //! - Decide anything about the protocol: whom to ask, how long to wait, what to keep.
 //! - Block: a slow disk or a silent peer delays its own request and no other.
 //! - Grow: every channel and queue is bounded, and a full one has an answer.
 //! - Say "stored" before it is on the disk of the one who says it.
-//! - Encrypt values, or renew a signed record without its owner's key.
+//! - Encrypt values, or renew what somebody else's key signed.
+#![forbid(unsafe_code)]
 
 mod builder;
 mod driver;
 mod error;
+pub mod file;
 pub mod identity;
 mod join;
 mod node;

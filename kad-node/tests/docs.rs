@@ -8,6 +8,7 @@ use std::process::Command;
 
 use kad_core::{Config, Parameters};
 use kad_net::quic::QuicLimits;
+use kad_node::file::{FetchOptions, FileOptions};
 use kad_node::{MutableOptions, Node, PutOptions};
 use kad_store::{Limits, RedbConfig};
 
@@ -52,6 +53,8 @@ fn every_default_has_the_value_that_the_table_says() {
     flatten(&mut settings, &Node::builder(), &["parameters", "limits", "quic"]);
     flatten(&mut settings, &PutOptions::default(), &[]);
     flatten(&mut settings, &MutableOptions::default(), &["put"]);
+    flatten(&mut settings, &FileOptions::default(), &["put"]);
+    flatten(&mut settings, &FetchOptions::default(), &[]);
     assert!(settings.len() > 50, "the settings could not be read");
     for row in rows("docs/defaults.md") {
         let (setting, told) = (&row[0], &row[1]);
