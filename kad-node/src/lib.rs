@@ -1,4 +1,59 @@
-//! A complete Kademlia node.
+//! A complete Kademlia node: a library to embed, and the `kad-node` command.
+//!
+//! The decisions are `kad-core`'s, which has no clock, no socket and no disk. This crate has them, and one task that keeps
+//! them together. A [`Node`] is the handle that an application holds; a [`Builder`] makes one, with QUIC and an embedded
+//! database, or with a transport and a store of your own ([`Builder::spawn_with`]).
+//!
+//! ```
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::net::SocketAddr;
+//! use kad_node::{MutableOptions, Node, Peer, PutOptions};
+//!
+//! let loopback: SocketAddr = "127.0.0.1:0".parse()?;
+//! let first = Node::builder().listen(loopback).spawn().await?;
+//! let peer: Peer = first.local().address.to_string().parse()?;
+//! let second = Node::builder().listen(loopback).bootstrap(peer).spawn().await?;
+//! second.joined().await?;
+//!
+//! // A value under its hash: whoever gets it can check it.
+//! let stored = second.put("forty-two", PutOptions::default()).await?;
+//! let value = first.get(stored.key).await?.ok_or("nobody has it")?;
+//! assert_eq!(value.bytes, "forty-two");
+//!
+//! // A record under a public key: its owner writes new versions, the newest one wins.
+//! let owner = second.keypair();
+//! second.put_mutable(owner, b"status", "busy", MutableOptions::default()).await?;
+//! second.put_mutable(owner, b"status", "idle", MutableOptions::default()).await?;
+//! let newest = first.get_mutable(&owner.public(), b"status").await?.ok_or("nobody has it")?;
+//! assert_eq!((newest.seq, newest.value.as_ref()), (2, b"idle".as_ref()));
+//!
+//! second.shutdown().await?;
+//! first.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Inside
+//! ```text
+//!   Node ──commands──► driver ──► kad_core::Kademlia      one task; bounded turns, local work first
+//!                        │  ▲
+//!          a task for each  completions
+//!               request  │  │
+//!                        ▼  │
+//!        kad_net::Transport   the store's thread: one flush for all that wait
+//! ```
+//! `builder` puts a node together and ends it in order. `driver` carries out what the state machine wants. `node` is the
+//! handle. `storage` is the thread that writes; reads go past it. `join` finds the way in and back in, `snapshot` saves
+//! contacts so that a restart needs no bootstrap node, [`identity`] reads and writes key files, `peer` names a node as
+//! people do. [`mod@file`] makes values of files, and files of values. `docs/architecture.md` tells the whole story,
+//! `docs/bounds.md` every limit.
+//!
+//! # What it refuses to do
+//! - Decide anything about the protocol: whom to ask, how long to wait, what to keep.
+//! - Block: a slow disk or a silent peer delays its own request and no other.
+//! - Grow: every channel and queue is bounded, and a full one has an answer.
+//! - Say "stored" before it is on the disk of the one who says it.
+//! - Encrypt values, or renew what somebody else's key signed.
 #![forbid(unsafe_code)]
 
 mod builder;
@@ -21,3 +76,8 @@ pub use self::node::{
 };
 pub use self::peer::Peer;
 pub use self::storage::StorageStats;
+
+/// The code of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
