@@ -90,32 +90,37 @@ impl Config {
     }
 }
 
-/// How long to wait for an answer: a contact's smoothed round-trip time plus four deviations (RFC 6298), within bounds.
+/// How long to wait for an answer.
+///
+/// A contact whose round trip is known gets the larger of that time plus four deviations (RFC 6298) and four times it, which
+/// leaves room for one lost packet, and on top four times what answers lately took longer than expected: so a busy machine
+/// becomes patient with everybody.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Patience {
-    /// Never less. Default 250 ms: a busy machine takes this long, and a dead contact costs no more.
+    /// Added to every round trip that is known. Default 100 ms: a dead neighbour costs little more than this.
     pub floor: Duration,
     /// Never more. Default 5 s.
     pub cap: Duration,
     /// For contacts that may have to be dialled first: eight times the 95th percentile of the round trips seen, which is room
     /// for a handshake and a slow path, and at most this. Default 2 s, which is also the time while nothing was seen yet.
     pub initial: Duration,
-    /// Never less for STORE, which waits for a disk. Default 4 s.
+    /// Never less for STORE, which waits for a disk, and for the PING that decides about a contact. Default 4 s and an
+    /// eighth of it.
     pub store_floor: Duration,
     /// A question that takes longer than the 95th percentile seen, and than this, is hedged: somebody else is asked as
-    /// well. Default 100 ms.
+    /// well, and a late STORE is followed by a PING that finds out whether the contact is alive. Default 50 ms.
     pub hedge_floor: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            floor: Duration::from_millis(250),
+            floor: Duration::from_millis(100),
             cap: Duration::from_secs(5),
             initial: Duration::from_secs(2),
             store_floor: Duration::from_secs(4),
-            hedge_floor: Duration::from_millis(100),
+            hedge_floor: Duration::from_millis(50),
         }
     }
 }

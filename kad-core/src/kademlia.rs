@@ -60,7 +60,7 @@ impl<A: Address> Kademlia<A> {
             pending: Slab::new(),
             timers,
             maintenance,
-            lateness: Lateness::new(),
+            lateness: Lateness::default(),
             probing: Vec::new(),
             shunned: Shunned::new(),
             scratch: ClosestScratch::default(),

@@ -67,8 +67,8 @@ impl<A: Address> Lookup<A> {
         seeds: impl Iterator<Item = Contact<A>>,
     ) -> Self {
         let paths = config.paths.clamp(1, MAX_PATHS);
-        let mut shortlist =
-            Shortlist::new(local, target, config.results.saturating_mul(SHORTLIST_PER_RESULT));
+        let capacity = config.results.saturating_mul(SHORTLIST_PER_RESULT);
+        let mut shortlist = Shortlist::new(local, target, capacity.max(SHORTLIST_FLOOR));
         for (i, seed) in seeds.enumerate() {
             shortlist.insert(seed, (i % paths) as u8);
         }
@@ -268,6 +268,9 @@ pub const MAX_PATHS: usize = 8;
 /// Shortlist places for each result. Found by simulation of the paper's setup: with two, a lookup past a dead neighbourhood
 /// ran out of candidates; with five, none of 10,000 lookups with half of all contacts dead did.
 const SHORTLIST_PER_RESULT: usize = 5;
+
+/// Never fewer shortlist places than this, so that with a small k all seeds of a bootstrap fit, most of them dead.
+const SHORTLIST_FLOOR: usize = crate::MAX_SEEDS;
 
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,8 @@ pub enum StoreOp {
     Put {
         /// The records; only those that verified.
         entries: Vec<StoreEntry>,
-        /// When they are due to be handed on.
+        /// When they are due to be handed on. A put that is not `own` never moves an own record's due time to later, or
+        /// others who hand it on would put off its renewal for ever.
         due: UnixTime,
         /// Whether this node published them.
         own: bool,

@@ -63,32 +63,52 @@ impl Asked {
 const DIALLED_ANEW: Duration = Duration::from_secs(60);
 
 /// How long answers took lately, over all contacts; says when one is late.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Lateness {
-    /// An estimate of the 95th percentile in microseconds.
-    p95: u64,
+    /// Of all answers.
+    took: Percentile,
+    /// How much longer than the contact's smoothed round trip they took.
+    excess: Percentile,
+}
+
+/// An estimate of a 95th percentile in microseconds.
+///
+/// Frugal estimation (Ma, Muthukrishnan and Sandler 2013): a step up for each sample above, a small one down for each
+/// below; in balance when one sample in twenty lies above.
+#[derive(Debug, Default)]
+struct Percentile(u64);
+
+impl Percentile {
+    fn sample(&mut self, sample: Duration) {
+        let sample = u64::try_from(sample.as_micros()).unwrap_or(u64::MAX);
+        let step = (self.0 / 16).max(20);
+        if sample > self.0 {
+            self.0 = self.0.saturating_add(step.saturating_mul(19) / 20).min(sample);
+        } else {
+            self.0 = self.0.saturating_sub(step / 20).max(1);
+        }
+    }
+
+    const fn get(&self) -> Option<Duration> {
+        match self.0 {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
+    }
 }
 
 impl Lateness {
-    pub(crate) const fn new() -> Self {
-        Self { p95: 0 }
-    }
-
-    /// Frugal estimation (Ma, Muthukrishnan and Sandler 2013): a step up for each sample above, a small one down for each
-    /// below; in balance when one sample in twenty lies above.
-    pub(crate) fn sample(&mut self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let step = (self.p95 / 16).max(20);
-        if took > self.p95 {
-            self.p95 = self.p95.saturating_add(step.saturating_mul(19) / 20).min(took);
-        } else {
-            self.p95 = self.p95.saturating_sub(step / 20).max(1);
+    /// An answer over an open connection took so long; `expected` is the smoothed round trip of the contact.
+    pub(crate) fn sample(&mut self, took: Duration, expected: Option<Duration>) {
+        self.took.sample(took);
+        if let Some(expected) = expected {
+            self.excess.sample(took.saturating_sub(expected));
         }
     }
 
     /// When a request becomes late.
     pub(crate) fn after(&self, patience: &Patience) -> Duration {
-        Duration::from_micros(self.p95).max(patience.hedge_floor)
+        self.took.get().unwrap_or_default().max(patience.hedge_floor)
     }
 
     /// How long an answer to a request may take.
@@ -99,19 +119,22 @@ impl Lateness {
         known: Option<&Entry<'_, A>>,
         now: Instant,
     ) -> Duration {
-        let p95 = Duration::from_micros(self.p95);
+        let slack = (4 * self.excess.get().unwrap_or_default()).max(patience.floor);
         let measured = known.and_then(|entry| {
             let fresh = now.since(entry.last_seen) < DIALLED_ANEW;
-            entry.rtt.filter(|_| fresh).map(|rtt| (rtt + 4 * entry.deviation).max(4 * rtt).max(2 * p95))
+            entry
+                .rtt
+                .filter(|_| fresh)
+                .map(|rtt| (rtt + 4 * entry.deviation).max(4 * rtt) + slack)
         });
-        let cold = match self.p95 {
-            0 => patience.initial,
-            _ => (8 * p95).max(2 * patience.floor).min(patience.initial),
-        };
-        let base = measured.unwrap_or(cold).clamp(patience.floor, patience.cap.max(patience.floor));
+        let cold = self.took.get().map_or(patience.initial, |took| {
+            (8 * took + 2 * slack).min(patience.initial)
+        });
+        let base = measured.unwrap_or(cold).min(patience.cap);
         match asked {
             Asked::Store { .. } => base.max(patience.store_floor),
-            Asked::Ping | Asked::FindNode | Asked::FindValue(_) => base,
+            Asked::Ping => base.max(patience.store_floor / 8),
+            Asked::FindNode | Asked::FindValue(_) => base,
         }
     }
 }
@@ -123,10 +146,10 @@ mod tests {
 
     #[test]
     fn the_estimate_settles_near_the_95th_percentile() {
-        let (mut lateness, mut rng) = (Lateness::new(), Rng::new(3));
+        let (mut percentile, mut rng) = (Percentile::default(), Rng::new(3));
         for _ in 0..20_000 {
-            lateness.sample(Duration::from_micros(1_000 + rng.next_u64() % 1_000));
+            percentile.sample(Duration::from_micros(1_000 + rng.next_u64() % 1_000));
         }
-        assert!((1_850..=2_000).contains(&lateness.p95), "{}", lateness.p95);
+        assert!((1_850..=2_000).contains(&percentile.0), "{}", percentile.0);
     }
 }

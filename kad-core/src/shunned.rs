@@ -22,7 +22,11 @@ impl<A: Clone + PartialEq> Shunned<A> {
 
     pub(crate) fn add(&mut self, contact: &Contact<A>, until: Instant) {
         if self.0.len() >= MAX_SHUNNED && !self.0.contains_key(&contact.id) {
-            let first = self.0.iter().min_by_key(|(_, (_, until))| *until).map(|(&id, _)| id);
+            let first = self
+                .0
+                .iter()
+                .min_by_key(|(_, (_, until))| *until)
+                .map(|(&id, _)| id);
             first.map(|id| self.0.remove(&id));
         }
         self.0.insert(contact.id, (contact.address.clone(), until));

@@ -36,9 +36,25 @@ pub(crate) struct Known<A> {
     /// Smoothed round trip in microseconds, 0 while none was measured.
     rtt: u32,
     /// Its mean deviation in microseconds.
-    deviation: u32,
+    deviation: Micros24,
     /// Requests in a row that failed.
     failures: u8,
+}
+
+/// Up to 16.7 s in microseconds, big-endian. In three bytes, because a fourth would cost eight for each contact.
+#[derive(Debug, Clone, Copy, Default)]
+struct Micros24([u8; 3]);
+
+impl Micros24 {
+    const fn get(self) -> u32 {
+        let [a, b, c] = self.0;
+        u32::from_be_bytes([0, a, b, c])
+    }
+
+    fn saturating(micros: u32) -> Self {
+        let [_, a, b, c] = micros.min((1 << 24) - 1).to_be_bytes();
+        Self([a, b, c])
+    }
 }
 
 /// A contact of the table, and what was seen of it.
@@ -189,7 +205,7 @@ impl<A: Address> RoutingTable<A> {
             return false;
         };
         if let Some(known) = self.get(contact.id) {
-            return known.contact.address != contact.address;
+            return known.contact.address != contact.address && self.refusal(index, contact).is_none();
         }
         let waiting = self.waiting.bucket(index);
         let room = self.has_room(index)
@@ -198,13 +214,21 @@ impl<A: Address> RoutingTable<A> {
         room && self.refusal(index, contact).is_none()
     }
 
-    /// A contact has answered us. The address at which it did is the one that counts.
+    /// A contact has answered us. The address at which it did is the one that counts, unless the group of that one is full:
+    /// then the contact is refused there and stays where it was.
     pub fn answered(&mut self, now: Instant, contact: &Contact<A>, rtt: Option<Duration>) -> Admission<A> {
         let Some(index) = self.index(contact.id) else {
             return Admission::Refused(Refusal::Own);
         };
-        let bucket = self.live.bucket_mut(index);
+        let bucket = self.live.bucket(index);
         if let Some(place) = bucket.iter().position(|known| known.contact.id == contact.id) {
+            // Or one could enter from many groups and then gather in one.
+            if bucket[place].contact.address != contact.address
+                && let Some(refusal) = self.refusal(index, contact)
+            {
+                return Admission::Refused(refusal);
+            }
+            let bucket = self.live.bucket_mut(index);
             bucket[place].answered(now, contact, rtt);
             bucket[place..].rotate_left(1);
             return Admission::Updated;
@@ -230,18 +254,20 @@ impl<A: Address> RoutingTable<A> {
         }
     }
 
-    /// A request to a contact has failed. After as many failures in a row as configured it is removed.
-    pub fn failed(&mut self, id: NodeId) -> Removal<A> {
+    /// A request to a contact has failed. After as many failures in a row as configured it is removed. A failure at an
+    /// address that is not the one known here says nothing: somebody else made it up, or it is out of date.
+    pub fn failed(&mut self, contact: &Contact<A>) -> Removal<A> {
+        let id = contact.id;
         let Some(index) = self.index(id) else {
             return Removal::Unknown;
         };
         self.waiting
-            .remove_where(index, |waiting| waiting.contact.id == id);
+            .remove_where(index, |waiting| waiting.contact == *contact);
         let Some(known) = self
             .live
             .bucket_mut(index)
             .iter_mut()
-            .find(|known| known.contact.id == id)
+            .find(|known| known.contact == *contact)
         else {
             return Removal::Unknown;
         };
@@ -303,11 +329,12 @@ impl<A: Address> RoutingTable<A> {
         let groups = contact.address.groups()?;
         let count = |group: fn(&AddressGroups) -> u64| {
             let same = |known: &&Known<A>| {
-                known
-                    .contact
-                    .address
-                    .groups()
-                    .is_some_and(|g| group(&g) == group(&groups))
+                known.contact.id != contact.id
+                    && known
+                        .contact
+                        .address
+                        .groups()
+                        .is_some_and(|g| group(&g) == group(&groups))
             };
             (
                 self.live.bucket(index).iter().filter(same).count(),
@@ -336,7 +363,7 @@ impl<A: Address> Known<A> {
             contact: contact.clone(),
             last_seen: now,
             rtt: 0,
-            deviation: 0,
+            deviation: Micros24::default(),
             failures: 0,
         };
         known.measure(rtt);
@@ -346,7 +373,7 @@ impl<A: Address> Known<A> {
     fn answered(&mut self, now: Instant, contact: &Contact<A>, rtt: Option<Duration>) {
         if self.contact.address != contact.address {
             self.contact.address = contact.address.clone();
-            (self.rtt, self.deviation) = (0, 0);
+            (self.rtt, self.deviation) = (0, Micros24::default());
         }
         self.last_seen = now;
         self.failures = 0;
@@ -358,11 +385,12 @@ impl<A: Address> Known<A> {
         let Some(rtt) = rtt else { return };
         let sample = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
         if self.rtt == 0 {
-            (self.rtt, self.deviation) = (sample, sample / 2);
+            (self.rtt, self.deviation) = (sample, Micros24::saturating(sample / 2));
             return;
         }
         let off = self.rtt.abs_diff(sample);
-        self.deviation = self.deviation - self.deviation / 4 + off / 4;
+        let deviation = self.deviation.get();
+        self.deviation = Micros24::saturating(deviation - deviation / 4 + off / 4);
         self.rtt = (self.rtt - self.rtt / 8).saturating_add(sample / 8).max(1);
     }
 
@@ -371,7 +399,7 @@ impl<A: Address> Known<A> {
             contact: &self.contact,
             last_seen: self.last_seen,
             rtt: (self.rtt != 0).then(|| Duration::from_micros(self.rtt.into())),
-            deviation: Duration::from_micros(self.deviation.into()),
+            deviation: Duration::from_micros(self.deviation.get().into()),
             failures: self.failures,
         }
     }

@@ -13,6 +13,9 @@ impl Instant {
     /// The origin of the clock.
     pub const ZERO: Self = Self(0);
 
+    /// The end of time. No deadline that lies there ever comes.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// From microseconds since the origin.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {

@@ -35,8 +35,11 @@ impl Timers {
         self.heap.first().map(|&(at, _)| at)
     }
 
-    /// Sets the deadline of an owner in the place of the one it had.
+    /// Sets the deadline of an owner in the place of the one it had. The end of time never comes: nothing could be later.
     pub(crate) fn set(&mut self, owner: Owner, at: Instant) {
+        if at == Instant::MAX {
+            return self.clear(owner);
+        }
         let index = match self.place(owner) {
             Some(index) => {
                 self.heap[index].0 = at;
@@ -154,6 +157,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn at_the_end_of_time_nothing_is_due() {
+        let mut timers = Timers::default();
+        timers.set(Owner::Maintenance, Instant::from_micros(5));
+        timers.set(Owner::Rpc(1), Instant::MAX);
+        timers.postpone(Instant::MAX);
+        assert_eq!(timers.first(), None);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]

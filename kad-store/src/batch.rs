@@ -139,7 +139,11 @@ impl Batch {
             _ => return Ok(verdict),
         };
         let own = put.own || held.as_ref().is_some_and(|held| held.own);
-        let due = put.due;
+        // Or others who hand our own record on would put off for ever the hour in which it gets a new life.
+        let due = match &held {
+            Some(held) if held.own && !put.own => held.due.min(put.due),
+            _ => put.due,
+        };
         let is_news = |held: &Held| verdict == Verdict::Stored || (held.due, held.own) != (due, own);
         if held.as_ref().is_none_or(is_news) {
             self.keep(StoredRecord { slot, raw, due, own }, held.as_ref(), same)?;

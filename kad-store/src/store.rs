@@ -23,9 +23,11 @@ pub trait RecordStore: Send + 'static {
     ///
     /// | verdict | bytes | expiry | due | own |
     /// |---|---|---|---|---|
-    /// | `Stored` | the new ones | the new one | from the put | once own, always own |
-    /// | `Unchanged` | as they were | the longer one | from the put | once own, always own |
+    /// | `Stored` | the new ones | the new one | from the put* | once own, always own |
+    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own |
     /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was |
+    ///
+    /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew it.
     ///
     /// `Full` is said only of records that would have been stored. A record that takes the place of another one is let
     /// in if it is no larger, even when the store is (over-)full.

@@ -130,15 +130,14 @@ impl Model {
         let held = self.now.get(&slot);
         let verdict = judge(held.map(|held| &held.raw), put.record, put.expected);
         let own = put.own || held.is_some_and(|held| held.own);
+        let due = match held {
+            Some(held) if held.own && !put.own => held.due.min(put.due),
+            _ => put.due,
+        };
         let bytes = |record: &StoredRecord| record.raw.as_bytes().len() as u64;
         if verdict == Verdict::Stored {
             let raw = put.record.as_raw().clone();
-            let new = StoredRecord {
-                slot,
-                raw,
-                due: put.due,
-                own,
-            };
+            let new = StoredRecord { slot, raw, due, own };
             let mut after = Self {
                 now: self.now.clone(),
                 flushed: Held::new(),
@@ -164,7 +163,7 @@ impl Model {
             self.now.insert(slot, new);
         } else if verdict == Verdict::Unchanged {
             let held = self.now.get_mut(&slot).expect("unchanged, so something is held");
-            (held.due, held.own) = (put.due, own);
+            (held.due, held.own) = (due, own);
         }
         verdict
     }

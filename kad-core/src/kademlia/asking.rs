@@ -1,5 +1,7 @@
 //! Asking peers, and what their answers and their silence mean for the table.
 
+use alloc::vec::Vec;
+
 use super::Kademlia;
 use crate::query::Misfit;
 use crate::rpc::{Asked, Flight, Purpose};
@@ -10,6 +12,9 @@ use crate::{
     Address, Contact, Duration, Event, Failure, NodeId, Now, Outbox, Output, Rejection, Request, RequestId,
     Response,
 };
+
+/// Requests to one dead contact that are given up in one go; those beyond run into their own deadlines.
+const MAX_GIVEN_UP: usize = 16;
 
 impl<A: Address> Kademlia<A> {
     /// Sends a request and arms its timer.
@@ -23,7 +28,9 @@ impl<A: Address> Kademlia<A> {
     ) -> Handle {
         let asked = Asked::of(&request);
         let known = self.table.get(contact.id);
-        let patience = self.lateness.deadline(&self.config.patience, asked, known.as_ref(), now.monotonic);
+        let patience = self
+            .lateness
+            .deadline(&self.config.patience, asked, known.as_ref(), now.monotonic);
         let deadline = now.monotonic + patience;
         let flight = Flight {
             contact: contact.clone(),
@@ -72,7 +79,8 @@ impl<A: Address> Kademlia<A> {
         }
         self.stats.responses_received += 1;
         if rtt.is_some() {
-            self.lateness.sample(now.monotonic.since(flight.sent));
+            let expected = self.table.get(flight.contact.id).and_then(|entry| entry.rtt);
+            self.lateness.sample(now.monotonic.since(flight.sent), expected);
         }
         match response {
             Response::Rejected(Rejection::ReadOnly) => {
@@ -124,7 +132,12 @@ impl<A: Address> Kademlia<A> {
             return;
         };
         if now.monotonic < flight.deadline {
-            let (deadline, id, purpose) = (flight.deadline, flight.contact.id, flight.purpose);
+            let (deadline, contact, asked, purpose) = (
+                flight.deadline,
+                flight.contact.clone(),
+                flight.asked,
+                flight.purpose,
+            );
             self.timers.set(Owner::Rpc(place), deadline);
             if let Purpose::Query(query) = purpose
                 && let Some(lookup) = self
@@ -132,9 +145,13 @@ impl<A: Address> Kademlia<A> {
                     .get_mut(query)
                     .and_then(|query| query.lookup.as_mut())
             {
-                lookup.on_slow(id);
+                lookup.on_slow(contact.id);
                 self.stats.hedges += 1;
                 self.pump(now, query, out);
+            }
+            if matches!(asked, Asked::Store { .. }) {
+                // A slow disk or a dead peer? A PING tells.
+                self.probe(now, contact, out);
             }
             return;
         }
@@ -145,6 +162,27 @@ impl<A: Address> Kademlia<A> {
         });
         self.blame(now, &flight, out);
         self.fail_query(now, &flight, out);
+        if flight.purpose == Purpose::Probe {
+            self.give_up_on(now, &flight.contact, out);
+        }
+    }
+
+    /// A contact did not answer a PING, so it will not answer anything else that waits for it.
+    fn give_up_on(&mut self, now: Now, contact: &Contact<A>, out: &mut Outbox<A>) {
+        let waiting = self
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.contact == *contact);
+        let waiting: Vec<Handle> = waiting.map(|(handle, _)| handle).take(MAX_GIVEN_UP).collect();
+        for handle in waiting {
+            if let Some(flight) = self.settle(handle) {
+                self.stats.timeouts += 1;
+                out.push(Output::Cancel {
+                    id: RequestId(handle.to_u64()),
+                });
+                self.fail_query(now, &flight, out);
+            }
+        }
     }
 
     /// Forgets a request; nobody is to blame.
@@ -205,15 +243,9 @@ impl<A: Address> Kademlia<A> {
     /// A contact could not be reached. Two such failures in a row end its place in the table, and the second attempt is
     /// made at once, so that dead contacts do not wait for the next lookup that passes.
     fn blame(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
-        self.shunned.add(&flight.contact, now.monotonic + self.config.shun);
-        let stale_address = self
-            .table
-            .get(flight.contact.id)
-            .is_some_and(|e| e.contact.address != flight.contact.address);
-        if stale_address {
-            return; // Somebody told us a wrong address of a contact that we know better.
-        }
-        match self.table.failed(flight.contact.id) {
+        self.shunned
+            .add(&flight.contact, now.monotonic + self.config.shun);
+        match self.table.failed(&flight.contact) {
             Removal::Kept => self.probe(now, flight.contact.clone(), out),
             Removal::Removed { promoted } => self.removed(now, flight.contact.id, promoted, out),
             Removal::Unknown => {}
@@ -230,6 +262,7 @@ impl<A: Address> Kademlia<A> {
         self.stats.contacts_removed += 1;
         out.push(Output::Event(Event::ContactRemoved(id)));
         if let Some(promoted) = promoted {
+            self.stats.contacts_added += 1;
             out.push(Output::Event(Event::ContactAdded(promoted.clone())));
             self.probe(now, promoted, out);
         }

@@ -6,8 +6,8 @@ use super::Kademlia;
 use crate::slab::Handle;
 use crate::table::Entry;
 use crate::{
-    Address, Contact, FindValue, Found, Key, Kind, MAX_RECORDS, NodeId, Now, Outbox, Output, Rejection,
-    ReplyId, Request, Response, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
+    Address, Contact, FindValue, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId, Now, Outbox, Output,
+    Rejection, ReplyId, Request, Response, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
 };
 
 /// Contacts looked at beyond k, in the place of the asker and of those that are flagged.
@@ -204,12 +204,15 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// The nearest contacts that are not flagged, without the one who asks.
+    /// The nearest contacts, without the one who asks.
     fn closer(&mut self, target: Key, asker: NodeId) -> Vec<Contact<A>> {
-        let k = self.config.k;
+        let k = self.config.k.min(MAX_CLOSER);
         let mut closer = Vec::with_capacity(k);
         let alive = |entry: &Entry<'_, A>| entry.contact.id != asker && entry.failures == 0;
-        let near = self.table.closest(target, k + SPARE, &mut self.scratch).filter(alive);
+        let near = self
+            .table
+            .closest(target, k + SPARE, &mut self.scratch)
+            .filter(alive);
         closer.extend(near.take(k).map(|entry| entry.contact.clone()));
         closer
     }

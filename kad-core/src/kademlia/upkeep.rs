@@ -90,7 +90,8 @@ impl<A: Address> Kademlia<A> {
 
     /// A record of our own that nears its end gets a new life; only its owner can do that for a signed one.
     fn renewed(&self, now: UnixTime, record: Record, out: &mut Outbox<A>) -> Record {
-        let slack = self.config.lifetime.saturating_sub(self.config.republish) + 2 * self.config.replicate;
+        let early = self.config.lifetime.saturating_sub(self.config.republish);
+        let slack = early.saturating_add(self.config.replicate.saturating_mul(2));
         if record.expiry() > now + slack || record.is_tombstone() {
             return record;
         }

@@ -5,8 +5,9 @@ use core::ops::{Index, IndexMut};
 
 use crate::{Address, Contact, Distance, Key, NodeId};
 
-/// Addresses kept for one id: peers may lie about an address or know an old one, and three tellers rarely all do.
-const MAX_ADDRESSES: usize = 3;
+/// Addresses tried for one id: peers may lie about an address or know an old one, and three tellers rarely all do. More
+/// would let liars aim a lookup at as many addresses as they can make up.
+pub(super) const MAX_ADDRESSES: usize = 3;
 
 /// What became of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) struct Candidate<A> {
     distance: Distance,
     /// The first is the one in use.
     addresses: [Option<A>; MAX_ADDRESSES],
+    /// Addresses that were given up; they hold their places.
+    given_up: u8,
     pub(super) path: u8,
     pub(super) state: State,
 }
@@ -34,13 +37,15 @@ impl<A: PartialEq> Candidate<A> {
     pub(super) fn drop_address(&mut self) -> bool {
         self.addresses[0] = None;
         self.addresses.rotate_left(1);
+        self.given_up += 1;
         self.addresses[0].is_some()
     }
 
     /// Hearsay goes behind what is known, and where there is no room it is forgotten.
     fn add_address(&mut self, address: A) {
         let known = self.addresses.iter().flatten().any(|held| *held == address);
-        if let Some(free) = self.addresses.iter_mut().find(|held| held.is_none())
+        let places = MAX_ADDRESSES.saturating_sub(self.given_up.into());
+        if let Some(free) = self.addresses.iter_mut().take(places).find(|held| held.is_none())
             && !known
         {
             *free = Some(address);
@@ -134,6 +139,7 @@ impl<A: Address> Shortlist<A> {
                 let candidate = Candidate {
                     distance,
                     addresses: [Some(contact.address), None, None],
+                    given_up: 0,
                     path,
                     state: State::New,
                 };

@@ -98,7 +98,11 @@ impl<A: Address> FindValueTask<A> {
         next: Option<NodeId>,
     ) -> Result<(), Misfit> {
         let fits = |found: &Found| match found {
-            Found::Record(record) => record.key() == self.ask.key && record.kind() == self.ask.kind,
+            Found::Record(record) => {
+                self.ask.want == Want::Record
+                    && record.key() == self.ask.key
+                    && record.kind() == self.ask.kind
+            }
             Found::Digest { .. } => self.ask.want == Want::Digest,
         };
         let many = if self.ask.kind == Kind::Provider {
@@ -188,5 +192,44 @@ impl<A: Address> FindValueTask<A> {
             records: self.records,
             holders: self.holders,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::{Key, NetworkId, Parameters, Rules, UnixTime};
+
+    #[test]
+    fn a_census_takes_no_records() {
+        let parameters = Parameters::default();
+        let rules = Rules::new(NetworkId::new("test", &parameters), &parameters);
+        let (now, end) = (UnixTime::from_secs(100), UnixTime::from_secs(200));
+        let record = Record::immutable(b"value", end, &rules, now).unwrap();
+        let ask = FindValue {
+            key: record.key(),
+            kind: Kind::Immutable,
+            min_seq: 0,
+            after: None,
+            want: Want::Digest,
+        };
+        let mut task = FindValueTask::<u32>::new(ask, Read::Census);
+        let contact = Contact::new(NodeId::default(), 0);
+        assert_eq!(
+            task.on_values(Some(&contact), vec![Found::Record(record.clone())], None),
+            Err(Misfit)
+        );
+        let other = FindValue {
+            key: Key::default(),
+            want: Want::Record,
+            ..ask
+        };
+        let mut task = FindValueTask::<u32>::new(other, Read::First);
+        assert_eq!(
+            task.on_values(Some(&contact), vec![Found::Record(record)], None),
+            Err(Misfit)
+        );
     }
 }

@@ -9,12 +9,13 @@
 use alloc::vec::Vec;
 
 use super::buckets::Buckets;
-use crate::{Distance, Key, NodeId};
+use crate::{Key, NodeId};
 
 /// Memory for [`RoutingTable::closest`](super::RoutingTable::closest), used again and again.
 #[derive(Debug, Default, Clone)]
 pub struct ClosestScratch {
-    found: Vec<(Distance, u16)>,
+    /// The upper limb of a distance, which nearly always decides, and the place.
+    found: Vec<(u64, u16)>,
 }
 
 impl ClosestScratch {
@@ -66,20 +67,20 @@ impl ClosestScratch {
     ) {
         let sorted = self.found.len();
         let range = buckets.range(index);
-        let places = range.clone().map(|place| place as u16);
+        let distance = |place: u16| id(buckets.at(place.into())).distance(target);
         self.found.extend(
-            buckets
-                .bucket(index)
-                .iter()
-                .map(|item| id(item).distance(target))
-                .zip(places),
+            range
+                .map(|place| place as u16)
+                .map(|place| (distance(place).to_limbs()[0], place)),
         );
+        let nearer =
+            |a: &(u64, u16), b: &(u64, u16)| a.0.cmp(&b.0).then_with(|| distance(a.1).cmp(&distance(b.1)));
         let tail = &mut self.found[sorted..];
         let room = n - sorted;
         if tail.len() > room {
-            tail.select_nth_unstable(room);
+            tail.select_nth_unstable_by(room, nearer);
             self.found.truncate(n);
         }
-        self.found[sorted..].sort_unstable();
+        self.found[sorted..].sort_unstable_by(nearer);
     }
 }

@@ -118,7 +118,7 @@ pub(super) async fn dial(
             return Err(QuicError::PoolFull);
         }
     };
-    serve::spawn(shared.clone(), link, None, alive);
+    serve::spawn(shared.clone(), link, alive);
     Ok(usable)
 }
 

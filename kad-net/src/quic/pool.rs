@@ -218,7 +218,12 @@ impl Pool {
                 new.retire();
                 return Admission::Retired(self.touch(old));
             }
-            old.retire();
+            if old.dialled == new.dialled && old.is_idle() {
+                // Whoever opened both knows of the new one; nothing is on its way on the old one.
+                old.connection.close(code::UNUSED, b"");
+            } else {
+                old.retire();
+            }
         } else if inner.links.len() >= self.capacity {
             let idle = inner.links.values().filter(|link| link.is_idle());
             let Some(oldest) = idle.min_by_key(|link| link.used.load(Ordering::Relaxed)).cloned() else {

@@ -11,7 +11,7 @@ use super::QuicAddress;
 use super::error::code;
 use super::exchange::Asked;
 use super::pool::{Admission, Link};
-use super::shared::{Shared, Source};
+use super::shared::{Open, Shared, Source};
 use super::tasks::Alive;
 use super::tls;
 
@@ -38,7 +38,7 @@ fn screen(shared: &Shared, incoming: Incoming) -> Option<Incoming> {
         return None;
     }
     // Retired connections are finishing; with as many as the pool holds, nobody new comes in.
-    if shared.counters.connections.load(Relaxed) >= 2 * shared.limits.connections as u64 {
+    if shared.counters.connections.load(Relaxed) >= shared.open_limit() {
         refuse(shared, incoming);
         return None;
     }
@@ -79,23 +79,24 @@ async fn shake_hands(shared: Arc<Shared>, incoming: Incoming, source: Source, al
     };
     let address = QuicAddress::from(connection.remote_address());
     let link = Link::new(peer, connection, address, false);
-    if let Admission::Refused = shared.pool.admit(&link) {
+    let open = Open::accepted(&shared);
+    let Some(open) = open.filter(|_| !matches!(shared.pool.admit(&link), Admission::Refused)) else {
         shared.counters.refused.fetch_add(1, Relaxed);
         link.connection.close(code::BUSY, b"");
         return;
-    }
+    };
     shared.counters.accepted.fetch_add(1, Relaxed);
-    serve(shared, link, Some(source), alive).await;
+    serve(shared, link, open, Some(source), alive).await;
 }
 
 /// Serves a connection on a task of its own.
-pub(super) fn spawn(shared: Arc<Shared>, link: Arc<Link>, source: Option<Source>, alive: Alive) {
-    tokio::spawn(serve(shared, link, source, alive));
+pub(super) fn spawn(shared: Arc<Shared>, link: Arc<Link>, alive: Alive) {
+    let open = Open::dialled(&shared);
+    tokio::spawn(serve(shared, link, open, None, alive));
 }
 
 /// Accepts the requests of one peer until its connection ends, or is retired and has nothing left to do.
-async fn serve(shared: Arc<Shared>, link: Arc<Link>, _source: Option<Source>, alive: Alive) {
-    shared.counters.connections.fetch_add(1, Relaxed);
+async fn serve(shared: Arc<Shared>, link: Arc<Link>, _open: Open, _source: Option<Source>, alive: Alive) {
     let mut retiring = false;
     loop {
         let accepted = tokio::select! {
@@ -127,7 +128,6 @@ async fn serve(shared: Arc<Shared>, link: Arc<Link>, _source: Option<Source>, al
         }
     }
     shared.pool.remove(&link);
-    shared.counters.connections.fetch_sub(1, Relaxed);
 }
 
 /// Waits for the rest of a request, but not for ever. There are at most as many of these as streams that a peer may open.

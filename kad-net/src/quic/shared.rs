@@ -95,6 +95,11 @@ impl Shared {
         }
     }
 
+    /// The most connections that may be open, those included that are finishing.
+    pub(super) const fn open_limit(&self) -> u64 {
+        2 * self.limits.connections as u64
+    }
+
     /// The endpoint whose socket can reach an address.
     pub(super) fn endpoint_for(&self, ip: IpAddr) -> Option<Endpoint> {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,6 +170,35 @@ impl Drop for Source {
                 sources.remove(&self.ip);
             }
         }
+    }
+}
+
+/// One open connection, in the pool or retired; counted until it is dropped.
+pub(super) struct Open(Arc<Shared>);
+
+impl Open {
+    /// One that we opened: the pool bounds those.
+    pub(super) fn dialled(shared: &Arc<Shared>) -> Self {
+        shared.counters.connections.fetch_add(1, Relaxed);
+        Self(shared.clone())
+    }
+
+    /// One that a peer opened; `None` if as many again as the pool holds are finishing their last exchanges.
+    pub(super) fn accepted(shared: &Arc<Shared>) -> Option<Self> {
+        let limit = shared.open_limit();
+        let one_more = |count: u64| (count < limit).then_some(count + 1);
+        shared
+            .counters
+            .connections
+            .fetch_update(Relaxed, Relaxed, one_more)
+            .ok()?;
+        Some(Self(shared.clone()))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.connections.fetch_sub(1, Relaxed);
     }
 }
 

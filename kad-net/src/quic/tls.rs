@@ -275,6 +275,6 @@ mod tests {
             provider: Arc::new(provider()),
         };
         assert!(verifier.check(&one, &[]).is_ok());
-        assert!(verifier.check(&one, &[one.clone()]).is_err());
+        assert!(verifier.check(&one, std::slice::from_ref(&one)).is_err());
     }
 }

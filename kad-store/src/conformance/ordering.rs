@@ -262,6 +262,21 @@ pub(super) fn own<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     );
     store.put_with(put(&first, false));
     rule(store.flushed(&first).own, "a record once own stays own");
+    let later = Put {
+        due: at(5),
+        ..put(&first, false)
+    };
+    store.put_with(later);
+    rule(
+        store.flushed(&first).due == NOW,
+        "a put of others does not put off an own record",
+    );
+    store.put_with(Put { own: true, ..later });
+    rule(
+        store.flushed(&first).due == at(5),
+        "a put of our own moves the due time of an own record",
+    );
+    store.put_with(put(&first, true));
     store.put_with(put(&second, false));
     rule(store.flushed(&second).own, "own goes over to the next version");
     store.remove(&second.slot());

@@ -18,9 +18,18 @@ const VALUE_BYTES: usize = 1024;
 const MAX_WARM_UPS: usize = 20;
 
 /// Looks up random points from random nodes.
-pub(crate) async fn lookups(network: &mut Network, count: usize, concurrency: usize) -> anyhow::Result<Lookups> {
+pub(crate) async fn lookups(
+    network: &mut Network,
+    count: usize,
+    concurrency: usize,
+) -> anyhow::Result<Lookups> {
     let plan: Vec<(usize, Key)> = (0..count)
-        .map(|_| (network.rng.random_range(0..network.nodes.len()), Key::from_bytes(network.rng.random())))
+        .map(|_| {
+            (
+                network.rng.random_range(0..network.nodes.len()),
+                Key::from_bytes(network.rng.random()),
+            )
+        })
         .collect();
     let before = network.totals().await?;
     let (cpu, started) = (measure::cpu_time(), Instant::now());
@@ -37,7 +46,10 @@ pub(crate) async fn lookups(network: &mut Network, count: usize, concurrency: us
     let (took, cpu) = (started.elapsed(), measure::cpu_time() - cpu);
     let after = network.totals().await?;
 
-    let exact = answers.iter().filter(|(asker, target, ids, ..)| *ids == network.truth(*asker, *target)).count();
+    let exact = answers
+        .iter()
+        .filter(|(asker, target, ids, ..)| *ids == network.truth(*asker, *target))
+        .count();
     let requests = after.requests - before.requests;
     let mut times = Times::default();
     answers.iter().for_each(|(.., took, _)| times.push(*took));
@@ -68,21 +80,41 @@ pub(crate) async fn warm_up(network: &mut Network) -> anyhow::Result<()> {
 }
 
 /// Puts single values from random nodes and gets them from others.
-pub(crate) async fn values(network: &mut Network, count: usize, concurrency: usize) -> anyhow::Result<Values> {
+pub(crate) async fn values(
+    network: &mut Network,
+    count: usize,
+    concurrency: usize,
+) -> anyhow::Result<Values> {
     let plan: Vec<(Node, Node, Vec<u8>)> = (0..count)
         .map(|_| {
             let writer = network.rng.random_range(0..network.nodes.len());
             let reader = (writer + network.rng.random_range(1..network.nodes.len())) % network.nodes.len();
-            let value = std::iter::repeat_with(|| network.rng.random()).take(VALUE_BYTES).collect();
-            (network.nodes[writer].clone(), network.nodes[reader].clone(), value)
+            let value = std::iter::repeat_with(|| network.rng.random())
+                .take(VALUE_BYTES)
+                .collect();
+            (
+                network.nodes[writer].clone(),
+                network.nodes[reader].clone(),
+                value,
+            )
         })
         .collect();
     let before = network.totals().await?;
     let started = Instant::now();
     let puts = stream::iter(plan).map(|(writer, reader, value)| async move {
         let started = Instant::now();
-        let stored = writer.put(&value, PutOptions::default()).await.context("a value could not be stored")?;
-        anyhow::Ok((reader, value, stored.key, stored.copies(), started.elapsed(), stored.effort.requests))
+        let stored = writer
+            .put(&value, PutOptions::default())
+            .await
+            .context("a value could not be stored")?;
+        anyhow::Ok((
+            reader,
+            value,
+            stored.key,
+            stored.copies(),
+            started.elapsed(),
+            stored.effort.requests,
+        ))
     });
     let puts: Vec<_> = puts.buffer_unordered(concurrency).try_collect().await?;
     let put_time = started.elapsed();
@@ -92,14 +124,22 @@ pub(crate) async fn values(network: &mut Network, count: usize, concurrency: usi
     puts.iter().for_each(|(.., took, _)| put_times.push(*took));
     let put_rpcs_mean = mean(puts.iter().map(|(.., requests)| f64::from(*requests)));
     let acknowledged_mean = mean(puts.iter().map(|(_, _, _, copies, ..)| *copies as f64));
-    let acknowledged_min = puts.iter().map(|(_, _, _, copies, ..)| *copies).min().unwrap_or(0);
+    let acknowledged_min = puts
+        .iter()
+        .map(|(_, _, _, copies, ..)| *copies)
+        .min()
+        .unwrap_or(0);
 
     let started = Instant::now();
     let gets = stream::iter(puts).map(|(reader, value, key, ..)| async move {
         let started = Instant::now();
         let found = reader.get(key).await.context("a value could not be read")?;
         let same = found.as_ref().is_some_and(|found| found.bytes == value);
-        anyhow::Ok((same, started.elapsed(), found.map_or(0, |found| found.effort.requests)))
+        anyhow::Ok((
+            same,
+            started.elapsed(),
+            found.map_or(0, |found| found.effort.requests),
+        ))
     });
     let gets: Vec<_> = gets.buffer_unordered(concurrency).try_collect().await?;
     let get_time = started.elapsed();
@@ -121,7 +161,9 @@ pub(crate) async fn values(network: &mut Network, count: usize, concurrency: usi
         get_rpcs_mean: mean(gets.iter().map(|(.., requests)| f64::from(*requests))),
         acknowledged_mean,
         acknowledged_min,
-        found_share: measure::round(gets.iter().filter(|(same, ..)| *same).count() as f64 / count.max(1) as f64),
+        found_share: measure::round(
+            gets.iter().filter(|(same, ..)| *same).count() as f64 / count.max(1) as f64,
+        ),
         flushes_per_put: measure::round(flushes as f64 / count.max(1) as f64),
         flush_mean_ms: measure::round(measure::millis(flushing) / flushes.max(1) as f64),
     })

@@ -44,7 +44,9 @@ pub(crate) fn per_second(count: usize, span: Duration) -> f64 {
 
 /// The mean of some numbers; 0 of none.
 pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
-    let (count, sum) = values.into_iter().fold((0.0, 0.0), |(count, sum), value| (count + 1.0, sum + value));
+    let (count, sum) = values
+        .into_iter()
+        .fold((0.0, 0.0), |(count, sum), value| (count + 1.0, sum + value));
     if count > 0.0 { round(sum / count) } else { 0.0 }
 }
 
@@ -52,7 +54,9 @@ pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
 pub(crate) fn cpu_time() -> Duration {
     use nix::sys::resource::{UsageWho, getrusage};
     use nix::sys::time::TimeValLike as _;
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Duration::ZERO;
+    };
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
@@ -60,7 +64,14 @@ pub(crate) fn cpu_time() -> Duration {
 /// Resident memory of this process in bytes; 0 where the system does not say.
 pub(crate) fn resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let kib = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?
+            .trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    });
     kib.unwrap_or(0) * 1024
 }
 
@@ -114,8 +125,17 @@ mod tests {
     fn quantiles_are_by_nearest_rank() {
         let mut times = Times::default();
         assert_eq!(times.quantile_ms(0.5), 0.0);
-        (1..=100).rev().for_each(|ms| times.push(Duration::from_millis(ms)));
-        assert_eq!((times.quantile_ms(0.5), times.quantile_ms(0.99), times.quantile_ms(1.0)), (50.0, 99.0, 100.0));
+        (1..=100)
+            .rev()
+            .for_each(|ms| times.push(Duration::from_millis(ms)));
+        assert_eq!(
+            (
+                times.quantile_ms(0.5),
+                times.quantile_ms(0.99),
+                times.quantile_ms(1.0)
+            ),
+            (50.0, 99.0, 100.0)
+        );
     }
 
     #[test]

@@ -56,16 +56,33 @@ impl Network {
         let name = format!("testnet-{}-{seed}", std::process::id());
         let k = usize::from(kad_core::Parameters::default().k);
         let data = data.map(Path::to_owned);
-        let mut network = Self { nodes: Vec::new(), rng: StdRng::seed_from_u64(seed), k, name, data };
+        let mut network = Self {
+            nodes: Vec::new(),
+            rng: StdRng::seed_from_u64(seed),
+            k,
+            name,
+            data,
+        };
         let started = Instant::now();
-        network.nodes.push(network.builder(0).spawn().await.context("the first node did not start")?);
+        network.nodes.push(
+            network
+                .builder(0)
+                .spawn()
+                .await
+                .context("the first node did not start")?,
+        );
         progress.inc(1);
         let first = network.first();
         let rest = stream::iter(1..count).map(|index| {
             let builder = network.builder(index).bootstrap(first.clone());
             async move {
-                let node = builder.spawn().await.with_context(|| format!("node {index} did not start"))?;
-                node.joined().await.with_context(|| format!("node {index} did not join"))?;
+                let node = builder
+                    .spawn()
+                    .await
+                    .with_context(|| format!("node {index} did not start"))?;
+                node.joined()
+                    .await
+                    .with_context(|| format!("node {index} did not join"))?;
                 progress.inc(1);
                 anyhow::Ok(node)
             }
@@ -82,7 +99,9 @@ impl Network {
     pub(crate) fn first(&self) -> Peer {
         let contact = self.nodes[0].local();
         let address = contact.address.to_string();
-        format!("{}@{address}", contact.id).parse().expect("an id and a socket address make a peer")
+        format!("{}@{address}", contact.id)
+            .parse()
+            .expect("an id and a socket address make a peer")
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -96,7 +115,12 @@ impl Network {
     /// How long one more node takes from `spawn` to `Joined`. It leaves again.
     async fn one_more(&self, index: usize) -> anyhow::Result<Duration> {
         let started = Instant::now();
-        let node = self.builder(index).read_only(true).bootstrap(self.first()).spawn().await?;
+        let node = self
+            .builder(index)
+            .read_only(true)
+            .bootstrap(self.first())
+            .spawn()
+            .await?;
         node.joined().await.context("one more node did not join")?;
         let took = started.elapsed();
         node.shutdown().await?;
@@ -104,7 +128,9 @@ impl Network {
     }
 
     fn builder(&self, index: usize) -> Builder {
-        let builder = Node::builder().network(&self.name).listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let builder = Node::builder()
+            .network(&self.name)
+            .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         match &self.data {
             Some(data) => builder.data(data.join(format!("node-{index}"))),
             None => builder,
@@ -121,7 +147,10 @@ impl Network {
             let again = stream::iter(poor).map(|index| self.nodes[index].bootstrap(&[]));
             again.buffer_unordered(at_once).try_collect::<Vec<_>>().await?;
         }
-        bail!("after {MAX_ROUNDS} rounds the tables of {} nodes are still not full", self.poor_tables().await?.len())
+        bail!(
+            "after {MAX_ROUNDS} rounds the tables of {} nodes are still not full",
+            self.poor_tables().await?.len()
+        )
     }
 
     /// Nodes with a bucket that holds less than min(k, members).
@@ -133,9 +162,13 @@ impl Network {
             for other in self.nodes.iter().filter(|other| other.id() != node.id()) {
                 *lacking.entry(bucket(other.id())).or_default() += 1;
             }
-            lacking.values_mut().for_each(|members| *members = self.k.min(*members));
+            lacking
+                .values_mut()
+                .for_each(|members| *members = self.k.min(*members));
             for (bucket, _) in node.contacts().await? {
-                lacking.entry(bucket).and_modify(|lacking| *lacking = lacking.saturating_sub(1));
+                lacking
+                    .entry(bucket)
+                    .and_modify(|lacking| *lacking = lacking.saturating_sub(1));
             }
             if lacking.values().any(|&lacking| lacking > 0) {
                 poor.push(index);
@@ -146,7 +179,12 @@ impl Network {
 
     /// The true k nearest to a point, without the node that asks.
     pub(crate) fn truth(&self, asker: NodeId, target: Key) -> Vec<NodeId> {
-        let mut ids: Vec<_> = self.nodes.iter().map(Node::id).filter(|&id| id != asker).collect();
+        let mut ids: Vec<_> = self
+            .nodes
+            .iter()
+            .map(Node::id)
+            .filter(|&id| id != asker)
+            .collect();
         ids.sort_unstable_by_key(|id| id.distance(target));
         ids.truncate(self.k);
         ids
@@ -156,7 +194,11 @@ impl Network {
     /// how many.
     pub(crate) fn kill(&mut self, share: f64) -> anyhow::Result<usize> {
         let count = (self.nodes.len() as f64 * share).round() as usize;
-        ensure!(count + 2 <= self.nodes.len(), "at least two of the {} nodes must be left", self.nodes.len());
+        ensure!(
+            count + 2 <= self.nodes.len(),
+            "at least two of the {} nodes must be left",
+            self.nodes.len()
+        );
         // The first one stays: people reach a kept network through it.
         self.nodes[1..].shuffle(&mut self.rng);
         for dead in self.nodes.drain(1..=count) {
@@ -168,7 +210,12 @@ impl Network {
     pub(crate) async fn totals(&self) -> anyhow::Result<Totals> {
         let mut totals = Totals::default();
         for node in &self.nodes {
-            let NodeStats { core, transport, storage, .. } = node.stats().await?;
+            let NodeStats {
+                core,
+                transport,
+                storage,
+                ..
+            } = node.stats().await?;
             totals.requests += core.requests_sent;
             totals.dialled += transport.dialled;
             totals.connections += transport.connections;

@@ -37,7 +37,8 @@ pub(crate) async fn run(endpoints: usize, in_flight: usize, seed: u64) -> anyhow
     let (server, client) = configs()?;
     let endpoints: Vec<quinn::Endpoint> = (0..endpoints)
         .map(|_| {
-            let mut endpoint = quinn::Endpoint::server(server.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+            let mut endpoint =
+                quinn::Endpoint::server(server.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
             endpoint.set_default_client_config(client.clone());
             tokio::spawn(serve(endpoint.clone()));
             Ok(endpoint)
@@ -46,7 +47,10 @@ pub(crate) async fn run(endpoints: usize, in_flight: usize, seed: u64) -> anyhow
     let pairs: Vec<(usize, usize)> = (0..REQUESTS)
         .map(|_| {
             let from = rng.random_range(0..endpoints.len());
-            (from, (from + rng.random_range(1..endpoints.len())) % endpoints.len())
+            (
+                from,
+                (from + rng.random_range(1..endpoints.len())) % endpoints.len(),
+            )
         })
         .collect();
     let distinct: std::collections::BTreeSet<_> = pairs.iter().map(|&(a, b)| (a.min(b), a.max(b))).collect();
@@ -57,7 +61,11 @@ pub(crate) async fn run(endpoints: usize, in_flight: usize, seed: u64) -> anyhow
             anyhow::Ok(((a, b), connection))
         }
     });
-    let connections: HashMap<_, _> = connecting.buffer_unordered(16).try_collect().await.context("bare quinn")?;
+    let connections: HashMap<_, _> = connecting
+        .buffer_unordered(16)
+        .try_collect()
+        .await
+        .context("bare quinn")?;
 
     let (cpu, started) = (measure::cpu_time(), Instant::now());
     let asking = stream::iter(pairs).map(|(a, b)| {
@@ -70,7 +78,10 @@ pub(crate) async fn run(endpoints: usize, in_flight: usize, seed: u64) -> anyhow
             anyhow::Ok(())
         }
     });
-    asking.buffer_unordered(in_flight).try_collect::<Vec<()>>().await?;
+    asking
+        .buffer_unordered(in_flight)
+        .try_collect::<Vec<()>>()
+        .await?;
     let (took, cpu) = (started.elapsed(), measure::cpu_time() - cpu);
     for endpoint in &endpoints {
         endpoint.close(0u32.into(), b"");
@@ -116,7 +127,10 @@ fn configs() -> anyhow::Result<(quinn::ServerConfig, quinn::ClientConfig)> {
         .with_no_client_auth();
     let server = quinn::crypto::rustls::QuicServerConfig::try_from(server)?;
     let client = quinn::crypto::rustls::QuicClientConfig::try_from(client)?;
-    Ok((quinn::ServerConfig::with_crypto(Arc::new(server)), quinn::ClientConfig::new(Arc::new(client))))
+    Ok((
+        quinn::ServerConfig::with_crypto(Arc::new(server)),
+        quinn::ClientConfig::new(Arc::new(client)),
+    ))
 }
 
 /// Believes everybody. Only for measuring on loopback.
@@ -154,6 +168,8 @@ impl ServerCertVerifier for Unchecked {
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+        rustls::crypto::ring::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -1,0 +1,9 @@
+//! Whole networks of machines in one thread and in virtual time. Every machine is wrapped in a
+//! [`Checked`](contract::Checked), so each of these tests checks the driver contract as well.
+
+mod churn;
+mod contract;
+mod lookups;
+mod records;
+mod shelf;
+mod simulation;

@@ -1,0 +1,324 @@
+//! Storing and reading records of every kind, and what becomes of them over time.
+
+use kad_core::Keypair;
+use kad_core::{
+    Announcement, Command, Config, Duration, Kind, MutableVersion, NetworkId, Outcome, Parameters, Read,
+    Record, Rules, UnixTime, Verdict,
+};
+
+use crate::simulation::Simulation;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn rules() -> Rules {
+    let parameters = Parameters::default();
+    Rules::new(NetworkId::new("simulation", &parameters), &parameters)
+}
+
+fn owner(number: u8) -> Keypair {
+    Keypair::from_secret(&[number; 32])
+}
+
+fn immutable(value: &[u8], now: UnixTime, life: Duration) -> Record {
+    Record::immutable(value, now + life, &rules(), now).expect("a fair record")
+}
+
+fn version(number: u8, seq: u64, value: &[u8], now: UnixTime) -> Record {
+    let version = MutableVersion {
+        salt: b"salt",
+        seq,
+        issued: now,
+        expiry: now + DAY,
+        value: Some(value),
+    };
+    Record::mutable(&owner(number), &version, &rules(), now).expect("a fair record")
+}
+
+fn announcement(number: u8, of: &Record, now: UnixTime) -> Record {
+    let announcement = Announcement {
+        key: of.key(),
+        issued: now,
+        expiry: now + DAY,
+        payload: Some(b"here"),
+    };
+    Record::provider(&owner(number), &announcement, &rules(), now).expect("a fair record")
+}
+
+fn put(world: &mut Simulation, node: u32, record: &Record, keep: bool) -> (Vec<u32>, bool) {
+    let command = Command::Store {
+        record: record.clone(),
+        expected: None,
+        keep,
+    };
+    match world.ask(node, command).0 {
+        Outcome::Stored {
+            holders,
+            local,
+            refused,
+        } => {
+            assert_eq!(refused, [], "somebody refused {record:?}");
+            (holders.iter().map(|contact| contact.address).collect(), local)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn find(world: &mut Simulation, node: u32, record: &Record, read: Read) -> Vec<Record> {
+    let command = Command::FindValue {
+        key: record.key(),
+        kind: record.kind(),
+        read,
+    };
+    match world.ask(node, command).0 {
+        Outcome::Found { records, .. } => records,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn holds(world: &Simulation, node: u32, record: &Record) -> bool {
+    let held = world.nodes[node as usize].shelf.get(&record.slot());
+    held.is_some_and(|held| held.record.seq() >= record.seq())
+}
+
+#[test]
+fn all_of_the_k_nearest_hold_what_was_put() {
+    let mut world = Simulation::joined(201, 100, &Config::default());
+    let now = world.unix();
+    let file = immutable(b"a value", now, DAY);
+    for (node, record) in [
+        (3, file.clone()),
+        (50, version(1, 1, b"first", now)),
+        (99, announcement(2, &file, now)),
+    ] {
+        let (mut holders, local) = put(&mut world, node, &record, false);
+        let truth: Vec<u32> = world.nearest(record.key()).into_iter().take(20).collect();
+        assert!(
+            truth.iter().all(|&near| holds(&world, near, &record)),
+            "{record:?}"
+        );
+        assert_eq!(local, truth.contains(&node));
+        // The putter asks k others, so one more when it is itself among the nearest.
+        holders.retain(|holder| truth.contains(holder));
+        assert_eq!(holders.len(), 20 - usize::from(local));
+    }
+}
+
+#[test]
+fn everybody_can_read_what_was_put() {
+    let mut world = Simulation::joined(202, 80, &Config::default());
+    let now = world.unix();
+    let file = immutable(b"a value", now, DAY);
+    let second = version(1, 2, b"second", now);
+    put(&mut world, 5, &file, false);
+    put(&mut world, 6, &version(1, 1, b"first", now), false);
+    put(&mut world, 7, &second, false);
+    let providers: Vec<Record> = (10..15).map(|number| announcement(number, &file, now)).collect();
+    for provider in &providers {
+        put(&mut world, 8, provider, false);
+    }
+    for node in (0..80).step_by(9) {
+        assert_eq!(find(&mut world, node, &file, Read::First), [file.clone()]);
+        assert_eq!(find(&mut world, node, &second, Read::Quorum(6)), [second.clone()]);
+        let mut found = find(&mut world, node, &providers[0], Read::Gather(100));
+        found.sort_by_key(|record| record.slot());
+        let mut expected = providers.clone();
+        expected.sort_by_key(|record| record.slot());
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn more_providers_than_fit_in_an_answer_are_read_page_by_page() {
+    let mut world = Simulation::joined(203, 30, &Config::default());
+    let now = world.unix();
+    let file = immutable(b"popular", now, DAY);
+    for number in 0..100 {
+        put(
+            &mut world,
+            u32::from(number) % 30,
+            &announcement(number, &file, now),
+            false,
+        );
+    }
+    let any = announcement(0, &file, now);
+    assert_eq!(find(&mut world, 4, &any, Read::Gather(1000)).len(), 100);
+}
+
+#[test]
+fn a_census_counts_the_copies_and_brings_none() {
+    let mut world = Simulation::joined(204, 60, &Config::default());
+    let now = world.unix();
+    let record = version(1, 7, b"counted", now);
+    put(&mut world, 5, &record, false);
+    let command = Command::FindValue {
+        key: record.key(),
+        kind: Kind::Mutable,
+        read: Read::Census,
+    };
+    let Outcome::Found { records, holders } = world.ask(33, command).0 else {
+        panic!("nothing found");
+    };
+    assert_eq!(records, []);
+    assert!(holders.len() >= 20, "{} copies", holders.len());
+    assert!(
+        holders
+            .iter()
+            .all(|holder| holder.seq == 7 && holder.digest == record.digest())
+    );
+}
+
+#[test]
+fn a_read_repairs_holders_of_an_older_version() {
+    let mut world = Simulation::joined(205, 60, &Config::default());
+    let now = world.unix();
+    let (first, second) = (version(1, 1, b"old", now), version(1, 2, b"new", now));
+    put(&mut world, 5, &first, false);
+    let key = first.key();
+    let near: Vec<u32> = world.nearest(key).into_iter().take(20).collect();
+    // Only the nearest has heard of the second version.
+    let entry = kad_core::StoreEntry {
+        record: Ok(second.clone()),
+        expected: None,
+    };
+    let op = kad_core::StoreOp::Put {
+        entries: vec![entry],
+        due: now + DAY,
+        own: false,
+    };
+    world.nodes[near[0] as usize].shelf.carry_out(op, now);
+    let reader = *world.nearest(key).last().expect("sixty nodes");
+    assert_eq!(
+        find(&mut world, reader, &first, Read::Quorum(20)),
+        [second.clone()]
+    );
+    world.run_for(Duration::from_secs(10));
+    let repaired = near.iter().filter(|&&node| holds(&world, node, &second)).count();
+    assert_eq!(repaired, 20);
+}
+
+#[test]
+fn a_write_that_expects_another_version_is_a_conflict() {
+    let mut world = Simulation::joined(206, 40, &Config::default());
+    let now = world.unix();
+    put(&mut world, 5, &version(1, 1, b"old", now), false);
+    let command = Command::Store {
+        record: version(1, 3, b"new", now),
+        expected: Some(2),
+        keep: false,
+    };
+    let Outcome::Stored { holders, refused, .. } = world.ask(9, command).0 else {
+        panic!("nobody answered");
+    };
+    let verdicts: Vec<Verdict> = refused.iter().map(|&(_, verdict)| verdict).collect();
+    assert!(verdicts.len() >= 19 && verdicts.iter().all(|v| *v == Verdict::Conflict { current: 1 }));
+    assert!(holders.len() <= 1, "{holders:?}");
+}
+
+#[test]
+fn reads_survive_the_sudden_death_of_a_quarter_of_the_holders() {
+    let mut world = Simulation::joined(207, 100, &Config::default());
+    let now = world.unix();
+    let (file, card) = (immutable(b"a value", now, DAY), version(1, 1, b"card", now));
+    put(&mut world, 5, &file, false);
+    put(&mut world, 5, &card, false);
+    for record in [&file, &card] {
+        let near = world.nearest(record.key());
+        near.iter().take(20).step_by(4).for_each(|&node| world.kill(node));
+    }
+    for node in world.living().step_by(10).collect::<Vec<_>>() {
+        assert_eq!(find(&mut world, node, &file, Read::First), [file.clone()]);
+        assert_eq!(find(&mut world, node, &card, Read::Quorum(6)), [card.clone()]);
+    }
+}
+
+#[test]
+fn an_hour_later_the_nearest_hold_it_again() {
+    let mut world = Simulation::joined(208, 80, &Config::default());
+    let record = immutable(b"lasting", world.unix(), 2 * DAY);
+    put(&mut world, 5, &record, false);
+    let near = world.nearest(record.key());
+    near.iter().take(15).for_each(|&node| world.kill(node));
+    world.run_for(Duration::from_secs(3 * 3600));
+    let nearest: Vec<u32> = world.nearest(record.key()).into_iter().take(20).collect();
+    let holders = nearest
+        .iter()
+        .filter(|&&node| holds(&world, node, &record))
+        .count();
+    assert_eq!(holders, 20, "of {nearest:?}");
+}
+
+#[test]
+fn one_of_the_holders_replicates_and_the_others_see_it() {
+    let mut world = Simulation::joined(209, 40, &Config::default());
+    let record = immutable(b"lasting", world.unix(), 2 * DAY);
+    put(&mut world, 5, &record, false);
+    world.run_for(Duration::from_secs(3600 + 120));
+    let replications = |world: &Simulation| -> u64 {
+        let stats = world
+            .nodes
+            .iter()
+            .map(|node| node.machine.machine().stats().replications);
+        stats.sum()
+    };
+    // A STORE that comes in moves the time at which the holder would have done it (paper, section 2.5).
+    let (first, hours) = (replications(&world), 8);
+    world.run_for(Duration::from_secs(hours * 3600));
+    let later = replications(&world) - first;
+    assert!((1..=5).contains(&first), "{first} in the first hour");
+    assert!((hours..=5 * hours).contains(&later), "{later} in {hours} hours");
+}
+
+#[test]
+fn what_has_expired_is_gone_everywhere() {
+    let mut world = Simulation::joined(210, 40, &Config::default());
+    let record = immutable(b"fleeting", world.unix(), Duration::from_secs(2 * 3600));
+    put(&mut world, 5, &record, false);
+    world.run_for(Duration::from_secs(2 * 3600 - 300));
+    assert_eq!(find(&mut world, 39, &record, Read::First).len(), 1);
+    world.run_for(Duration::from_secs(420));
+    assert_eq!(find(&mut world, 39, &record, Read::First), []);
+    assert!(world.nodes.iter().all(|node| node.shelf.len() == 0));
+}
+
+#[test]
+fn what_a_node_keeps_outlives_its_first_life() {
+    let mut world = Simulation::joined(211, 30, &Config::default());
+    let kept = immutable(b"kept", world.unix(), DAY);
+    let left = immutable(b"left", world.unix(), DAY);
+    put(&mut world, 5, &kept, true);
+    put(&mut world, 5, &left, false);
+    world.run_for(Duration::from_secs(30 * 3600));
+    assert_eq!(find(&mut world, 29, &kept, Read::First).len(), 1);
+    assert_eq!(find(&mut world, 29, &left, Read::First), []);
+}
+
+#[test]
+fn the_owner_of_a_signed_record_is_told_when_it_nears_its_end() {
+    let mut world = Simulation::joined(212, 20, &Config::default());
+    let now = world.unix();
+    let record = version(1, 1, b"mine", now);
+    put(&mut world, 5, &record, true);
+    let told = |world: &Simulation| {
+        let events = world.nodes[5].events.iter();
+        events
+            .filter(|event| matches!(event, kad_core::Event::RepublishDue(due) if *due == record))
+            .count()
+    };
+    world.run_for(Duration::from_secs(20 * 3600));
+    assert_eq!(told(&world), 0);
+    world.run_for(Duration::from_secs(4 * 3600));
+    assert!(told(&world) >= 1);
+}
+
+#[test]
+fn wall_clocks_may_jump() {
+    let mut world = Simulation::joined(213, 30, &Config::default());
+    let record = immutable(b"steady", world.unix(), DAY);
+    put(&mut world, 5, &record, false);
+    world.clock_offset = -1_000_000;
+    world.run_for(Duration::from_secs(7200));
+    assert_eq!(find(&mut world, 29, &record, Read::First).len(), 1);
+    world.clock_offset = 2 * 24 * 3600;
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(find(&mut world, 29, &record, Read::First), []);
+}

@@ -1,0 +1,112 @@
+//! A store in memory that does what the core asks of a store.
+
+use std::collections::BTreeMap;
+
+use kad_core::record::judge;
+use kad_core::{
+    DueRecord, FindValue, Found, MAX_RECORDS, NodeId, Record, Slot, StoreOp, StoreReply, UnixTime, Verdict,
+    Want,
+};
+
+/// Records by slot.
+#[derive(Default)]
+pub struct Shelf(BTreeMap<Slot, Held>);
+
+/// One record.
+pub struct Held {
+    pub record: Record,
+    pub due: UnixTime,
+    pub own: bool,
+}
+
+impl Shelf {
+    /// What lies in a slot.
+    pub fn get(&self, slot: &Slot) -> Option<&Held> {
+        self.0.get(slot)
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Carries out one operation.
+    pub fn carry_out(&mut self, op: StoreOp, now: UnixTime) -> StoreReply {
+        match op {
+            StoreOp::Get { query } => self.find(&query, now),
+            StoreOp::Put { entries, due, own } => {
+                let put = |entry: kad_core::StoreEntry| match entry.record {
+                    Ok(record) => self.put(record, entry.expected, due, own),
+                    Err(error) => Verdict::Refused(error),
+                };
+                StoreReply::Put(entries.into_iter().map(put).collect())
+            }
+            StoreOp::Due { by, limit } => {
+                let due = self
+                    .0
+                    .values()
+                    .filter(|held| held.due <= by && held.record.expiry() > now);
+                let due = due.take(limit).map(|held| DueRecord {
+                    record: held.record.clone(),
+                    own: held.own,
+                });
+                StoreReply::Due(due.collect())
+            }
+            StoreOp::Expire { now, limit } => {
+                let over = self.0.iter().filter(|(_, held)| held.record.expiry() <= now);
+                let over: Vec<_> = over.map(|(slot, _)| *slot).take(limit).collect();
+                over.iter().for_each(|slot| drop(self.0.remove(slot)));
+                StoreReply::Expired {
+                    more: over.len() == limit,
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, record: Record, expected: Option<u64>, due: UnixTime, own: bool) -> Verdict {
+        let held = self.0.get_mut(&record.slot());
+        let verdict = judge(held.as_ref().map(|held| held.record.as_raw()), &record, expected);
+        // A put of others does not put off an own record.
+        let due = match &held {
+            Some(held) if held.own && !own => held.due.min(due),
+            _ => due,
+        };
+        match (verdict, held) {
+            (Verdict::Stored, held) => {
+                let own = own || held.is_some_and(|held| held.own);
+                self.0.insert(record.slot(), Held { record, due, own });
+            }
+            (Verdict::Unchanged, Some(held)) => {
+                held.due = due;
+                held.own |= own;
+            }
+            _ => {}
+        }
+        verdict
+    }
+
+    fn find(&self, query: &FindValue, now: UnixTime) -> StoreReply {
+        let of_key = self.0.iter().filter(|(slot, held)| {
+            slot.key == query.key
+                && slot.kind == query.kind
+                && query.after.is_none_or(|after| slot.provider > after)
+                && held.record.seq() >= query.min_seq
+                && held.record.expiry() > now
+        });
+        let mut page: Vec<_> = of_key.take(MAX_RECORDS + 1).collect();
+        let more = page.len() > MAX_RECORDS;
+        page.truncate(MAX_RECORDS);
+        let next: Option<NodeId> = page.last().filter(|_| more).map(|(slot, _)| slot.provider);
+        let found = page.into_iter().map(|(_, held)| match query.want {
+            Want::Record => Found::Record(held.record.clone()),
+            Want::Digest => Found::Digest {
+                seq: held.record.seq(),
+                digest: held.record.digest(),
+            },
+        });
+        StoreReply::Found {
+            found: found.collect(),
+            next,
+        }
+    }
+}
