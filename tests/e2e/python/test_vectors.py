@@ -4,8 +4,8 @@ import re
 import unittest
 from pathlib import Path
 
-from nkad import records, wire
-from nkad.records import Identity, Immutable, Mutable, Network, Provider, Refusal, Refused
+from nkad import files, records, wire
+from nkad.records import Content, Identity, Immutable, Mutable, Network, Provider, Refusal, Refused
 from nkad.wire import (
     Contact,
     Digest,
@@ -40,8 +40,10 @@ ONE = Identity(bytes([1]) * 32)
 TWO = Identity(bytes([2]) * 32)
 HELLO = Immutable(b"hello")
 BLOG = Mutable(ONE.public_key, 7, NOW, END, b"blog", b"post")
+ZEROS = files.split(bytes(files.MAX_CHUNK + 1), NETWORK)
 RECORDS = {
     "immutable hello": HELLO,
+    "file index": ZEROS[-1],
     "mutable blog": BLOG.signed(ONE, NETWORK),
     "mutable tombstone": Mutable(ONE.public_key, 8, NOW, END, b"blog", b"", tombstone=True).signed(ONE, NETWORK),
     "card": Mutable(ONE.public_key, 3, NOW, END, b"", b"card").signed(ONE, NETWORK),
@@ -85,6 +87,7 @@ HASHES = {
     "public key 2": TWO.public_key,
     "node id 2": TWO.id,
     "key of the immutable value hello": HELLO.key,
+    "key of the file of zeros": ZEROS[-1].key,
     "key of public key 1 and salt blog": BLOG.key,
     "digest of record, mutable blog": records.record_digest(RECORDS["mutable blog"]),
 }
@@ -193,9 +196,10 @@ class Verification(unittest.TestCase):
         self.assert_refused(Refusal.BAD_LIFETIME, HELLO.on_wire(NETWORK.max_lifetime + 1))
 
     def test_layouts(self):
-        self.assert_refused(Refusal.MALFORMED, wire.WireRecord(1, b"\x01"))
-        self.assert_refused(Refusal.UNKNOWN_VERSION, wire.WireRecord(1, b"\x02\x00hello"))
+        self.assert_refused(Refusal.MALFORMED, wire.WireRecord(1, b"\x01\x00"))
+        self.assert_refused(Refusal.UNKNOWN_VERSION, wire.WireRecord(1, b"\x02\x00\x00hello"))
         self.assert_refused(Refusal.UNKNOWN_KIND, wire.WireRecord(1, b"\x01\x03hello"))
+        self.assert_refused(Refusal.UNKNOWN_KIND, wire.WireRecord(1, b"\x01\x00\x02hello"))
         self.assert_refused(Refusal.MALFORMED, self.mutable(tombstone=True))
         self.assert_refused(Refusal.MALFORMED, self.mutable(salt=bytes(records.MAX_SALT + 1)))
 
@@ -204,6 +208,37 @@ class Verification(unittest.TestCase):
         self.assertGreater(deleted.rank, post.rank)
         same_seq = Mutable(ONE.public_key, 7, NOW, END, b"blog", b"", tombstone=True)
         self.assertGreater(same_seq.rank, post.rank)
+
+
+class Files(unittest.IsolatedAsyncioTestCase):
+    """Trees of a network whose values are small, so that they have several levels."""
+
+    network = Network(max_value=80)
+
+    async def test_every_size_comes_back(self):
+        for size in (0, 1, 80, 81, 160, 161, 320, 321, 1000):
+            data = bytes(at % 251 for at in range(size))
+            held = {record.key: record for record in files.split(data, self.network)}
+            with self.subTest(size=size):
+                self.assertEqual(await self.read(files.split(data, self.network)[-1].key, held), data)
+
+    async def test_a_tree_that_is_not_the_one_of_its_bytes_is_refused(self):
+        parts = files.split(bytes(range(200)), self.network)
+        held = {record.key: record for record in parts}
+        root = parts[-1].value
+        for wrong in (root[:9], b"\x02" + root[1:], root[:1] + b"\x01" + root[2:], root[:9] + b"\xc9" + root[10:], root[:-32]):
+            liar = Immutable(wrong, Content.FILE_INDEX)
+            with self.subTest(wrong.hex()), self.assertRaises(files.BadFile):
+                await self.read(liar.key, held | {liar.key: liar})
+        del held[parts[0].key]
+        with self.assertRaises(files.BadFile):
+            await self.read(parts[-1].key, held)
+
+    async def read(self, key, held):
+        async def fetch(key):
+            return held.get(key)
+
+        return await files.read(key, fetch, self.network)
 
 
 if __name__ == "__main__":

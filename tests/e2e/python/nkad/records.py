@@ -22,6 +22,7 @@ MAX_PAYLOAD = 1024
 MAX_SALT = 64
 MAX_CLOCK_AHEAD = 600
 SIGNATURE_BYTES = 64
+IMMUTABLE_HEADER = 3
 MUTABLE_HEADER = 60
 PROVIDER_HEADER = 83
 
@@ -121,17 +122,25 @@ class Refused(Exception):
         self.reason = reason
 
 
+class Content(IntEnum):
+    """What the value of an immutable record is; each has hashes of its own."""
+
+    PLAIN = 0
+    FILE_INDEX = 1
+
+
 @dataclass(frozen=True)
 class Immutable:
     KIND: ClassVar[RecordKind] = RecordKind.IMMUTABLE
     value: bytes
+    content: Content = Content.PLAIN
 
     @property
     def key(self) -> bytes:
-        return derive("immutable value", self.value)
+        return derive("immutable value" if self.content == Content.PLAIN else "file index", self.value)
 
     def encode(self) -> bytes:
-        return bytes([RECORD_VERSION, self.KIND]) + self.value
+        return bytes([RECORD_VERSION, self.KIND, self.content]) + self.value
 
     def on_wire(self, remaining: int) -> WireRecord:
         return WireRecord(remaining, self.encode())
@@ -252,13 +261,21 @@ def parse(data: bytes) -> Record:
         raise Refused(Refusal.UNKNOWN_VERSION)
     match data[1]:
         case RecordKind.IMMUTABLE:
-            return Immutable(data[2:])
+            return _parse_immutable(data)
         case RecordKind.MUTABLE:
             return _parse_mutable(data)
         case RecordKind.PROVIDER:
             return _parse_provider(data)
         case _:
             raise Refused(Refusal.UNKNOWN_KIND)
+
+
+def _parse_immutable(data: bytes) -> Immutable:
+    if len(data) < IMMUTABLE_HEADER:
+        raise Refused(Refusal.MALFORMED)
+    if data[2] not in iter(Content):
+        raise Refused(Refusal.UNKNOWN_KIND)
+    return Immutable(data[IMMUTABLE_HEADER:], Content(data[2]))
 
 
 def _big_endian(data: bytes, at: int) -> int:
@@ -332,8 +349,8 @@ def _verify_signed(record: Mutable | Provider, network: Network, now: int) -> No
         raise Refused(Refusal.EXPIRED)
     if record.issued > now + MAX_CLOCK_AHEAD:
         raise Refused(Refusal.FROM_THE_FUTURE)
-    lifetime = record.expiry - record.issued
-    if lifetime < 0 or lifetime > network.max_lifetime or (record.tombstone and lifetime != network.max_lifetime):
+    lifetime = max(0, record.expiry - record.issued)
+    if lifetime > network.max_lifetime or (record.tombstone and lifetime != network.max_lifetime):
         raise Refused(Refusal.BAD_LIFETIME)
     if not signature_holds(record.signer, record.signature_hash(network), record.signature):
         raise Refused(Refusal.BAD_SIGNATURE)
