@@ -1,4 +1,5 @@
 //! Kademlia as a state machine.
+#![forbid(unsafe_code)]
 #![no_std]
 #![warn(missing_docs)]
 

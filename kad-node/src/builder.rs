@@ -1,5 +1,6 @@
 //! Putting a node together.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use kad_store::{Limits, RecordStore};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::driver::{Clock, Driver, Held, Parts};
-use crate::join::{JoinState, Joiner, identify};
+use crate::join::{Company, JoinState, Joiner, identify};
 use crate::node::{Asker, Doors, Inner, Running, ShutdownReport};
 use crate::storage::Storage;
 use crate::{Node, Peer, SpawnError, identity, snapshot};
@@ -236,6 +237,7 @@ impl Builder {
                 "k of the core's config is not k of the network, or is not 1 to 32",
             ));
         }
+        let lifetime = config.lifetime;
         let quorum = config.read_quorum.clamp(1, config.k);
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|e| SpawnError::System(std::io::Error::other(e.to_string())))?;
@@ -252,7 +254,12 @@ impl Builder {
         );
         let (orders, waiting) = mpsc::channel(MAX_ORDERS);
         let (events, _) = broadcast::channel(MAX_EVENTS);
-        let (joined, is_joined) = watch::channel(false);
+        let (company, has_company) = watch::channel(Company::Nobody);
+        let saved: VecDeque<_> = match &files {
+            Some(files) => snapshot::read(&files.path("contacts.json"), &network).into(),
+            None => VecDeque::new(),
+        };
+        let remembered = Arc::new(Mutex::new(saved));
         let parts = Parts {
             machine,
             clock,
@@ -264,24 +271,23 @@ impl Builder {
             held,
             orders: waiting,
             events: events.clone(),
-            joined,
+            company,
+            remembered: remembered.clone(),
+            keypair: keypair.clone(),
+            lifetime,
         };
         let driver = tokio::spawn(Driver::run(parts));
 
         let asker = Asker::new(orders);
         let (state, join) = watch::channel(JoinState::Joining);
-        let saved = match &files {
-            Some(files) => snapshot::read(&files.path("contacts.json"), &network),
-            None => Vec::new(),
-        };
         let joiner = Joiner {
             transport: transport.clone(),
             asker: asker.downgrade(),
             peers: self.peers,
-            saved,
+            remembered,
             state,
         };
-        tokio::spawn(joiner.run(is_joined));
+        tokio::spawn(joiner.run(has_company));
 
         let running = ending(Ending {
             driver,

@@ -13,13 +13,13 @@
 mod effects;
 mod held;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kad_core::{
-    Command, Effort, Event, Failure, Input, Kademlia, Now, Outbox, Outcome, QueryError, QueryId, ReplyId,
-    Request, RequestId, Response, StoreId, StoreReply, UnixTime,
+    Command, Contact, Effort, Event, Failure, Input, Kademlia, Keypair, Now, Outbox, Outcome, QueryId,
+    ReplyId, Request, RequestId, Response, StoreId, StoreReply, UnixTime,
 };
 use kad_net::{Inbound, Transport, wire::Codec};
 use kad_store::RecordReader;
@@ -27,6 +27,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 pub(crate) use self::held::Held;
+use crate::join::Company;
 use crate::storage::Storage;
 
 /// Completions that wait for the driver; a task with one more waits, which slows nothing but itself.
@@ -67,11 +68,14 @@ pub(crate) enum Completion<A> {
 
 /// A request of a peer, decoded.
 pub(crate) struct Incoming<A, R> {
-    from: kad_core::Contact<A>,
+    from: Contact<A>,
     read_only: bool,
     request: Request,
     reply: R,
 }
+
+/// The contacts that were added last, shared with whoever rejoins.
+pub(crate) type Remembered<A> = Arc<Mutex<VecDeque<Contact<A>>>>;
 
 /// Both clocks of this machine.
 #[derive(Debug, Clone, Copy)]
@@ -117,8 +121,14 @@ pub(crate) struct Parts<T: Transport, R> {
     pub(crate) held: Held,
     pub(crate) orders: mpsc::Receiver<Order<T::Address>>,
     pub(crate) events: broadcast::Sender<Event<T::Address>>,
-    /// Whether the node's neighbourhood knows it.
-    pub(crate) joined: watch::Sender<bool>,
+    /// Whom the node has.
+    pub(crate) company: watch::Sender<Company>,
+    /// Contacts to go back to when all are lost.
+    pub(crate) remembered: Remembered<T::Address>,
+    /// The node's identity, to renew what it signed.
+    pub(crate) keypair: Keypair,
+    /// The life that renewed records get.
+    pub(crate) lifetime: Duration,
 }
 
 /// The driver. [`Driver::run`] ends when it is told to, or when the last [`Node`](crate::Node) is gone.
@@ -132,6 +142,8 @@ pub(crate) struct Driver<T: Transport, R> {
     /// Peers that wait for an answer; bounded by what the transport lets in at once.
     replies: HashMap<ReplyId, T::Reply>,
     next_reply: u64,
+    /// Queries of the driver's own, counted down from the top so that they never meet those of the handles.
+    next_own_query: u64,
 }
 
 impl<T: Transport, R: RecordReader> Driver<T, R> {
@@ -148,6 +160,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
             requests: HashMap::new(),
             replies: HashMap::new(),
             next_reply: 0,
+            next_own_query: u64::MAX,
         };
         let mut orders = Vec::with_capacity(BATCH);
         let mut done = Vec::with_capacity(BATCH);
@@ -259,10 +272,8 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
         for (_, request) in self.requests.drain() {
             request.abort();
         }
-        for (_, answer) in self.queries.drain() {
-            // Whoever asked may have gone away too.
-            let _ = answer.send((Outcome::Failed(QueryError::Unanswered), Effort::default()));
-        }
+        // Whoever waits is told by the end of the channel that the node has stopped.
+        self.queries.clear();
         self.parts.machine
     }
 }
@@ -285,7 +296,7 @@ async fn accept<T: Transport>(
 
 async fn admit<A: kad_net::WireAddress, R: kad_net::Reply>(
     codec: Codec,
-    from: kad_core::Contact<A>,
+    from: Contact<A>,
     frame: bytes::Bytes,
     reply: R,
     inbound: mpsc::Sender<Incoming<A, R>>,

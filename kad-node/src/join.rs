@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use kad_core::{Contact, MAX_SEEDS, NodeId};
 use kad_net::{Transport, WireAddress};
 use tokio::sync::watch;
 
+use crate::driver::Remembered;
 use crate::node::WeakAsker;
 use crate::peer::Peer;
 use crate::{JoinError, NodeError};
@@ -17,6 +19,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A bootstrap node that has not finished its handshake by then is not there.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(6);
+/// Once somebody is known, the other bootstrap nodes have so long: three round trips of a bad path.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How joining goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,26 +35,41 @@ pub enum JoinState {
     Failed(JoinError),
 }
 
+/// Whom a node has, as its driver sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Company {
+    /// The table is empty.
+    Nobody,
+    /// Somebody is in the table.
+    Somebody,
+    /// The node has looked up its own id: its neighbourhood knows it.
+    Neighbours,
+}
+
 /// What is needed to join.
 pub(crate) struct Joiner<T: Transport> {
     pub(crate) transport: Arc<T>,
     pub(crate) asker: WeakAsker<T::Address>,
     pub(crate) peers: Vec<Peer>,
-    /// Contacts from the last run.
-    pub(crate) saved: Vec<Contact<T::Address>>,
+    /// Contacts from the last run, and those that were met since.
+    pub(crate) remembered: Remembered<T::Address>,
     pub(crate) state: watch::Sender<JoinState>,
 }
 
 impl<T: Transport> Joiner<T> {
     /// Joins, waits until everybody is lost, and starts over; ends when the node does.
-    pub(crate) async fn run(mut self, mut joined: watch::Receiver<bool>) {
+    pub(crate) async fn run(self, mut company: watch::Receiver<Company>) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.attempt().await {
+            match self.attempt_until(&mut company).await {
                 Err(JoinError::Stopped) => return,
                 Err(JoinError::NobodyKnown) => {
                     self.state.send_replace(JoinState::Alone);
-                    if joined.wait_for(|&joined| joined).await.is_err() {
+                    if company
+                        .wait_for(|&company| company > Company::Nobody)
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -58,7 +77,9 @@ impl<T: Transport> Joiner<T> {
                     tracing::warn!(%error, retry_in = ?pause, "could not join");
                     self.state.send_replace(JoinState::Failed(error));
                     // Somebody may find us before we find them.
-                    let found = tokio::time::timeout(pause, joined.wait_for(|&joined| joined)).await;
+                    let found =
+                        tokio::time::timeout(pause, company.wait_for(|&company| company > Company::Nobody))
+                            .await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     match found {
                         Ok(Ok(_)) => {}
@@ -70,28 +91,69 @@ impl<T: Transport> Joiner<T> {
             }
             pause = FIRST_PAUSE;
             self.state.send_replace(JoinState::Joined);
-            if joined.wait_for(|&joined| !joined).await.is_err() {
+            if company
+                .wait_for(|&company| company == Company::Nobody)
+                .await
+                .is_err()
+            {
                 return;
             }
-            self.saved = Vec::new();
+        }
+    }
+
+    /// An attempt, of which everybody hears as soon as the neighbourhood knows this node. Filling the buckets that are far
+    /// away takes longer, and nobody has to wait for that.
+    async fn attempt_until(&self, company: &mut watch::Receiver<Company>) -> Result<(), JoinError> {
+        let attempt = self.attempt();
+        tokio::pin!(attempt);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut attempt => Some(ended),
+            known = async { company.wait_for(|&company| company == Company::Neighbours).await.is_ok() } => {
+                if known {
+                    self.state.send_replace(JoinState::Joined);
+                }
+                None
+            }
+        };
+        match ended {
+            Some(ended) => ended,
+            None => attempt.await,
         }
     }
 
     async fn attempt(&self) -> Result<(), JoinError> {
-        if self.peers.is_empty() && self.saved.is_empty() {
+        let mut seeds: Vec<_> = match self.remembered.lock() {
+            Ok(remembered) => remembered.iter().rev().cloned().collect(),
+            Err(_) => Vec::new(),
+        };
+        if self.peers.is_empty() && seeds.is_empty() {
             return Err(JoinError::NobodyKnown);
         }
         let own = self.transport.local().id;
-        let attempts = self
+        let mut attempts: FuturesUnordered<_> = self
             .peers
             .iter()
-            .map(|peer| identify(&*self.transport, peer, own));
-        let mut seeds = self.saved.clone();
+            .map(|peer| identify(&*self.transport, peer, own))
+            .collect();
         let mut errors = Vec::new();
-        for found in futures::future::join_all(attempts).await {
+        let mut waiting = seeds.is_empty();
+        let grace = tokio::time::sleep(GRACE);
+        tokio::pin!(grace);
+        loop {
+            let found = tokio::select! {
+                found = attempts.next() => found,
+                () = &mut grace, if !waiting => None,
+            };
             match found {
-                Ok(contact) => seeds.insert(0, contact),
-                Err(error) => errors.push(error),
+                None => break,
+                Some(Err(error)) => errors.push(error),
+                Some(Ok(contact)) => {
+                    seeds.insert(0, contact);
+                    if std::mem::take(&mut waiting) {
+                        grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
+                    }
+                }
             }
         }
         seeds.truncate(MAX_SEEDS);

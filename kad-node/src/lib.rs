@@ -1,8 +1,10 @@
 //! A complete Kademlia node.
+#![forbid(unsafe_code)]
 
 mod builder;
 mod driver;
 mod error;
+pub mod file;
 pub mod identity;
 mod join;
 mod node;

@@ -62,6 +62,7 @@
 //!
 //! # Features
 //! `redb` (default): the embedded database backend, `RedbStore`.
+#![forbid(unsafe_code)]
 
 pub mod batch;
 pub mod conformance;

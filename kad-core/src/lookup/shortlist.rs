@@ -24,10 +24,10 @@ pub(super) enum State {
 pub(super) struct Candidate<A> {
     /// From the target; the id is `target XOR distance`.
     distance: Distance,
-    /// The first is the one in use.
+    /// In the order in which they were told; those given up stay, so that nobody can have them tried again.
     addresses: [Option<A>; MAX_ADDRESSES],
-    /// Addresses that were given up; they hold their places.
-    given_up: u8,
+    /// Which of them is in use.
+    in_use: u8,
     pub(super) path: u8,
     pub(super) state: State,
 }
@@ -35,21 +35,22 @@ pub(super) struct Candidate<A> {
 impl<A: PartialEq> Candidate<A> {
     /// Gives up the address in use; says whether another one is left.
     pub(super) fn drop_address(&mut self) -> bool {
-        self.addresses[0] = None;
-        self.addresses.rotate_left(1);
-        self.given_up += 1;
-        self.addresses[0].is_some()
+        self.in_use += 1;
+        self.address().is_some()
     }
 
     /// Hearsay goes behind what is known, and where there is no room it is forgotten.
     fn add_address(&mut self, address: A) {
         let known = self.addresses.iter().flatten().any(|held| *held == address);
-        let places = MAX_ADDRESSES.saturating_sub(self.given_up.into());
-        if let Some(free) = self.addresses.iter_mut().take(places).find(|held| held.is_none())
+        if let Some(free) = self.addresses.iter_mut().find(|held| held.is_none())
             && !known
         {
             *free = Some(address);
         }
+    }
+
+    fn address(&self) -> Option<&A> {
+        self.addresses.get(usize::from(self.in_use))?.as_ref()
     }
 }
 
@@ -93,9 +94,8 @@ impl<A: Address> Shortlist<A> {
 
     pub(super) fn contact(&self, candidate: &Candidate<A>) -> Option<Contact<A>> {
         let id = self.target.at(candidate.distance).to_node_id();
-        candidate.addresses[0]
-            .clone()
-            .map(|address| Contact { id, address })
+        let address = candidate.address()?.clone();
+        Some(Contact { id, address })
     }
 
     /// The distance of the nearest candidate of a path that has not failed.
@@ -139,7 +139,7 @@ impl<A: Address> Shortlist<A> {
                 let candidate = Candidate {
                     distance,
                     addresses: [Some(contact.address), None, None],
-                    given_up: 0,
+                    in_use: 0,
                     path,
                     state: State::New,
                 };

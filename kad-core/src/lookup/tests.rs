@@ -3,6 +3,8 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use proptest::prelude::*;
+
 use super::shortlist::MAX_ADDRESSES;
 use super::*;
 
@@ -76,4 +78,280 @@ fn with_a_small_k_the_last_living_seed_is_found() {
         }
     }
     assert_eq!(lookup.results().collect::<Vec<_>>(), [node(64)]);
+}
+
+#[test]
+fn alpha_are_asked_at_once_nearest_first() {
+    let mut lookup = lookup(20, 1, nodes(1..30));
+    assert_eq!(asked(&mut lookup), [1, 2, 3]);
+    assert_eq!(lookup.next(), Step::Wait);
+}
+
+#[test]
+fn alpha_answers_without_progress_widen_to_k() {
+    let mut lookup = lookup(8, 1, nodes(1..30));
+    assert_eq!(asked(&mut lookup), [1, 2, 3]);
+    answer(&mut lookup, 1, 0..0);
+    answer(&mut lookup, 2, 0..0);
+    assert_eq!(asked(&mut lookup), [4, 5]);
+    assert!(!lookup.is_near());
+    answer(&mut lookup, 3, 0..0);
+    assert!(lookup.is_near());
+    assert_eq!(asked(&mut lookup), [6, 7, 8]);
+}
+
+#[test]
+fn progress_narrows_to_alpha_again() {
+    let mut lookup = lookup(8, 1, nodes(10..30));
+    for id in asked(&mut lookup) {
+        answer(&mut lookup, id, 0..0);
+    }
+    assert_eq!(asked(&mut lookup).len(), 5);
+    answer(&mut lookup, 13, 1..4);
+    assert_eq!(asked(&mut lookup), []);
+    assert_eq!(lookup.next(), Step::Wait);
+}
+
+#[test]
+fn a_slow_question_is_hedged_and_its_answer_still_counts() {
+    let mut lookup = lookup(3, 1, nodes(1..30));
+    assert_eq!(asked(&mut lookup), [1, 2, 3]);
+    lookup.on_slow(node(2).id);
+    lookup.on_slow(node(2).id);
+    // Its place among those in flight is free, and only for the k nearest.
+    assert_eq!(asked(&mut lookup), []);
+    lookup.on_failure(node(1).id);
+    assert_eq!(asked(&mut lookup), [4]);
+    for id in [2, 3, 4] {
+        answer(&mut lookup, id, 0..0);
+    }
+    assert_eq!(lookup.next(), Step::Done);
+    assert_eq!(lookup.results().collect::<Vec<_>>(), [node(2), node(3), node(4)]);
+}
+
+#[test]
+fn the_next_place_goes_to_another_when_one_is_slow() {
+    let mut lookup = lookup(20, 1, nodes(1..30));
+    assert_eq!(asked(&mut lookup), [1, 2, 3]);
+    lookup.on_slow(node(1).id);
+    assert_eq!(asked(&mut lookup), [4]);
+}
+
+#[test]
+fn a_failed_contact_is_asked_at_the_next_address_it_has() {
+    let other = Contact::new(node(1).id, 99);
+    let mut lookup = lookup(2, 1, [node(1), other, node(2)].into_iter());
+    assert_eq!(asked(&mut lookup), [1, 2]);
+    lookup.on_failure(node(1).id);
+    assert_eq!(lookup.next(), Step::Ask(other));
+    lookup.on_response(other.id, nodes(0..0));
+    answer(&mut lookup, 2, 0..0);
+    assert_eq!(lookup.next(), Step::Done);
+    assert_eq!(lookup.results().collect::<Vec<_>>(), [other, node(2)]);
+}
+
+#[test]
+fn disjoint_paths_share_no_node() {
+    let mut lookup = lookup(4, 2, nodes(10..12));
+    let mut all = asked(&mut lookup);
+    assert_eq!(all, [10, 11]);
+    // Both tell of the same nodes: each of those is asked once, on the path that heard of it first.
+    answer(&mut lookup, 10, 1..5);
+    answer(&mut lookup, 11, 1..9);
+    loop {
+        let now = asked(&mut lookup);
+        if now.is_empty() {
+            break;
+        }
+        now.iter().for_each(|&id| answer(&mut lookup, id, 1..9));
+        all.extend(now);
+    }
+    assert_eq!(lookup.next(), Step::Done);
+    let once: BTreeSet<u64> = all.iter().copied().collect();
+    assert_eq!(once.len(), all.len());
+    assert_eq!(
+        lookup.results().collect::<Vec<_>>(),
+        nodes(1..5).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn whoever_is_excluded_is_no_result() {
+    let mut lookup = lookup(2, 1, nodes(1..4));
+    for id in asked(&mut lookup) {
+        answer(&mut lookup, id, 0..0);
+    }
+    lookup.exclude(node(1).id);
+    for id in asked(&mut lookup) {
+        answer(&mut lookup, id, 0..0);
+    }
+    assert_eq!(lookup.results().collect::<Vec<_>>(), [node(2), node(3)]);
+}
+
+#[test]
+fn answers_that_nobody_asked_for_change_nothing() {
+    let mut lookup = lookup(2, 1, nodes(1..4));
+    answer(&mut lookup, 3, 0..50);
+    lookup.on_failure(node(2).id);
+    lookup.on_slow(node(1).id);
+    assert_eq!(lookup.known(), 3);
+    assert_eq!(asked(&mut lookup), [1, 2]);
+}
+
+/// A network in which everybody knows everybody, as one walk sees it.
+#[derive(Debug, Clone)]
+struct World {
+    ids: Vec<NodeId>,
+    /// 0 lives, 1 is dead, 2 lies.
+    fates: Vec<u8>,
+    target: Key,
+    k: usize,
+    paths: usize,
+    seeds: usize,
+    rolls: Vec<u16>,
+}
+
+fn worlds(fates: core::ops::Range<u8>) -> impl Strategy<Value = World> {
+    let small = (0..64u64).prop_map(|low| NodeId::from_limbs([0, 0, 0, low]));
+    let wide = any::<[u8; 32]>().prop_map(NodeId::from_bytes);
+    let ids = prop_oneof![
+        prop::collection::vec(small, 1..50),
+        prop::collection::vec(wide, 1..50)
+    ];
+    let target = prop_oneof![
+        (0..64u64).prop_map(|low| Key::from_limbs([0, 0, 0, low])),
+        any::<[u8; 32]>().prop_map(Key::from_bytes)
+    ];
+    let rolls = prop::collection::vec(any::<u16>(), 40);
+    (
+        ids,
+        prop::collection::vec(fates, 50),
+        target,
+        1..8usize,
+        1..4usize,
+        1..6usize,
+        rolls,
+    )
+        .prop_map(|(mut ids, fates, target, k, paths, seeds, rolls)| {
+            ids.sort();
+            ids.dedup();
+            World {
+                ids,
+                fates,
+                target,
+                k,
+                paths,
+                seeds,
+                rolls,
+            }
+        })
+}
+
+impl World {
+    fn alive(&self) -> Vec<NodeId> {
+        let mut alive: Vec<NodeId> = self
+            .ids
+            .iter()
+            .zip(&self.fates)
+            .filter(|(_, fate)| **fate != 1)
+            .map(|(id, _)| *id)
+            .collect();
+        alive.sort_by_key(|id| id.distance(self.target));
+        alive
+    }
+
+    fn liars_answer(&self, roll: usize, asked: NodeId) -> Vec<Contact<u32>> {
+        let mut lies = Vec::new();
+        for lie in 0..32 {
+            let id = match (roll + lie) % 5 {
+                0 => LOCAL,
+                1 => asked,
+                2 => self.target.to_node_id(),
+                3 => self.ids[(roll + lie) % self.ids.len()],
+                _ => NodeId::from_limbs([0, 0, roll as u64, lie as u64]),
+            };
+            lies.push(Contact::new(id, (roll * lie) as u32));
+        }
+        lies
+    }
+
+    /// Walks to the end, answers in any order; the most questions there may be is a matter of the shortlist only.
+    fn walk(&self) -> Result<Vec<NodeId>, TestCaseError> {
+        let config = LookupConfig {
+            results: self.k,
+            parallelism: 3,
+            paths: self.paths,
+        };
+        let contact = |id: &NodeId| Contact::new(*id, 1);
+        let seeds = self.ids.iter().rev().take(self.seeds).map(contact);
+        let mut lookup = Lookup::new(LOCAL, self.target, config, seeds);
+        let bound = MAX_ADDRESSES * SHORTLIST_FLOOR.max(SHORTLIST_PER_RESULT * self.k);
+        let (mut in_flight, mut questions, mut asked) = (Vec::new(), 0, BTreeSet::new());
+        let alive = self.alive();
+        for step in 0.. {
+            prop_assert!(step <= 3 * bound, "does not end");
+            match lookup.next() {
+                Step::Ask(contact) => {
+                    prop_assert_ne!(contact.id, LOCAL);
+                    prop_assert!(
+                        asked.insert((contact.id, contact.address)),
+                        "asked twice: {:?}",
+                        contact
+                    );
+                    questions += 1;
+                    prop_assert!(questions <= bound, "{} questions", questions);
+                    in_flight.push(contact.id);
+                    continue;
+                }
+                Step::Wait => prop_assert!(!in_flight.is_empty(), "waits for nobody"),
+                Step::Done => break,
+            }
+            let roll = usize::from(self.rolls[step % self.rolls.len()]);
+            if roll % 7 == 0 {
+                lookup.on_slow(in_flight[roll % in_flight.len()]);
+            }
+            let id = in_flight.swap_remove(roll % in_flight.len());
+            match self
+                .ids
+                .iter()
+                .position(|known| *known == id)
+                .map(|place| self.fates[place])
+            {
+                Some(0) => lookup.on_response(id, alive.iter().take(self.k).map(contact)),
+                Some(2) => lookup.on_response(id, self.liars_answer(roll, id).into_iter()),
+                _ => lookup.on_failure(id),
+            }
+        }
+        Ok(lookup.results().map(|contact| contact.id).collect())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn honest_networks_give_the_k_nearest(world in worlds(0..1)) {
+        let mut nearest = world.alive();
+        nearest.truncate(world.k);
+        prop_assert_eq!(world.walk()?, nearest);
+    }
+
+    #[test]
+    fn the_dead_among_the_seeds_change_nothing_while_one_lives(world in worlds(0..2)) {
+        let found = world.walk()?;
+        let mut nearest = world.alive();
+        let one_lives = world.ids.iter().rev().take(world.seeds).any(|seed| nearest.contains(seed));
+        nearest.truncate(world.k);
+        let expected = if one_lives { nearest } else { Vec::new() };
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn liars_cost_a_bounded_number_of_questions(world in worlds(0..3)) {
+        let found = world.walk()?;
+        prop_assert!(found.is_sorted_by_key(|id| id.distance(world.target)));
+        prop_assert!(found.len() <= world.k);
+        let alive = world.alive();
+        prop_assert!(found.iter().all(|id| alive.contains(id)), "somebody who never answered is a result");
+    }
 }

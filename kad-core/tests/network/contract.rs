@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use kad_core::{
     Config, Contact, Event, Input, Kademlia, MAX_CLOSER, NodeId, Now, Outbox, Output, QueryId, ReplyId,
-    RequestId, StoreId,
+    Request, RequestId, StoreId,
 };
 
 /// The most effects of one input. A timeout settles at most 64 timers, and each can end one query: that cancels at most
 /// three questions for each of k contacts, starts one query, and tells what came of it.
-pub const MAX_OUTPUTS: usize = 64 * (3 * MAX_CLOSER + 8);
+pub(crate) const MAX_OUTPUTS: usize = 64 * (3 * MAX_CLOSER + 8);
 
 /// A machine and everything that is open between it and its driver.
-pub struct Checked {
+pub(crate) struct Checked {
     machine: Kademlia<u32>,
     outbox: Outbox<u32>,
     last: Now,
@@ -27,7 +27,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    pub fn new(local: NodeId, config: Arc<Config>, seed: u64, now: Now) -> Self {
+    pub(crate) fn new(local: NodeId, config: Arc<Config>, seed: u64, now: Now) -> Self {
         Self {
             machine: Kademlia::new(local, config, seed, now),
             outbox: Outbox::new(),
@@ -41,37 +41,37 @@ impl Checked {
         }
     }
 
-    pub fn machine(&self) -> &Kademlia<u32> {
+    pub(crate) fn machine(&self) -> &Kademlia<u32> {
         &self.machine
     }
 
     /// A hash of all effects so far.
-    pub fn trace(&self) -> u64 {
+    pub(crate) fn trace(&self) -> u64 {
         self.trace.0
     }
 
     /// The most effects that one input had so far.
-    pub fn most_outputs(&self) -> usize {
+    pub(crate) fn most_outputs(&self) -> usize {
         self.most_outputs
     }
 
     /// Requests that wait for their answer.
-    pub fn asked(&self) -> &BTreeMap<RequestId, Contact<u32>> {
+    pub(crate) fn asked(&self) -> &BTreeMap<RequestId, Contact<u32>> {
         &self.asked
     }
 
     /// Store operations that wait for their reply.
-    pub fn storing(&self) -> &BTreeSet<StoreId> {
+    pub(crate) fn storing(&self) -> &BTreeSet<StoreId> {
         &self.storing
     }
 
     /// Queries that have not ended.
-    pub fn running(&self) -> &BTreeSet<QueryId> {
+    pub(crate) fn running(&self) -> &BTreeSet<QueryId> {
         &self.running
     }
 
     /// Feeds one input, checks what came of it, and hands it out.
-    pub fn handle(&mut self, now: Now, input: Input<u32>) -> Vec<Output<u32>> {
+    pub(crate) fn handle(&mut self, now: Now, input: Input<u32>) -> Vec<Output<u32>> {
         assert!(
             now.monotonic >= self.last.monotonic,
             "the driver's clock went back"
@@ -133,8 +133,10 @@ impl Checked {
     fn note_output(&mut self, output: &Output<u32>) {
         let _ = write!(self.trace, "{output:?}");
         match output {
-            Output::Request { id, to, .. } => {
-                assert_ne!(to.id, self.machine.local_id(), "asks itself");
+            Output::Request { id, to, request } => {
+                // Only the application may want this node to PING itself.
+                let itself = to.id == self.machine.local_id();
+                assert!(!itself || *request == Request::Ping, "asks itself");
                 assert!(self.asked.insert(*id, *to).is_none(), "{id:?} is in flight twice");
             }
             Output::Cancel { id } => assert!(self.asked.remove(id).is_some(), "{id:?} was not in flight"),

@@ -10,28 +10,28 @@ use kad_core::{
 
 /// Records by slot.
 #[derive(Default)]
-pub struct Shelf(BTreeMap<Slot, Held>);
+pub(crate) struct Shelf(BTreeMap<Slot, Held>);
 
 /// One record.
-pub struct Held {
-    pub record: Record,
-    pub due: UnixTime,
-    pub own: bool,
+pub(crate) struct Held {
+    pub(crate) record: Record,
+    pub(crate) due: UnixTime,
+    pub(crate) own: bool,
 }
 
 impl Shelf {
     /// What lies in a slot.
-    pub fn get(&self, slot: &Slot) -> Option<&Held> {
+    pub(crate) fn get(&self, slot: &Slot) -> Option<&Held> {
         self.0.get(slot)
     }
 
     /// How many records there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Carries out one operation.
-    pub fn carry_out(&mut self, op: StoreOp, now: UnixTime) -> StoreReply {
+    pub(crate) fn carry_out(&mut self, op: StoreOp, now: UnixTime) -> StoreReply {
         match op {
             StoreOp::Get { query } => self.find(&query, now),
             StoreOp::Put { entries, due, own } => {

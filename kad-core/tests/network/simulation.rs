@@ -13,16 +13,16 @@ use crate::contract::Checked;
 use crate::shelf::Shelf;
 
 /// When the simulated world begins, on its wall clocks.
-pub const BEGINNING: u64 = 1_800_000_000;
+pub(crate) const BEGINNING: u64 = 1_800_000_000;
 
 /// More events than any test here needs; a run that goes beyond does not come to rest.
 const MAX_EVENTS: u64 = 20_000_000;
 
 /// SplitMix64, so that a run depends on nothing but its seed.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
-    pub fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,23 +30,23 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.roll() % bound
     }
 
-    pub fn key(&mut self) -> Key {
+    pub(crate) fn key(&mut self) -> Key {
         Key::from_limbs([self.roll(), self.roll(), self.roll(), self.roll()])
     }
 }
 
 /// One node of the simulation; its address is its place.
-pub struct Node {
-    pub machine: Checked,
-    pub shelf: Shelf,
-    pub alive: bool,
-    pub config: Arc<Config>,
+pub(crate) struct Node {
+    pub(crate) machine: Checked,
+    pub(crate) shelf: Shelf,
+    pub(crate) alive: bool,
+    pub(crate) config: Arc<Config>,
     /// What the application was told, but for the ends of queries.
-    pub events: Vec<Event<u32>>,
+    pub(crate) events: Vec<Event<u32>>,
     replies: BTreeMap<ReplyId, Asked>,
     timer: Option<Instant>,
 }
@@ -84,12 +84,12 @@ enum Arrival {
 }
 
 /// The world.
-pub struct Simulation {
-    pub nodes: Vec<Node>,
-    pub dice: Dice,
+pub(crate) struct Simulation {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) dice: Dice,
     now: Instant,
     /// How far the wall clocks are off.
-    pub clock_offset: i64,
+    pub(crate) clock_offset: i64,
     heap: BinaryHeap<Reverse<(Instant, u64)>>,
     arrivals: BTreeMap<u64, (u32, Arrival)>,
     outcomes: BTreeMap<QueryId, (Outcome<u32>, Effort)>,
@@ -97,12 +97,12 @@ pub struct Simulation {
     next_arrival: u64,
     next_reply: u64,
     /// The longest way from node to node, one way.
-    pub longest_way: Duration,
+    pub(crate) longest_way: Duration,
 }
 
 impl Simulation {
     /// A world without nodes.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             nodes: Vec::new(),
             dice: Dice(seed),
@@ -119,7 +119,7 @@ impl Simulation {
     }
 
     /// A network of nodes with random ids, all of them joined through the first.
-    pub fn joined(seed: u64, nodes: usize, config: &Config) -> Self {
+    pub(crate) fn joined(seed: u64, nodes: usize, config: &Config) -> Self {
         let mut world = Self::new(seed);
         let config = Arc::new(config.clone());
         for _ in 0..nodes {
@@ -131,7 +131,7 @@ impl Simulation {
     }
 
     /// Lets every node but the first join through the first, a few at a time.
-    pub fn join_all(&mut self) {
+    pub(crate) fn join_all(&mut self) {
         let first = self.contact(0);
         let mut joins = Vec::new();
         for node in 1..self.nodes.len() as u32 {
@@ -150,7 +150,7 @@ impl Simulation {
     }
 
     /// One more node, which knows nobody.
-    pub fn add(&mut self, id: NodeId, config: &Arc<Config>) -> u32 {
+    pub(crate) fn add(&mut self, id: NodeId, config: &Arc<Config>) -> u32 {
         let (seed, now) = (self.dice.roll(), self.clocks());
         self.nodes.push(Node {
             machine: Checked::new(id, Arc::clone(config), seed, now),
@@ -166,29 +166,29 @@ impl Simulation {
         node
     }
 
-    pub fn contact(&self, node: u32) -> Contact<u32> {
+    pub(crate) fn contact(&self, node: u32) -> Contact<u32> {
         Contact::new(self.id(node), node)
     }
 
-    pub fn id(&self, node: u32) -> NodeId {
+    pub(crate) fn id(&self, node: u32) -> NodeId {
         self.nodes[node as usize].machine.machine().local_id()
     }
 
     /// Kills a node without a word to anybody.
-    pub fn kill(&mut self, node: u32) {
+    pub(crate) fn kill(&mut self, node: u32) {
         self.nodes[node as usize].alive = false;
     }
 
-    pub fn living(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn living(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.nodes.len() as u32).filter(|&node| self.nodes[node as usize].alive)
     }
 
-    pub fn unix(&self) -> UnixTime {
+    pub(crate) fn unix(&self) -> UnixTime {
         self.clocks().unix
     }
 
     /// The nodes alive that serve others, nearest to a point first.
-    pub fn nearest(&self, target: Key) -> Vec<u32> {
+    pub(crate) fn nearest(&self, target: Key) -> Vec<u32> {
         let serves = |node: &u32| !self.nodes[*node as usize].config.read_only;
         let mut all: Vec<u32> = self.living().filter(serves).collect();
         all.sort_by_key(|&node| self.id(node).distance(target));
@@ -196,7 +196,7 @@ impl Simulation {
     }
 
     /// Gives a node a command.
-    pub fn command(&mut self, node: u32, command: Command<u32>) -> QueryId {
+    pub(crate) fn command(&mut self, node: u32, command: Command<u32>) -> QueryId {
         let query = QueryId(self.next_query);
         self.next_query += 1;
         self.feed(node, Input::Command { query, command });
@@ -204,13 +204,13 @@ impl Simulation {
     }
 
     /// Gives a node a command and runs the world until it ends.
-    pub fn ask(&mut self, node: u32, command: Command<u32>) -> (Outcome<u32>, Effort) {
+    pub(crate) fn ask(&mut self, node: u32, command: Command<u32>) -> (Outcome<u32>, Effort) {
         let query = self.command(node, command);
         self.wait(query)
     }
 
     /// Runs the world until a query ends.
-    pub fn wait(&mut self, query: QueryId) -> (Outcome<u32>, Effort) {
+    pub(crate) fn wait(&mut self, query: QueryId) -> (Outcome<u32>, Effort) {
         loop {
             if let Some(ended) = self.outcomes.remove(&query) {
                 return ended;
@@ -223,14 +223,14 @@ impl Simulation {
     }
 
     /// Runs the world for a while.
-    pub fn run_for(&mut self, span: Duration) {
+    pub(crate) fn run_for(&mut self, span: Duration) {
         let until = self.now + span;
         while self.step(until) {}
         self.now = until;
     }
 
     /// A hash of everything that any node ever did.
-    pub fn trace(&self) -> u64 {
+    pub(crate) fn trace(&self) -> u64 {
         let traces = self.nodes.iter().map(|node| node.machine.trace());
         traces.fold(0, |all, one| (all ^ one).wrapping_mul(0x0100_0000_01b3))
     }
@@ -318,7 +318,7 @@ impl Simulation {
     }
 
     /// Feeds an input to a node and carries out what comes of it.
-    pub fn feed(&mut self, place: u32, input: Input<u32>) {
+    pub(crate) fn feed(&mut self, place: u32, input: Input<u32>) {
         let now = self.clocks();
         let outputs = self.nodes[place as usize].machine.handle(now, input);
         for output in outputs {

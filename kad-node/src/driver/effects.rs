@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use kad_core::{
-    Contact, DueRecord, Event, FindValue, Found, Kind, MAX_RECORD_BYTES, MAX_RECORDS, Now, Output, Record,
-    Request, RequestId, Rules, Slot, StoreId, StoreOp, StoreReply, UnixTime, Want,
+    Announcement, Command, Contact, DueRecord, Event, FindValue, Found, Input, Kind, MAX_RECORD_BYTES,
+    MAX_RECORDS, MAX_SEEDS, MutableVersion, Now, Output, QueryId, Record, Request, RequestId, Rules, Slot,
+    StoreId, StoreOp, StoreReply, UnixTime, Want,
 };
 use kad_net::{Failure, Reply as _, Transport, TransportError as _, wire::Codec};
 use kad_store::{RecordReader, Scan, StoreError, StoredRecord};
 use tokio::sync::mpsc;
 
 use super::{Completion, Driver, unix_now};
+use crate::join::Company;
 
 impl<T: Transport, R: RecordReader> Driver<T, R> {
     pub(super) fn drain(&mut self, now: Now) {
@@ -64,7 +66,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                 };
                 self.parts
                     .machine
-                    .handle(now, kad_core::Input::Store { id, reply }, &mut self.outbox);
+                    .handle(now, Input::Store { id, reply }, &mut self.outbox);
             }
             StoreOp::Get { query } => {
                 let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
@@ -95,7 +97,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
         let reply = StoreReply::Failed;
         self.parts
             .machine
-            .handle(now, kad_core::Input::Store { id, reply }, &mut self.outbox);
+            .handle(now, Input::Store { id, reply }, &mut self.outbox);
     }
 
     /// A read is short (the database is cached by the operating system) and verifies what it finds, so it runs on a task
@@ -126,20 +128,94 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
             }
             Event::Joined { contacts } => {
                 tracing::info!(contacts, "joined the network");
-                self.parts.joined.send_replace(true);
+                self.parts.company.send_replace(Company::Neighbours);
             }
             Event::Isolated => {
                 tracing::warn!("lost all servers of the network; going on trying");
-                self.parts.joined.send_replace(false);
+                self.parts.company.send_replace(Company::Nobody);
             }
             Event::ContactAdded(ref contact) => {
-                tracing::debug!(id = %contact.id, address = %contact.address, "contact added")
+                tracing::debug!(id = %contact.id, address = %contact.address, "contact added");
+                self.remember(contact.clone());
+                self.parts.company.send_if_modified(|company| {
+                    let first = *company == Company::Nobody;
+                    *company = (*company).max(Company::Somebody);
+                    first
+                });
             }
+            Event::RepublishDue(ref record) => self.renew(record),
             Event::ContactRemoved(id) => tracing::debug!(%id, "contact removed"),
             _ => {}
         }
         // Nobody has to listen.
         let _ = self.parts.events.send(event);
+    }
+}
+
+impl<T: Transport, R: RecordReader> Driver<T, R> {
+    fn remember(&self, contact: Contact<T::Address>) {
+        let Ok(mut remembered) = self.parts.remembered.lock() else {
+            return;
+        };
+        remembered.retain(|known| known.id != contact.id);
+        remembered.push_back(contact);
+        if remembered.len() > MAX_SEEDS {
+            remembered.pop_front();
+        }
+    }
+
+    /// Signs a record of this node's own anew before its life ends. What others signed only they can renew; the event tells
+    /// the application.
+    fn renew(&mut self, record: &Record) {
+        let keypair = &self.parts.keypair;
+        if record.author() != Some(keypair.public()) {
+            return;
+        }
+        let now = self.parts.clock.now();
+        let (issued, expiry, value) = (now.unix, now.unix + self.parts.lifetime, record.value());
+        let rules = self.parts.codec.rules();
+        let renewed = match record.kind() {
+            Kind::Immutable => return,
+            Kind::Mutable => {
+                let (salt, seq) = (record.salt(), record.seq());
+                Record::mutable(
+                    keypair,
+                    &MutableVersion {
+                        salt,
+                        seq,
+                        issued,
+                        expiry,
+                        value: Some(&value),
+                    },
+                    rules,
+                    issued,
+                )
+            }
+            Kind::Provider => {
+                let announcement = Announcement {
+                    key: record.key(),
+                    issued,
+                    expiry,
+                    payload: Some(&value),
+                };
+                Record::provider(keypair, &announcement, rules, issued)
+            }
+        };
+        match renewed {
+            Ok(record) => {
+                let query = QueryId(self.next_own_query);
+                self.next_own_query -= 1;
+                let command = Command::Store {
+                    record,
+                    expected: None,
+                    keep: true,
+                };
+                self.parts
+                    .machine
+                    .handle(now, Input::Command { query, command }, &mut self.outbox);
+            }
+            Err(error) => tracing::error!(key = %record.key(), %error, "a record could not be renewed"),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use kad_core::{Key, NodeId};
 use kad_node::{Node, PutOptions};
 use rand::RngExt as _;
 
-use super::measure::{self, Lookups, Times, Values, mean, per_second};
+use super::measure::{self, Lookups, Times, Values, cpu_ms_per_rpc, mean, per_second};
 use super::network::Network;
 
 /// Bytes of a single value; the size that the published figures of others are for.
@@ -167,9 +167,4 @@ pub(crate) async fn values(
         flushes_per_put: measure::round(flushes as f64 / count.max(1) as f64),
         flush_mean_ms: measure::round(measure::millis(flushing) / flushes.max(1) as f64),
     })
-}
-
-/// Processor time of the whole process for each request, both ends together.
-pub(crate) fn cpu_ms_per_rpc(cpu: Duration, requests: u64) -> f64 {
-    (cpu.as_secs_f64() * 1e6 / requests.max(1) as f64).round() / 1e3
 }

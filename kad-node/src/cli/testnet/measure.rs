@@ -61,6 +61,11 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
+/// Processor time for each request, both ends together.
+pub(crate) fn cpu_ms_per_rpc(cpu: Duration, requests: u64) -> f64 {
+    round(cpu.as_secs_f64() * 1e3 / requests.max(1) as f64)
+}
+
 /// Resident memory of this process in bytes; 0 where the system does not say.
 pub(crate) fn resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -13,7 +13,6 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use serde::Serialize;
 
-use super::load::cpu_ms_per_rpc;
 use super::measure;
 
 /// Bytes of a FIND_NODE on the wire, stream type included.
@@ -90,7 +89,7 @@ pub(crate) async fn run(endpoints: usize, in_flight: usize, seed: u64) -> anyhow
         endpoints: endpoints.len(),
         in_flight,
         rpc_per_second: measure::per_second(REQUESTS, took),
-        cpu_ms_per_rpc: cpu_ms_per_rpc(cpu, REQUESTS as u64),
+        cpu_ms_per_rpc: measure::cpu_ms_per_rpc(cpu, REQUESTS as u64),
     })
 }
 

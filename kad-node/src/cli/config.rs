@@ -1,0 +1,272 @@
+//! The config file: TOML, every field optional, unknown ones refused.
+//!
+//! It gives defaults and nothing else: flags and the environment count more. `docs/kad-node.toml` shows every field.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use kad_core::{Config, MAX_CLOSER, MAX_VALUE, Parameters};
+use kad_net::quic::QuicLimits;
+use kad_node::Peer;
+use kad_store::Limits;
+use serde::Deserialize;
+
+use super::arguments::parse_span;
+use super::reply::Failure;
+
+/// A file larger than this is no config file: the example with all its comments has some 5 KB.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What the file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ConfigFile {
+    pub(crate) listen: Vec<SocketAddr>,
+    bootstrap: Vec<Parsed<Peer>>,
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) network: Option<String>,
+    pub(crate) read_only: bool,
+    pub(crate) log: Option<String>,
+    parameters: ParametersTable,
+    limits: LimitsTable,
+    intervals: IntervalsTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ParametersTable {
+    k: Option<u16>,
+    puzzle_bits: Option<u8>,
+    max_lifetime: Option<Parsed<Span>>,
+    max_value: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsTable {
+    records: Option<u64>,
+    bytes: Option<u64>,
+    providers_per_key: Option<u32>,
+    connections: Option<usize>,
+    connections_per_ip: Option<usize>,
+    queries: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IntervalsTable {
+    refresh: Option<Parsed<Span>>,
+    replicate: Option<Parsed<Span>>,
+    republish: Option<Parsed<Span>>,
+    expire: Option<Parsed<Span>>,
+}
+
+/// A span as people write it.
+#[derive(Debug, Clone, Copy)]
+struct Span(Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_span(text).map(Self)
+    }
+}
+
+/// Something that is read from a string, so that what is wrong with it is told with its line.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String", bound = "T: FromStr<Err = String>")]
+struct Parsed<T>(T);
+
+impl<T: FromStr<Err = String>> TryFrom<String> for Parsed<T> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+impl ConfigFile {
+    /// Reads and checks a file.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let unreadable = |why: String| {
+            Failure::usage(format!(
+                "the config file {} cannot be used: {why}",
+                path.display()
+            ))
+        };
+        let size = fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
+        if size > MAX_BYTES {
+            return Err(unreadable(format!("it has {size} bytes, more than {MAX_BYTES}")));
+        }
+        let text = fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+        let file: Self = toml::from_str(&text).map_err(|e| unreadable(told(&text, &e)))?;
+        file.check().map_err(|e| unreadable(e.to_owned()))?;
+        Ok(file)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let parameters = self.parameters();
+        if parameters.k == 0 || usize::from(parameters.k) > MAX_CLOSER {
+            return Err("parameters.k must be 1 to 32");
+        }
+        if parameters.max_value == 0 || parameters.max_value as usize > MAX_VALUE {
+            return Err("parameters.max_value must be 1 to 65536");
+        }
+        let limits = &self.limits;
+        let none = [
+            limits.records == Some(0),
+            limits.bytes == Some(0),
+            limits.providers_per_key == Some(0),
+            limits.connections == Some(0),
+            limits.connections_per_ip == Some(0),
+            limits.queries == Some(0),
+        ];
+        match none.contains(&true) {
+            true => Err("every field of limits must be at least 1; a node that stores nothing is read_only"),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn bootstrap(&self) -> Vec<Peer> {
+        self.bootstrap.iter().map(|peer| peer.0.clone()).collect()
+    }
+
+    /// What the members of the network agree on.
+    pub(crate) fn parameters(&self) -> Parameters {
+        let (default, table) = (Parameters::default(), &self.parameters);
+        Parameters {
+            k: table.k.unwrap_or(default.k),
+            puzzle_bits: table.puzzle_bits.unwrap_or(default.puzzle_bits),
+            max_lifetime: span(&table.max_lifetime, default.max_lifetime),
+            max_value: table.max_value.unwrap_or(default.max_value),
+        }
+    }
+
+    /// How much the store may hold.
+    pub(crate) fn limits(&self) -> Limits {
+        let default = Limits::default();
+        Limits {
+            max_records: self.limits.records.unwrap_or(default.max_records),
+            max_bytes: self.limits.bytes.unwrap_or(default.max_bytes),
+            max_providers_per_key: self
+                .limits
+                .providers_per_key
+                .unwrap_or(default.max_providers_per_key),
+        }
+    }
+
+    /// The bounds of the transport.
+    pub(crate) fn quic(&self) -> QuicLimits {
+        let default = QuicLimits::default();
+        QuicLimits {
+            connections: self.limits.connections.unwrap_or(default.connections),
+            connections_per_ip: self
+                .limits
+                .connections_per_ip
+                .unwrap_or(default.connections_per_ip),
+            ..default
+        }
+    }
+
+    /// The knobs of the core.
+    pub(crate) fn core(&self) -> Config {
+        let mut core = Config::for_network(&self.parameters());
+        core.refresh = span(&self.intervals.refresh, core.refresh);
+        core.replicate = span(&self.intervals.replicate, core.replicate);
+        core.republish = span(&self.intervals.republish, core.republish);
+        core.expire = span(&self.intervals.expire, core.expire);
+        core.max_queries = self.limits.queries.unwrap_or(core.max_queries);
+        core
+    }
+}
+
+fn span(given: &Option<Parsed<Span>>, default: Duration) -> Duration {
+    given.as_ref().map_or(default, |span| span.0.0)
+}
+
+/// What is wrong, and in which line: one line where the parser would draw.
+fn told(text: &str, error: &toml::de::Error) -> String {
+    let words: Vec<&str> = error.message().split_whitespace().collect();
+    match error.span() {
+        Some(span) => {
+            let before = text.get(..span.start).unwrap_or(text);
+            let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+            format!("line {line}: {}", words.join(" "))
+        }
+        None => words.join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../docs/kad-node.toml");
+
+    #[test]
+    fn the_example_is_a_config_file_that_changes_nothing() {
+        let file: ConfigFile = toml::from_str(EXAMPLE).unwrap();
+        assert_eq!(file.parameters(), Parameters::default());
+        assert!(file.listen.is_empty() && file.bootstrap.is_empty() && file.data.is_none());
+    }
+
+    #[test]
+    fn the_example_shows_every_field_with_its_default() {
+        let all: Vec<&str> = EXAMPLE
+            .lines()
+            .filter_map(|line| match line.strip_prefix('#') {
+                Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => Some(rest),
+                Some(_) => None,
+                None => Some(line),
+            })
+            .collect();
+        let file: ConfigFile = toml::from_str(&all.join("\n")).unwrap();
+        file.check().unwrap();
+        assert_eq!(file.parameters(), Parameters::default());
+        assert_eq!(format!("{:?}", file.limits()), format!("{:?}", Limits::default()));
+        assert_eq!(
+            format!("{:?}", file.quic()),
+            format!("{:?}", QuicLimits::default())
+        );
+        assert_eq!(format!("{:?}", file.core()), format!("{:?}", Config::default()));
+        let named = format!("{file:?}");
+        assert!(
+            !named.contains("None"),
+            "a field is missing in the example: {named}"
+        );
+        assert!(!file.listen.is_empty() && !file.bootstrap.is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_line() {
+        let error = |text: &str| told(text, &toml::from_str::<ConfigFile>(text).unwrap_err());
+        let unknown = error("read_only = true\nports = [1]\n");
+        assert!(
+            unknown.starts_with("line 2: ") && unknown.contains("listen"),
+            "{unknown}"
+        );
+        let span = error("[intervals]\nrefresh = \"soon\"\n");
+        assert!(span.starts_with("line 2: ") && span.contains("24h"), "{span}");
+        assert!(error("bootstrap = [\"host\"]").contains("port is missing"));
+    }
+
+    #[test]
+    fn what_no_node_can_be_is_refused() {
+        for text in [
+            "[parameters]\nk = 33",
+            "[parameters]\nk = 0",
+            "[parameters]\nmax_value = 65537",
+            "[limits]\nrecords = 0",
+        ] {
+            assert!(
+                toml::from_str::<ConfigFile>(text).unwrap().check().is_err(),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Progress on standard error, for a person at a terminal and nobody else.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often what turns turns.
+const TICK: Duration = Duration::from_millis(120);
+
+/// A bar or a spinner; gone without a trace when dropped.
+#[derive(Debug)]
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    /// Something that takes an unknown time.
+    pub(crate) fn waiting(what: &'static str, json: bool) -> Self {
+        if json {
+            return Self(ProgressBar::hidden());
+        }
+        // It draws on standard error, and not at all if that is no terminal.
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(TICK);
+        Self(bar)
+    }
+
+    /// Bytes, out of so many if that is known.
+    pub(crate) fn bytes(what: &'static str, total: Option<u64>, json: bool) -> Self {
+        let Some(total) = total.filter(|_| !json) else {
+            let waiting = Self::waiting(what, json);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {bytes} ({bytes_per_sec})") {
+                waiting.0.set_style(style);
+            }
+            return waiting;
+        };
+        let bar = ProgressBar::new(total).with_message(what);
+        let template = "{msg} {wide_bar} {bytes} of {total_bytes} ({bytes_per_sec}, {eta} left)";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// So many bytes are done.
+    pub(crate) fn reach(&self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,195 @@
+//! `run`: a node that goes on until it is told to stop.
+
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use kad_node::{JoinError, Node};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::arguments::{NetworkArgs, read_key};
+use super::reply::{self, Answer, Failure};
+use super::values::addresses;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  kad-node run --listen 0.0.0.0:4000 --data /var/lib/kad-node\n  \
+                  kad-node run --listen 0.0.0.0:0 --bootstrap 192.0.2.7:4000\n  \
+                  kad-node run --config /etc/kad-node.toml --log-format json\n\n\
+                  SIGINT or SIGTERM stops it in order; a second one stops it at once. With --json the first line of \
+                  standard output is an object with id, addresses and network, and the last one says what was saved."
+)]
+pub(crate) struct Args {
+    /// Where to listen, at most one address for each family; port 0 is any free port [default: 0.0.0.0:0]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+    /// A directory for identity, records and contacts, made if it is not there [default: nothing is kept]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The key file of the node [default: the one in the data directory, made if there is none]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Only ask: store nothing for others, and let nobody route through this node
+    #[arg(long)]
+    read_only: bool,
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// How to log, on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// What is logged unless somebody says otherwise.
+const DEFAULT_LOG: &str = "info";
+
+pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
+    let file = args.network.config()?;
+    log(args.log_format, file.log.as_deref().unwrap_or(DEFAULT_LOG))?;
+    // From here on a signal is not lost, whatever is under way.
+    let mut stop = Stop::new()?;
+
+    let data = args.data.or_else(|| file.data.clone());
+    let listen = match args.listen.is_empty() {
+        true => &file.listen,
+        false => &args.listen,
+    };
+    let mut builder = Node::builder()
+        .network(args.network.name(&file))
+        .parameters(file.parameters())
+        .config(file.core())
+        .limits(file.limits())
+        .quic_limits(file.quic())
+        .read_only(args.read_only || file.read_only);
+    for address in listen {
+        builder = builder.listen(*address);
+    }
+    for peer in args.network.bootstrap(&file)? {
+        builder = builder.bootstrap(peer);
+    }
+    if let Some(path) = args.key.or_else(|| file.key.clone()) {
+        builder = builder.keypair(read_key(&path)?);
+    }
+    match &data {
+        Some(directory) => builder = builder.data(directory),
+        None => tracing::info!("no data directory is given: identity, records and contacts are not kept"),
+    }
+    let node = tokio::select! {
+        spawned = builder.spawn() => spawned?,
+        () = stop.wait() => return Err(Failure::interrupted()),
+    };
+    announce(&node, json);
+    let watching = tokio::spawn(watch_joining(node.clone()));
+    stop.wait().await;
+    watching.abort();
+    tracing::info!("stopping; a second signal ends this at once");
+    let report = tokio::select! {
+        report = node.shutdown() => report?,
+        () = stop.wait() => return Err(Failure::interrupted()),
+    };
+    let text = match data {
+        Some(directory) => format!(
+            "stopped; {} contacts and {} records are saved in {}",
+            report.contacts,
+            report.records,
+            directory.display()
+        ),
+        None => format!(
+            "stopped; {} contacts and {} records are gone",
+            report.contacts, report.records
+        ),
+    };
+    Ok(Answer::new(
+        json!({ "stopped": true, "contacts": report.contacts, "records": report.records }),
+        text,
+    ))
+}
+
+/// The first lines of standard output: who, where, in which network.
+fn announce(node: &Node, json: bool) {
+    let (id, addresses) = (node.id().to_string(), addresses(&node.local().address));
+    if json {
+        let fields = json!({ "id": id, "addresses": addresses, "network": node.network().to_string() });
+        reply::line(&fields.to_string());
+    } else {
+        reply::line(&format!(
+            "node id  {id}\naddress  {}\nnetwork  {}",
+            addresses.join(", "),
+            node.network()
+        ));
+    }
+}
+
+/// Says once if there is nobody to join. Everything else is logged by the node itself.
+async fn watch_joining(node: Node) {
+    if node.joined().await == Err(JoinError::NobodyKnown) {
+        tracing::info!("no bootstrap node is known: waiting for others");
+    }
+}
+
+/// The signals that ask a daemon to stop.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, Failure> {
+        let failed =
+            |error: io::Error| Failure::usage(format!("the system does not deliver signals: {error}"));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Logs what RUST_LOG asks for, else what `default` does.
+fn log(format: LogFormat, default: &str) -> Result<(), Failure> {
+    let (filter, from) = match asked() {
+        Some(filter) => (filter, "RUST_LOG"),
+        None => (default.to_owned(), "log in the config file"),
+    };
+    let filter = EnvFilter::try_new(&filter)
+        .map_err(|error| Failure::usage(format!("{from} is not a log filter such as info: {error}")))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// A client says what it has to say by itself, and logs only on demand.
+pub(crate) fn log_if_asked() -> Result<(), Failure> {
+    match asked() {
+        Some(_) => log(LogFormat::Text, DEFAULT_LOG),
+        None => Ok(()),
+    }
+}
+
+fn asked() -> Option<String> {
+    std::env::var("RUST_LOG")
+        .ok()
+        .filter(|filter| !filter.trim().is_empty())
+}

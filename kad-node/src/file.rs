@@ -1,0 +1,191 @@
+//! Files of any size, out of values of at most 64 KiB.
+//!
+//! A file is stored as a tree of content-addressed chunks; [`tree`] draws it. The key of the file is the hash of its root, so
+//! whoever has the key can check every byte against it, from whichever node it comes. A file that fits into one chunk is a
+//! plain value, and any immutable value can be fetched as a file.
+//!
+//! Storing and fetching go through in one pass, several chunks at a time, and with flat memory: what is held is
+//! [`FileOptions::parallel`] chunks and one index node for each level, whether the file has a kilobyte or a terabyte. A pipe
+//! is as good as a file.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use kad_node::Node;
+//! use kad_node::file::{FetchOptions, FileOptions};
+//!
+//! let node = Node::builder().bootstrap("203.0.113.7:4000".parse::<kad_node::Peer>()?).spawn().await?;
+//! node.joined().await?;
+//!
+//! let film = tokio::fs::File::open("film.mkv").await?;
+//! let stored = node.put_file(film, FileOptions::default().quorum(3), |_| ()).await?;
+//! println!("{} ({} chunks, at least {} copies of each)", stored.key, stored.chunks, stored.copies_min);
+//!
+//! let fetched = node
+//!     .get_file_to(stored.key, "copy.mkv", FetchOptions::default(), |done| {
+//!         println!("{} of {} bytes", done.bytes, done.total.unwrap_or_default());
+//!     })
+//!     .await?;
+//! assert_eq!(fetched.bytes, stored.bytes);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What this module refuses to do: keep a file alive. Chunks end with their time to live like all records, unless a node
+//! publishes them anew ([`FileOptions::keep`]). And it hides nothing: whoever has the key of a file can read it, and holders
+//! see what they hold. Encrypt before storing what is nobody's business.
+
+mod chunks;
+mod error;
+#[cfg(test)]
+mod faulty;
+mod get;
+mod part;
+mod put;
+pub mod tree;
+
+use std::time::Duration;
+
+use kad_core::{Contact, Key, UnixTime};
+
+pub use self::error::{GetFileError, PutFileError};
+pub use self::get::FetchOptions;
+use crate::PutOptions;
+
+/// Chunks under way at once unless told otherwise. With a lookup and a store of a few round trips each, eight keep a
+/// connection of some 10 Mbit/s busy at 100 ms; more helps on longer and wider paths.
+pub const DEFAULT_PARALLEL: usize = 8;
+
+/// The most chunks under way at once: a quarter of the queries that a node allows its application, 4 MiB of memory.
+pub const MAX_PARALLEL: usize = 64;
+
+/// How often one chunk is tried before the whole is given up: once, and twice again after what may have been a moment's
+/// trouble.
+pub const ATTEMPTS: u32 = 3;
+
+/// The pause before the second attempt; each further one is twice as long. About the time in which a lookup that failed
+/// because of lost contacts has replaced them.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How to store a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileOptions {
+    /// How each chunk is stored: time to live, quorum, whether this node keeps it and publishes it anew. With `keep` this node
+    /// holds the whole file.
+    pub put: PutOptions,
+    /// Chunks under way at once, 1 to [`MAX_PARALLEL`]; numbers beyond that are taken for the nearest. Default
+    /// [`DEFAULT_PARALLEL`]. Each holds up to 60 KiB.
+    pub parallel: usize,
+}
+
+impl Default for FileOptions {
+    fn default() -> Self {
+        Self {
+            put: PutOptions::default(),
+            parallel: DEFAULT_PARALLEL,
+        }
+    }
+}
+
+impl FileOptions {
+    /// The same with another time to live.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.put.ttl = ttl;
+        self
+    }
+
+    /// The same with another quorum: so many holders must acknowledge each chunk.
+    #[must_use]
+    pub fn quorum(mut self, quorum: usize) -> Self {
+        self.put.quorum = quorum;
+        self
+    }
+
+    /// The same, kept and published anew by this node or not.
+    #[must_use]
+    pub fn keep(mut self, keep: bool) -> Self {
+        self.put.keep = keep;
+        self
+    }
+
+    /// The same with another number of chunks under way.
+    #[must_use]
+    pub fn parallel(mut self, parallel: usize) -> Self {
+        self.parallel = parallel;
+        self
+    }
+}
+
+/// How far a file is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes that are stored, or fetched, checked and written.
+    pub bytes: u64,
+    /// Chunks that these bytes are.
+    pub chunks: u64,
+    /// Requests sent to other nodes so far.
+    pub rpcs: u64,
+    /// Bytes of the whole file, if that is known: when it is fetched, not when it is read from what may be a pipe.
+    pub total: Option<u64>,
+}
+
+/// A file that has been stored, all of it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct StoredFile<A> {
+    /// The key of the file.
+    pub key: Key,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The chunks that it was cut into, at least 1.
+    pub chunks: u64,
+    /// The index nodes above them; 0 if there is one chunk.
+    pub indexes: u64,
+    /// The copies that the worst chunk or index has, as acknowledged.
+    pub copies_min: usize,
+    /// The copies that chunks and indexes have on average.
+    pub copies_mean: f64,
+    /// When the first of the records ends.
+    pub expires: UnixTime,
+    /// Requests that were sent to other nodes, those of failed attempts not counted.
+    pub rpcs: u64,
+    /// The nodes that acknowledged the root.
+    pub holders_of_root: Vec<Contact<A>>,
+}
+
+/// A file that has been fetched, all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FetchedFile {
+    /// Its bytes, all written.
+    pub bytes: u64,
+    /// The chunks that they came in, at least 1.
+    pub chunks: u64,
+    /// The index nodes above them; 0 if there is one chunk.
+    pub indexes: u64,
+    /// When the first of the copies that answered ends.
+    pub expires: UnixTime,
+    /// Requests that were sent to other nodes, those of failed attempts not counted.
+    pub rpcs: u64,
+}
+
+/// How the work goes: what the options say, made sound, and what they do not say.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// `None` if the values of the network are too small for an index.
+    shape: Option<tree::Shape>,
+    parallel: usize,
+    first_pause: Duration,
+}
+
+impl Plan {
+    fn new(max_value: usize, parallel: usize) -> Self {
+        Self {
+            shape: tree::Shape::of_network(max_value),
+            parallel: parallel.clamp(1, MAX_PARALLEL),
+            first_pause: FIRST_PAUSE,
+        }
+    }
+}

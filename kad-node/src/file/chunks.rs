@@ -1,0 +1,99 @@
+//! Where chunks are put and got: the network, or in tests a map with faults.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kad_core::record::Content;
+use kad_core::{Key, QueryError};
+use kad_net::WireAddress;
+
+use super::ATTEMPTS;
+use crate::{Node, NodeError, PutOptions, Stored, Value};
+
+/// Stores and finds immutable values.
+pub(super) trait Chunks: Sync {
+    /// Where holders are.
+    type Address: Send;
+
+    /// As [`Node::put`], for data or an index.
+    fn put(
+        &self,
+        content: Content,
+        value: &Bytes,
+        options: PutOptions,
+    ) -> impl Future<Output = Result<Stored<Self::Address>, NodeError>> + Send;
+
+    /// As [`Node::get`].
+    fn get(&self, key: Key) -> impl Future<Output = Result<Option<Value>, NodeError>> + Send;
+}
+
+impl<A: WireAddress> Chunks for Node<A> {
+    type Address = A;
+
+    async fn put(
+        &self,
+        content: Content,
+        value: &Bytes,
+        options: PutOptions,
+    ) -> Result<Stored<A>, NodeError> {
+        match content {
+            Content::Plain => Self::put(self, value, options).await,
+            Content::FileIndex => self.put_index(value, options).await,
+        }
+    }
+
+    async fn get(&self, key: Key) -> Result<Option<Value>, NodeError> {
+        Self::get(self, key).await
+    }
+}
+
+/// [`Chunks::put`], [`ATTEMPTS`] times if that can help.
+pub(super) async fn put_patiently<C: Chunks>(
+    chunks: &C,
+    content: Content,
+    value: &Bytes,
+    options: PutOptions,
+    first_pause: Duration,
+) -> Result<Stored<C::Address>, NodeError> {
+    let mut pause = first_pause;
+    for _ in 1..ATTEMPTS {
+        match chunks.put(content, value, options).await {
+            Err(error) if may_pass(&error) => tracing::debug!(%error, "storing a chunk again"),
+            decided => return decided,
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    chunks.put(content, value, options).await
+}
+
+/// [`Chunks::get`], [`ATTEMPTS`] times if that can help. A value that must be there, because a tree names it, may be found
+/// by the next lookup; that nobody has another is an answer.
+pub(super) async fn get_patiently<C: Chunks>(
+    chunks: &C,
+    key: Key,
+    must_be_there: bool,
+    first_pause: Duration,
+) -> Result<Option<Value>, NodeError> {
+    let mut pause = first_pause;
+    for _ in 1..ATTEMPTS {
+        match chunks.get(key).await {
+            Ok(None) if must_be_there => tracing::debug!(%key, "looking for a chunk again"),
+            Err(error) if may_pass(&error) => tracing::debug!(%error, %key, "looking for a chunk again"),
+            decided => return decided,
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    chunks.get(key).await
+}
+
+/// Whether the same may succeed a moment later.
+fn may_pass(error: &NodeError) -> bool {
+    match error {
+        NodeError::QuorumNotMet { .. } => true,
+        NodeError::Query(query) => !matches!(query, QueryError::NoContacts),
+        NodeError::Record(_) | NodeError::Conflict { .. } | NodeError::Stopped | NodeError::Peer(_) => false,
+    }
+}
