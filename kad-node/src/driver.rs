@@ -37,15 +37,21 @@ const MAX_INBOUND: usize = 256;
 /// Inputs of one kind that are taken in one turn, so that no kind starves the others.
 const BATCH: usize = 64;
 
+/// Where the outcome of a query goes.
+pub(crate) type Answer<A> = oneshot::Sender<(Outcome<A>, Effort)>;
+
+/// A look at the machine, from where it is owned.
+pub(crate) type Look<A> = Box<dyn FnOnce(&Kademlia<A>) + Send>;
+
 /// What a node asks its driver.
 pub(crate) enum Order<A> {
     Query {
         id: QueryId,
         command: Command<A>,
-        answer: oneshot::Sender<(Outcome<A>, Effort)>,
+        answer: Answer<A>,
     },
     Cancel(QueryId),
-    Look(Box<dyn FnOnce(&Kademlia<A>) + Send>),
+    Look(Look<A>),
     Shutdown,
 }
 
@@ -136,7 +142,7 @@ pub(crate) struct Driver<T: Transport, R> {
     parts: Parts<T, R>,
     outbox: Outbox<T::Address>,
     completions: mpsc::Sender<Completion<T::Address>>,
-    queries: HashMap<QueryId, oneshot::Sender<(Outcome<T::Address>, Effort)>>,
+    queries: HashMap<QueryId, Answer<T::Address>>,
     /// The tasks of requests in flight; as many as the machine has.
     requests: HashMap<RequestId, AbortHandle>,
     /// Peers that wait for an answer; bounded by what the transport lets in at once.

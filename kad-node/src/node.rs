@@ -58,9 +58,12 @@ pub(crate) struct Inner<A> {
 /// What ends a node in order.
 pub(crate) type Running = Box<dyn FnOnce() -> BoxFuture<'static, ShutdownReport> + Send>;
 
+/// Finds out who is at a place, or says in one sentence why not.
+pub(crate) type Identify<A> = Box<dyn Fn(Peer) -> BoxFuture<'static, Result<Contact<A>, String>> + Send + Sync>;
+
 /// What a handle asks of the transport, whose type it does not know.
 pub(crate) struct Doors<A> {
-    pub(crate) identify: Box<dyn Fn(Peer) -> BoxFuture<'static, Result<Contact<A>, String>> + Send + Sync>,
+    pub(crate) identify: Identify<A>,
     pub(crate) stats: Box<dyn Fn() -> TransportStats + Send + Sync>,
     pub(crate) silence: Option<Box<dyn Fn() + Send + Sync>>,
 }

@@ -1,4 +1,5 @@
 //! Files in a network of real nodes on the loopback interface.
+#![allow(clippy::print_stdout, reason = "figures are told with --nocapture")]
 
 use std::collections::HashMap;
 
