@@ -59,7 +59,8 @@ pub(crate) struct Inner<A> {
 pub(crate) type Running = Box<dyn FnOnce() -> BoxFuture<'static, ShutdownReport> + Send>;
 
 /// Finds out who is at a place, or says in one sentence why not.
-pub(crate) type Identify<A> = Box<dyn Fn(Peer) -> BoxFuture<'static, Result<Contact<A>, String>> + Send + Sync>;
+pub(crate) type Identify<A> =
+    Box<dyn Fn(Peer) -> BoxFuture<'static, Result<Contact<A>, String>> + Send + Sync>;
 
 /// What a handle asks of the transport, whose type it does not know.
 pub(crate) struct Doors<A> {

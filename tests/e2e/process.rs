@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,11 @@ pub(crate) fn outcome(mut child: Child) -> Outcome {
     }
 }
 
+/// Lines that nobody has asked for yet; no test lets a daemon log as much.
+const MAX_UNREAD_LINES: usize = 100_000;
+
 fn read_all(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
@@ -74,7 +77,7 @@ fn read_all(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
 }
 
 fn read_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(MAX_UNREAD_LINES);
     thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
             let Ok(line) = line else { return };

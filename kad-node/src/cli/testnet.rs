@@ -296,7 +296,7 @@ impl Story<'_> {
         let started = Instant::now();
         let fetched = reader
             .get_file(key, &mut hashing, FetchOptions::default(), |done| {
-                bar.set_position(done.bytes)
+                bar.set_position(done.bytes);
             })
             .await;
         bar.finish_and_clear();
