@@ -3,14 +3,21 @@
 
 use std::collections::HashMap;
 
-use kad_core::Kind;
+use kad_core::{Kind, Parameters};
 use kad_net::WireAddress;
 use kad_node::Node;
 use kad_node::file::{FetchOptions, FileOptions, GetFileError, PutFileError};
 
-async fn network(size: usize) -> Vec<Node> {
-    let spawn = |builder: kad_node::Builder| async {
-        let builder = builder.listen("127.0.0.1:0".parse().unwrap());
+/// Nodes of which `k` hold each record.
+async fn network(size: usize, k: u16) -> Vec<Node> {
+    let spawn = |builder: kad_node::Builder| async move {
+        let parameters = Parameters {
+            k,
+            ..Parameters::default()
+        };
+        let builder = builder
+            .parameters(parameters)
+            .listen("127.0.0.1:0".parse().unwrap());
         builder.spawn().await.unwrap()
     };
     let first = spawn(Node::builder()).await;
@@ -36,7 +43,7 @@ fn noise(length: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_one_node_stored_comes_back_through_another() {
-    let nodes = network(8).await;
+    let nodes = network(8, 4).await;
     let bytes = noise(4_000_000);
     let options = FileOptions::default().quorum(3);
     let mut reported = 0;
@@ -86,7 +93,7 @@ async fn a_file_that_one_node_stored_comes_back_through_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_values_are_files_and_what_is_not_there_is_not_found() {
-    let nodes = network(3).await;
+    let nodes = network(3, 20).await;
     let value = nodes[0]
         .put(noise(64 * 1024), kad_node::PutOptions::default())
         .await
