@@ -83,7 +83,7 @@ fn a_daemon_reads_its_config_file() {
     fs::write(&config, text).unwrap();
     let daemon = Daemon::start(&["--config", path(&config)]);
     assert!(data.join("records.redb").is_file());
-    assert_eq!(daemon.network.len(), 16);
+    assert_eq!(daemon.network, "small");
     let client = [
         "--config",
         path(&config),

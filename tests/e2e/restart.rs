@@ -81,7 +81,7 @@ fn logs_are_json_on_demand_and_standard_output_stays_clean() {
         .unwrap();
     let mut lines = Vec::new();
     let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
-    for _ in 0..3 {
+    for _ in 0..4 {
         let mut line = String::new();
         std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
         lines.push(line);
@@ -91,7 +91,10 @@ fn logs_are_json_on_demand_and_standard_output_stays_clean() {
         lines[0].starts_with("node id  ") && lines[1].starts_with("address  127.0.0.1:"),
         "{lines:?}"
     );
-    assert!(lines[2].starts_with("network  "), "{lines:?}");
+    assert!(
+        lines[2] == lines[1].replace("address", "listens") && lines[3].starts_with("network  nautilus ("),
+        "{lines:?}"
+    );
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
     let ended = outcome(child);

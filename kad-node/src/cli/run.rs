@@ -1,10 +1,11 @@
 //! `run`: a node that goes on until it is told to stop.
 
 use std::io::{self, IsTerminal as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use kad_net::WireAddress as _;
 use kad_node::{JoinError, Node};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +21,7 @@ use super::values::addresses;
                   kad-node run --listen 0.0.0.0:0 --bootstrap 192.0.2.7:4000\n  \
                   kad-node run --config /etc/kad-node.toml --log-format json\n\n\
                   SIGINT or SIGTERM stops it in order; a second one stops it at once. With --json the first line of \
-                  standard output is an object with id, addresses and network, and the last one says what was saved."
+                  standard output is an object with id, addresses, listen, network and network_id, and the last one says what was saved."
 )]
 pub(crate) struct Args {
     /// Where to listen, at most one address for each family; port 0 is any free port [default: 0.0.0.0:0]
@@ -60,18 +61,22 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
     let mut stop = Stop::new()?;
 
     let data = args.data.or_else(|| file.data.clone());
-    let listen = match args.listen.is_empty() {
-        true => &file.listen,
-        false => &args.listen,
+    let mut listen = match args.listen.is_empty() {
+        true => file.listen.clone(),
+        false => args.listen,
     };
+    if listen.is_empty() {
+        listen.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    }
+    let network = args.network.name(&file);
     let mut builder = Node::builder()
-        .network(args.network.name(&file))
+        .network(&network)
         .parameters(file.parameters())
         .config(file.core())
         .limits(file.limits())
         .quic_limits(file.quic())
         .read_only(args.read_only || file.read_only);
-    for address in listen {
+    for address in &listen {
         builder = builder.listen(*address);
     }
     for peer in args.network.bootstrap(&file)? {
@@ -88,7 +93,7 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
         spawned = builder.spawn() => spawned?,
         () = stop.wait() => return Err(Failure::interrupted()),
     };
-    announce(&node, json);
+    announce(&node, &network, &listen, json);
     let watching = tokio::spawn(watch_joining(node.clone()));
     stop.wait().await;
     watching.abort();
@@ -115,18 +120,40 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
     ))
 }
 
-/// The first lines of standard output: who, where, in which network.
-fn announce(node: &Node, json: bool) {
-    let (id, addresses) = (node.id().to_string(), addresses(&node.local().address));
+/// The first lines of standard output: who, where, in which network. A node that listens everywhere has a loopback address
+/// here, which is good for clients on this machine; what others dial is for its owner to know.
+fn announce(node: &Node, network: &str, listen: &[SocketAddr], json: bool) {
+    let (id, address) = (node.id(), &node.local().address);
+    let listen: Vec<String> = listen
+        .iter()
+        .map(|asked| bound(*asked, address.sockets()).to_string())
+        .collect();
+    let addresses = addresses(address);
     if json {
-        let fields = json!({ "id": id, "addresses": addresses, "network": node.network().to_string() });
+        let fields = json!({
+            "id": id.to_string(),
+            "addresses": addresses,
+            "listen": listen,
+            "network": network,
+            "network_id": node.network().to_string(),
+        });
         reply::line(&fields.to_string());
     } else {
         reply::line(&format!(
-            "node id  {id}\naddress  {}\nnetwork  {}",
+            "node id  {id}\naddress  {}\nlistens  {}\nnetwork  {network} ({})",
             addresses.join(", "),
+            listen.join(", "),
             node.network()
         ));
+    }
+}
+
+/// What was asked for, with the port that the system chose if the choice was its own.
+fn bound(asked: SocketAddr, sockets: &[SocketAddr]) -> SocketAddr {
+    let same = sockets.iter().find(|socket| socket.is_ipv4() == asked.is_ipv4());
+    match same {
+        Some(socket) if asked.port() == 0 => SocketAddr::new(asked.ip(), socket.port()),
+        _ => asked,
     }
 }
 
@@ -192,4 +219,18 @@ fn asked() -> Option<String> {
     std::env::var("RUST_LOG")
         .ok()
         .filter(|filter| !filter.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_that_the_system_chose_is_told() {
+        let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let sockets = [at("127.0.0.1:5000"), at("[::1]:6000")];
+        assert_eq!(bound(at("0.0.0.0:0"), &sockets), at("0.0.0.0:5000"));
+        assert_eq!(bound(at("[::]:0"), &sockets), at("[::]:6000"));
+        assert_eq!(bound(at("0.0.0.0:4000"), &sockets), at("0.0.0.0:4000"));
+    }
 }
