@@ -141,7 +141,7 @@ impl NodeId {
 
     /// Leading zero bits of the puzzle hash of this id: the work that went into finding its key.
     ///
-    /// A network may ask its servers for a minimum ([`Config::puzzle_bits`](crate::Config::puzzle_bits)), so that
+    /// A network may ask its servers for a minimum ([`Parameters::puzzle_bits`](crate::Parameters::puzzle_bits)), so that
     /// making up nodes costs work (S/Kademlia, section 4.1, the static puzzle).
     #[must_use]
     pub fn puzzle_bits(self) -> u32 {

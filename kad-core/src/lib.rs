@@ -1,6 +1,136 @@
-//! Kademlia as a state machine.
-#![forbid(unsafe_code)]
+//! Kademlia as a state machine: no clock, no socket, no thread, no disk, no entropy.
+//!
+//! [`Kademlia`] is one node. It is told what happened ([`Input`]) and says what should be done about it ([`Output`]); who
+//! calls it, the *driver*, owns sockets, clocks and disks. So the same machine runs over QUIC, over a transport of one's
+//! own, or a hundred thousand times in one process in virtual time, and the same inputs give the same outputs.
+//!
+//! What it refuses to do: to ask for the time (it is passed in), to draw randomness (one seed, for jitter only), to wait
+//! (everything slow is an effect), to check signatures (a [`Record`] exists only verified), to know bytes on a wire
+//! (messages are values), to believe hearsay (a contact enters the table when it has answered us, never because somebody
+//! told of it), and to fail: [`Kademlia::handle`] has no error, a hostile peer costs a counter in [`Stats`].
+//!
+//! # The contract
+//!
+//! Feed, drain, arm, repeat:
+//!
+//! 1. Feed one input: [`Kademlia::handle`] with the time, which never goes back on its monotonic clock. The wall clock may
+//!    jump.
+//! 2. Drain the [`Outbox`] and carry out each output in order.
+//! 3. Arm one timer at [`Kademlia::poll_timeout`], in the place of the one before. When it fires, feed [`Input::Timeout`].
+//!    After a timeout at t the next one is later than t.
+//!
+//! It is owed both ways, each exactly once:
+//!
+//! | who gave | is owed |
+//! |---|---|
+//! | [`Output::Request`] | one [`Input::Response`] or [`Input::Failure`], unless [`Output::Cancel`] came first |
+//! | [`Output::Store`] | one [`Input::Store`] |
+//! | [`Input::Request`] | one [`Output::Response`], at once or after an [`Input::Store`] |
+//! | [`Input::Command`] | one [`Event::QueryFinished`], unless [`Input::Cancel`] came first |
+//!
+//! Answers that come late or twice change nothing. Request timeouts are the core's: a transport needs none. The driver
+//! names queries and replies and never uses a name again. Three things the driver has to prove before it feeds them: that
+//! [`from.id`](Contact::id) of a request is the sender's, that an answer comes from the node that was asked, and that
+//! records are valid ([`Record::verify`]) and belong to the question.
+//!
+//! # A driver
+//!
+//! Two machines in one process, with a wire that takes a millisecond. `examples/udp.rs` does the same over real sockets.
+//!
+//! ```
+//! use std::collections::VecDeque;
+//! use std::sync::Arc;
+//!
+//! use kad_core::*;
+//!
+//! let config = Arc::new(Config::default());
+//! let mut now = Now { monotonic: Instant::ZERO, unix: UnixTime::from_secs(1_800_000_000) };
+//! let ids = [1, 2].map(|secret| Keypair::from_secret(&[secret; 32]).node_id());
+//! // The address of a node is its place in this array.
+//! let mut nodes = ids.map(|id| Kademlia::<u32>::new(id, Arc::clone(&config), 7, now));
+//! let contact = |place: u32| Contact::new(ids[place as usize], place);
+//!
+//! let (mut outbox, mut wire) = (Outbox::new(), VecDeque::new());
+//! let command = Command::Bootstrap { contacts: vec![contact(1)] };
+//! wire.push_back((0, Input::Command { query: QueryId(1), command }));
+//! let mut asked = Vec::new(); // Who sent the request that a reply id names.
+//! let outcome = 'run: loop {
+//!     now.monotonic = now.monotonic + Duration::from_millis(1);
+//!     let (place, input) = match wire.pop_front() {
+//!         Some(arrived) => arrived,
+//!         None => {
+//!             // Nothing is on its way: go to the earliest timer.
+//!             let (place, at) = (0..2)
+//!                 .filter_map(|place| nodes[place as usize].poll_timeout().map(|at| (place, at)))
+//!                 .min_by_key(|&(_, at)| at)
+//!                 .expect("there is always maintenance to do");
+//!             now.monotonic = now.monotonic.max(at);
+//!             (place, Input::Timeout)
+//!         }
+//!     };
+//!     nodes[place as usize].handle(now, input, &mut outbox);
+//!     while let Some(output) = outbox.pop() {
+//!         match output {
+//!             Output::Request { id, to, request } => {
+//!                 asked.push((place, id));
+//!                 let reply_to = ReplyId(asked.len() as u64 - 1);
+//!                 let from = contact(place); // Proven, since it comes from ourselves.
+//!                 wire.push_back((to.address, Input::Request { from, read_only: false, reply_to, request }));
+//!             }
+//!             Output::Response { reply_to, response } => {
+//!                 let (asker, id) = asked[reply_to.0 as usize];
+//!                 wire.push_back((asker, Input::Response { id, response, rtt: None }));
+//!             }
+//!             Output::Store { id, .. } => wire.push_back((place, Input::Store { id, reply: StoreReply::Failed })),
+//!             Output::Event(Event::QueryFinished { outcome, .. }) => break 'run outcome,
+//!             Output::Event(_) | Output::Cancel { .. } => {}
+//!         }
+//!     }
+//! };
+//! assert_eq!(outcome, Outcome::Bootstrapped { contacts: 1 });
+//! assert!(nodes[0].table().get(ids[1]).is_some());
+//! ```
+//!
+//! # Bounds
+//!
+//! Everything that grows has one, and an answer for "full":
+//!
+//! | what | bound | when full |
+//! |---|---|---|
+//! | contacts of a bucket | [`TableConfig::bucket_size`](field@table::TableConfig::bucket_size), [`wide`](table::TableConfig::wide) | the newcomer waits, the oldest is probed |
+//! | contacts that wait for a place | [`TableConfig::replacements`](table::TableConfig::replacements) a bucket | the one that waits for longest is forgotten |
+//! | contacts of an address group | [`GroupLimits`](table::GroupLimits) | [`Refusal::Diversity`](table::Refusal) |
+//! | queries of the application | [`Config::max_queries`] | [`QueryError::TooMany`] |
+//! | life of a query | [`Config::query_timeout`] | it ends with what it has |
+//! | requests of peers that wait for the store | [`Config::max_pending_requests`] | [`Rejection::Busy`] |
+//! | probes at once | [`Config::max_probes`] | the stranger is not probed this time |
+//! | records being handed on at once | [`Config::max_replications`] | the rest waits in the store |
+//! | refreshes at once | 1 | the other buckets wait |
+//! | questions of a lookup in flight | [`Config::alpha`] a path, k when no answer brings progress | the rest waits |
+//! | candidates of a lookup | 5 k, at least [`MAX_SEEDS`] | the farthest that was not asked is forgotten |
+//! | addresses tried for one candidate | 3 | more are ignored |
+//! | paths of a lookup | [`MAX_PATHS`](lookup::MAX_PATHS) | more are ignored |
+//! | contacts of a bootstrap | [`MAX_SEEDS`] | more are ignored |
+//! | contacts in an answer | [`MAX_CLOSER`] | more are ignored |
+//! | records in a STORE or an answer | [`MAX_RECORDS`], [`MAX_RECORD_BYTES`] | [`Rejection::Malformed`], or a misfit |
+//! | holders that a read remembers | 128 | more are not counted |
+//! | pages of providers that a read asks for | 16 | it ends with what it has |
+//! | value, salt, record | [`MAX_VALUE`], [`MAX_SALT`], [`MAX_RECORD`] | [`RecordError::TooLarge`] |
+//! | payload of a provider | [`MAX_PROVIDER_PAYLOAD`](record::MAX_PROVIDER_PAYLOAD) | [`RecordError::TooLarge`] |
+//! | clock skew of a record | [`MAX_CLOCK_SKEW`](record::MAX_CLOCK_SKEW) | [`RecordError::FromTheFuture`] |
+//! | timers settled by one [`Input::Timeout`] | 64 | the rest follows a microsecond later |
+//!
+//! # Modules
+//!
+//! | where | what |
+//! |---|---|
+//! | [`table`] | whom a node knows: [`RoutingTable`](table::RoutingTable) |
+//! | [`lookup`] | one walk towards a point: [`Lookup`](lookup::Lookup) |
+//! | [`record`] | what is stored, and how it proves itself: [`Record`], [`Rules`] |
+//! | [`crypto`] | hashes with domains, keys and signatures |
+//! | at the root | the machine, its inputs and outputs, ids, messages, time, [`Config`] |
 #![no_std]
+#![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 extern crate alloc;

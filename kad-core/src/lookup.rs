@@ -94,6 +94,10 @@ impl<A: Address> Lookup<A> {
     }
 
     /// Whom to ask next. Call it again until it says something else than [`Step::Ask`].
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it has no end: what comes next depends on what it is told"
+    )]
     pub fn next(&mut self) -> Step<A> {
         let mut all_answered = true;
         for path in 0..self.config.paths {

@@ -1,6 +1,6 @@
 //! The command line: what there is to say, and how the outcome is told.
 //!
-//! Every command ends in one [`Answer`](reply::Answer) or one [`Failure`](reply::Failure). Nothing here knows the protocol:
+//! Every command ends in one [`Answer`] or one [`Failure`]. Nothing here knows the protocol:
 //! commands call the library as any application would.
 
 mod arguments;
@@ -14,6 +14,7 @@ mod provide;
 mod reply;
 mod run;
 mod streams;
+mod testnet;
 mod transfer;
 mod values;
 
@@ -39,6 +40,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  kad-node testnet
   kad-node run --listen 0.0.0.0:4000 --data /var/lib/kad-node
   kad-node put --bootstrap 192.0.2.7:4000 notes.txt
   kad-node get --bootstrap 192.0.2.7:4000 KEY -o notes.txt
@@ -60,6 +62,8 @@ enum Command {
     Key(key::Command),
     /// Run a node until it is told to stop
     Run(run::Args),
+    /// Start a whole network on this machine, store a file, kill a quarter of the nodes, and read the file back
+    Testnet(testnet::Args),
     /// Store a file under its hash
     Put(values::PutArgs),
     /// Fetch what is stored under a hash
@@ -98,10 +102,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let json = cli.json;
     match cli.command.execute(json) {
-        Ok(answer) => {
-            answer.print(json);
-            ExitCode::SUCCESS
-        }
+        Ok(code) => code,
         Err(failure) => {
             failure.print(json);
             failure.exit_code()
@@ -110,11 +111,12 @@ pub(crate) fn main() -> ExitCode {
 }
 
 impl Command {
-    fn execute(self, json: bool) -> Result<Answer, Failure> {
-        match self {
+    fn execute(self, json: bool) -> Result<ExitCode, Failure> {
+        let answer = match self {
             Self::Key(command) => key::execute(command),
             Self::Completions { shell } => Ok(completions(shell)),
             Self::Run(args) => block_on(run::execute(args, json)),
+            Self::Testnet(args) => block_on(testnet::execute(args, json)),
             Self::Put(args) => interruptible(values::put(args, json)),
             Self::Get(args) => interruptible(values::get(args, json)),
             Self::PutMutable(args) => interruptible(mutable::put(args, json)),
@@ -125,7 +127,9 @@ impl Command {
             Self::FindNode(args) => interruptible(inspect::find_node(args, json)),
             Self::Closest(args) => interruptible(inspect::closest(args, json)),
             Self::Ping(args) => interruptible(inspect::ping(args)),
-        }
+        }?;
+        answer.print(json);
+        Ok(answer.exit_code())
     }
 }
 
@@ -144,7 +148,7 @@ fn interruptible(command: impl Future<Output = Result<Answer, Failure>>) -> Resu
     })
 }
 
-fn block_on(command: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -65,7 +65,11 @@ impl<T: Transport> Joiner<T> {
                 Err(JoinError::Stopped) => return,
                 Err(JoinError::NobodyKnown) => {
                     self.state.send_replace(JoinState::Alone);
-                    if company.wait_for(|&company| company > Company::Nobody).await.is_err() {
+                    if company
+                        .wait_for(|&company| company > Company::Nobody)
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -73,7 +77,9 @@ impl<T: Transport> Joiner<T> {
                     tracing::warn!(%error, retry_in = ?pause, "could not join");
                     self.state.send_replace(JoinState::Failed(error));
                     // Somebody may find us before we find them.
-                    let found = tokio::time::timeout(pause, company.wait_for(|&company| company > Company::Nobody)).await;
+                    let found =
+                        tokio::time::timeout(pause, company.wait_for(|&company| company > Company::Nobody))
+                            .await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     match found {
                         Ok(Ok(_)) => {}
@@ -85,7 +91,11 @@ impl<T: Transport> Joiner<T> {
             }
             pause = FIRST_PAUSE;
             self.state.send_replace(JoinState::Joined);
-            if company.wait_for(|&company| company == Company::Nobody).await.is_err() {
+            if company
+                .wait_for(|&company| company == Company::Nobody)
+                .await
+                .is_err()
+            {
                 return;
             }
         }

@@ -1,15 +1,12 @@
 //! Every command does what it says, for people and for programs.
 
 use std::fs;
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::process::{Daemon, finish, kad_node, outcome, run, run_with_input};
+use crate::process::{Daemon, finish, kad_node, run, run_with_input};
 
 fn text(value: &Value) -> String {
     value
@@ -81,7 +78,7 @@ fn what_is_put_comes_back_by_its_hash() {
     .json();
     assert_eq!(put["bytes"], 60_000);
     assert_eq!(put["copies"], 3);
-    assert_eq!(put["refused"], 0);
+    assert_eq!(put["chunks"], 1);
     let mut ids: Vec<String> = put["stored_at"]
         .as_array()
         .unwrap()
@@ -107,6 +104,34 @@ fn what_is_put_comes_back_by_its_hash() {
 
     let piped = run(&["get", &key, "--bootstrap", from]);
     assert_eq!((piped.status.code(), piped.stdout == bytes), (Some(0), true));
+}
+
+#[test]
+fn a_file_larger_than_a_record_is_put_and_comes_back_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+    let bytes: Vec<u8> = (0..1_500_000u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+    fs::write(&input, &bytes).unwrap();
+    let daemons = Daemon::network(3);
+    let put = run(&["put", path(&input), "--bootstrap", &daemons[0].address, "--json"]).json();
+    assert_eq!(
+        (put["bytes"].as_u64(), put["copies"].as_u64()),
+        (Some(1_500_000), Some(3))
+    );
+    assert!(
+        put["chunks"].as_u64() > Some(1) && put["indexes"].as_u64() >= Some(1),
+        "{put}"
+    );
+    let key = text(&put["key"]);
+    let from = daemons[1].address.as_str();
+    let got = run(&["get", &key, "--bootstrap", from, "-o", path(&output), "--json"]).json();
+    assert_eq!(
+        (got["bytes"].as_u64(), &got["chunks"]),
+        (Some(1_500_000), &put["chunks"])
+    );
+    assert!(fs::read(&output).unwrap() == bytes);
+    let piped = run(&["get", &key, "--bootstrap", from]);
+    assert!(piped.status.success() && piped.stdout == bytes);
 }
 
 #[test]
@@ -286,113 +311,6 @@ fn nodes_are_found_listed_and_pinged() {
     assert!(run(&["ping", &daemons[1].address]).text().contains("round trip"));
     let sentence = run(&["ping", &format!("{}@{}", daemons[0].id, daemons[1].address)]).failure(1);
     assert!(sentence.contains(&daemons[1].id), "{sentence}");
-}
-
-#[test]
-fn one_bootstrap_node_that_works_is_enough() {
-    let daemon = Daemon::start::<&str>(&[]);
-    let dead = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let both = format!("--bootstrap={},{}", dead.local_addr().unwrap(), daemon.address);
-    assert_eq!(
-        run_with_input(&["put", &both, "--json", "-"], b"x").json()["copies"],
-        1
-    );
-}
-
-#[test]
-fn a_client_reaches_a_daemon_over_ipv6() {
-    if UdpSocket::bind("[::1]:0").is_err() {
-        return; // This machine has no IPv6, and nothing can be said about it.
-    }
-    let daemon = Daemon::start_at::<&str>("[::1]:0", &[]);
-    let put = run_with_input(&["put", "--bootstrap", &daemon.address, "--json", "-"], b"six").json();
-    assert_eq!(put["stored_at"][0]["addresses"][0], daemon.address.as_str());
-    let key = text(&put["key"]);
-    assert_eq!(run(&["get", &key, "--bootstrap", &daemon.address]).text(), "six");
-}
-
-#[test]
-fn flags_count_more_than_the_environment_and_that_more_than_the_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let (good, bad) = (dir.path().join("good.toml"), dir.path().join("bad.toml"));
-    let daemon = Daemon::start(&["--network", "mine"]);
-    let closest = ["closest", &"00".repeat(32), "--json"].map(ToOwned::to_owned);
-    fs::write(
-        &good,
-        format!("network = \"mine\"\nbootstrap = [\"{}\"]\n", daemon.address),
-    )
-    .unwrap();
-    fs::write(&bad, "network = \"mine\"\nbootstrap = [\"nowhere.invalid:1\"]\n").unwrap();
-    let ask = |config: &Path, environment: &str, flags: &[&str]| {
-        let mut command = kad_node();
-        command.args(&closest).arg("--config").arg(config).args(flags);
-        finish(command.env("KAD_BOOTSTRAP", environment))
-    };
-    assert_eq!(ask(&good, "", &[]).json()["closest"][0]["id"], daemon.id.as_str());
-    assert_eq!(
-        ask(&bad, &daemon.address, &[]).json()["closest"][0]["id"],
-        daemon.id.as_str()
-    );
-    let flag = ["--bootstrap", &daemon.address];
-    assert_eq!(
-        ask(&bad, "nonsense", &flag).json()["closest"][0]["id"],
-        daemon.id.as_str()
-    );
-    assert!(
-        ask(&good, "nonsense", &[])
-            .failure(2)
-            .starts_with("KAD_BOOTSTRAP: ")
-    );
-    assert!(ask(&bad, "", &[]).failure(2).contains("nowhere.invalid"));
-    assert!(
-        ask(&good, "", &["--network", "other"])
-            .failure(2)
-            .contains("another network")
-    );
-}
-
-#[test]
-fn a_daemon_reads_its_config_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let (config, data) = (dir.path().join("node.toml"), dir.path().join("data"));
-    let text = format!(
-        "data = {data:?}\nnetwork = \"small\"\nlog = \"warn\"\n[parameters]\nk = 4\nmax_value = 10\n[limits]\nrecords = 5\n\
-         [intervals]\nrefresh = \"10m\"\n"
-    );
-    fs::write(&config, text).unwrap();
-    let daemon = Daemon::start(&["--config", path(&config)]);
-    assert!(data.join("records.redb").is_file());
-    let client = [
-        "put",
-        "--config",
-        path(&config),
-        "--bootstrap",
-        &daemon.address,
-        "--json",
-        "-",
-    ];
-    assert_eq!(run_with_input(&client, b"0123456789").json()["copies"], 1);
-    run_with_input(&client, b"0123456789a").failure(2);
-    assert!(daemon.network.len() == 16);
-}
-
-#[test]
-fn ctrl_c_ends_a_command_quietly() {
-    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    silent.set_read_timeout(Some(crate::process::DEADLINE)).unwrap();
-    let at = silent.local_addr().unwrap().to_string();
-    let child = kad_node()
-        .args(["get", &"00".repeat(32), "--bootstrap", &at])
-        .spawn()
-        .unwrap();
-    // Once it dials, it is ready for signals.
-    silent.recv_from(&mut [0; 2048]).unwrap();
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
-    let ended = outcome(child);
-    assert_eq!(
-        (ended.status.code(), ended.stdout.len(), ended.stderr.as_str()),
-        (Some(130), 0, "")
-    );
 }
 
 #[test]

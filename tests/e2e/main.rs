@@ -2,6 +2,7 @@
 //!
 //! Nothing here sleeps. Whoever waits reads an output of a process, and gives up at a deadline.
 
+mod clients;
 mod commands;
 mod durability;
 mod outcome;

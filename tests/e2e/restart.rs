@@ -1,6 +1,6 @@
 //! The end of a daemon, and its return.
 
-use std::time::SystemTime;
+use std::net::UdpSocket;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -60,26 +60,20 @@ fn without_a_data_directory_nothing_is_kept_and_that_is_said_once() {
 }
 
 #[test]
-fn a_daemon_that_has_lost_everybody_says_so_and_finds_them_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut first = Daemon::with_data(dir.path(), None);
-    let address = first.address.clone();
-    let mut second = Daemon::start(&["--bootstrap", &address]);
-    second.logs("joined the network");
-    first.kill();
-    // It notices as soon as it wants something of the other.
-    let put = ["put", "--json", "--bootstrap", &second.address, "-"];
-    run_with_input(&put, b"x").json();
-    drop(first);
-    let mut first = Daemon::start_at(&address, &["--data", dir.path().to_str().unwrap()]);
-    second.knows(&first.id);
-    first.knows(&second.id);
+fn a_daemon_goes_on_trying_until_its_bootstrap_node_is_there() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let mut daemon = Daemon::start(&["--bootstrap", &address]);
+    daemon.logs("could not join");
+    drop(silent);
+    let mut late = Daemon::start_at::<&str>(&address, &[]);
+    daemon.logs("joined the network");
+    late.knows(&daemon.id);
 }
 
 #[test]
 fn logs_are_json_on_demand_and_standard_output_stays_clean() {
     let dir = tempfile::tempdir().unwrap();
-    let started = SystemTime::now();
     let mut child = kad_node()
         .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"])
         .arg(dir.path())
@@ -109,5 +103,4 @@ fn logs_are_json_on_demand_and_standard_output_stays_clean() {
         let entry: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
         assert!(entry["level"].is_string() && entry["fields"]["message"].is_string());
     }
-    assert!(started.elapsed().unwrap() < crate::process::DEADLINE);
 }

@@ -288,6 +288,8 @@ impl<A: Address> Kademlia<A> {
             }
             Task::Store(task) if matches!(task.role(), Role::Replicate { .. }) => {
                 self.maintenance.replicating = self.maintenance.replicating.saturating_sub(1);
+                // What is still due would be found again at once and handed on without end: the next scan is soon enough.
+                self.maintenance.more_due &= task.is_noted();
                 self.scan_due(now, out);
             }
             Task::FindNode if query.id.is_none() => {

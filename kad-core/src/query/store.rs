@@ -40,7 +40,7 @@ pub(crate) enum Role {
 enum Local {
     Unasked,
     Asked { counts: bool },
-    Told { holds: bool },
+    Told { acknowledged: bool, counts: bool },
 }
 
 impl<A: Address> StoreTask<A> {
@@ -63,7 +63,10 @@ impl<A: Address> StoreTask<A> {
             record: Ok(record),
             expected: None,
         };
-        let local = Local::Told { holds: false };
+        let local = Local::Told {
+            acknowledged: false,
+            counts: false,
+        };
         Self {
             entry,
             role: Role::Repair,
@@ -77,6 +80,17 @@ impl<A: Address> StoreTask<A> {
 
     pub(crate) const fn role(&self) -> Role {
         self.role
+    }
+
+    /// Whether the own store has noted that the record was handed on; else it is still due.
+    pub(crate) const fn is_noted(&self) -> bool {
+        matches!(
+            self.local,
+            Local::Told {
+                acknowledged: true,
+                ..
+            }
+        )
     }
 
     pub(super) fn next(&mut self, lookup: Option<&mut Lookup<A>>, idle: bool) -> Todo<A> {
@@ -126,7 +140,10 @@ impl<A: Address> StoreTask<A> {
                 self.local = Local::Asked { counts };
                 return Todo::Put(self.entry.clone(), ownership);
             }
-            self.local = Local::Told { holds: false };
+            self.local = Local::Told {
+                acknowledged: false,
+                counts: false,
+            };
         }
         match self.local {
             Local::Told { .. } if idle => Todo::Finish,
@@ -162,13 +179,17 @@ impl<A: Address> StoreTask<A> {
 
     pub(super) const fn on_put(&mut self, acknowledged: bool) {
         let counts = matches!(self.local, Local::Asked { counts: true });
-        self.local = Local::Told {
-            holds: acknowledged && counts,
-        };
+        self.local = Local::Told { acknowledged, counts };
     }
 
     pub(super) fn outcome(self) -> Option<Outcome<A>> {
-        let local = matches!(self.local, Local::Told { holds: true });
+        let local = matches!(
+            self.local,
+            Local::Told {
+                acknowledged: true,
+                counts: true
+            }
+        );
         let (mut holders, mut refused) = (Vec::new(), Vec::new());
         for (contact, verdict) in self.attempts {
             match verdict {

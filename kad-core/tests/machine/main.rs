@@ -2,7 +2,6 @@
 //! both clocks. [`Checked`] judges what comes of each; here is only the malice.
 
 #[path = "../network/contract.rs"]
-#[allow(dead_code)]
 mod contract;
 
 use std::sync::{Arc, LazyLock};
@@ -381,15 +380,19 @@ impl Driven {
                 .poll_timeout()
                 .expect("a query that runs has a timer");
             // Some of the configurations want something done every microsecond; a real clock does not stand still for them.
-            self.now.monotonic = at.max(self.now.monotonic + Duration::from_millis(50));
+            self.now.monotonic = at.max(self.now.monotonic + Duration::from_millis(200));
             self.feed(Input::Timeout);
         }
-        panic!("{:?} did not end", self.machine.running());
+        panic!(
+            "{:?} did not end: {:?}",
+            self.machine.running(),
+            self.machine.machine().stats()
+        );
     }
 }
 
-/// A whole life of a machine; its trace.
-fn live(bytes: &[u8]) -> u64 {
+/// A whole life of a machine: its trace, and the most effects that one input had.
+fn live(bytes: &[u8]) -> (u64, usize) {
     let mut choices = Choices(bytes);
     let now = Now {
         monotonic: Instant::from_micros(1_000_000),
@@ -405,7 +408,7 @@ fn live(bytes: &[u8]) -> u64 {
         driven.step(&mut choices);
     }
     driven.rest();
-    driven.machine.trace()
+    (driven.machine.trace(), driven.machine.most_outputs())
 }
 
 fn bytes(seed: u64) -> Vec<u8> {
@@ -420,9 +423,9 @@ fn bytes(seed: u64) -> Vec<u8> {
 
 #[test]
 fn no_sequence_of_inputs_breaks_the_contract() {
-    for seed in 0..CASES {
-        live(&bytes(seed));
-    }
+    let most = (0..CASES).map(|seed| live(&bytes(seed)).1).max();
+    eprintln!("{most:?} effects of one input at most");
+    assert!(most > Some(20), "these lives are too quiet to prove anything");
 }
 
 #[test]

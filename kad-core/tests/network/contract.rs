@@ -118,7 +118,7 @@ impl Checked {
                 self.running.remove(query);
             }
             Input::Request { reply_to, .. } => {
-                assert!(self.owed.insert(*reply_to), "{reply_to:?} was used again")
+                assert!(self.owed.insert(*reply_to), "{reply_to:?} was used again");
             }
             Input::Response { id, .. } | Input::Failure { id, .. } => {
                 self.asked.remove(id);

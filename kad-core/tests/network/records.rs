@@ -1,9 +1,10 @@
 //! Storing and reading records of every kind, and what becomes of them over time.
 
-use kad_core::Keypair;
+use std::slice::from_ref;
+
 use kad_core::{
-    Announcement, Command, Config, Duration, Kind, MutableVersion, NetworkId, Outcome, Parameters, Read,
-    Record, Rules, UnixTime, Verdict,
+    Announcement, Command, Config, Duration, Keypair, Kind, MutableVersion, NetworkId, Outcome, Parameters,
+    Read, Record, Rules, UnixTime, Verdict,
 };
 
 use crate::simulation::Simulation;
@@ -117,8 +118,11 @@ fn everybody_can_read_what_was_put() {
         put(&mut world, 8, provider, false);
     }
     for node in (0..80).step_by(9) {
-        assert_eq!(find(&mut world, node, &file, Read::First), [file.clone()]);
-        assert_eq!(find(&mut world, node, &second, Read::Quorum(6)), [second.clone()]);
+        assert_eq!(find(&mut world, node, &file, Read::First), from_ref(&file));
+        assert_eq!(
+            find(&mut world, node, &second, Read::Quorum(6)),
+            from_ref(&second)
+        );
         let mut found = find(&mut world, node, &providers[0], Read::Gather(100));
         found.sort_by_key(|record| record.slot());
         let mut expected = providers.clone();
@@ -189,7 +193,7 @@ fn a_read_repairs_holders_of_an_older_version() {
     let reader = *world.nearest(key).last().expect("sixty nodes");
     assert_eq!(
         find(&mut world, reader, &first, Read::Quorum(20)),
-        [second.clone()]
+        from_ref(&second)
     );
     world.run_for(Duration::from_secs(10));
     let repaired = near.iter().filter(|&&node| holds(&world, node, &second)).count();
@@ -226,8 +230,8 @@ fn reads_survive_the_sudden_death_of_a_quarter_of_the_holders() {
         near.iter().take(20).step_by(4).for_each(|&node| world.kill(node));
     }
     for node in world.living().step_by(10).collect::<Vec<_>>() {
-        assert_eq!(find(&mut world, node, &file, Read::First), [file.clone()]);
-        assert_eq!(find(&mut world, node, &card, Read::Quorum(6)), [card.clone()]);
+        assert_eq!(find(&mut world, node, &file, Read::First), from_ref(&file));
+        assert_eq!(find(&mut world, node, &card, Read::Quorum(6)), from_ref(&card));
     }
 }
 
@@ -321,4 +325,23 @@ fn wall_clocks_may_jump() {
     world.clock_offset = 2 * 24 * 3600;
     world.run_for(Duration::from_secs(300));
     assert_eq!(find(&mut world, 29, &record, Read::First), []);
+}
+
+#[test]
+fn a_holder_whose_disk_is_broken_does_not_flood_its_region() {
+    let mut world = Simulation::joined(214, 20, &Config::default());
+    for number in 0..8 {
+        let record = immutable(&[number], world.unix(), DAY);
+        put(&mut world, 5, &record, false);
+    }
+    world.nodes[5].shelf.broken = true;
+    // Nobody else hands the records on, so all of them come due at the broken one.
+    (0..20)
+        .filter(|&node| node % 2 == 0)
+        .for_each(|node| world.kill(node));
+    world.nodes.iter_mut().for_each(|node| node.shelf.broken = true);
+    world.run_for(Duration::from_secs(2 * 3600));
+    let stats = world.nodes[5].machine.machine().stats();
+    // Once due they are tried again with every scan, once a minute and a few at a time.
+    assert!((1..=70 * 8).contains(&stats.replications), "{stats:?}");
 }

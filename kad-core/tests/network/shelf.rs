@@ -10,7 +10,11 @@ use kad_core::{
 
 /// Records by slot.
 #[derive(Default)]
-pub(crate) struct Shelf(BTreeMap<Slot, Held>);
+pub(crate) struct Shelf {
+    records: BTreeMap<Slot, Held>,
+    /// Whether the disk takes nothing any more.
+    pub(crate) broken: bool,
+}
 
 /// One record.
 pub(crate) struct Held {
@@ -22,18 +26,19 @@ pub(crate) struct Held {
 impl Shelf {
     /// What lies in a slot.
     pub(crate) fn get(&self, slot: &Slot) -> Option<&Held> {
-        self.0.get(slot)
+        self.records.get(slot)
     }
 
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.records.len()
     }
 
     /// Carries out one operation.
     pub(crate) fn carry_out(&mut self, op: StoreOp, now: UnixTime) -> StoreReply {
         match op {
             StoreOp::Get { query } => self.find(&query, now),
+            StoreOp::Put { .. } if self.broken => StoreReply::Failed,
             StoreOp::Put { entries, due, own } => {
                 let put = |entry: kad_core::StoreEntry| match entry.record {
                     Ok(record) => self.put(record, entry.expected, due, own),
@@ -43,7 +48,7 @@ impl Shelf {
             }
             StoreOp::Due { by, limit } => {
                 let due = self
-                    .0
+                    .records
                     .values()
                     .filter(|held| held.due <= by && held.record.expiry() > now);
                 let due = due.take(limit).map(|held| DueRecord {
@@ -53,9 +58,12 @@ impl Shelf {
                 StoreReply::Due(due.collect())
             }
             StoreOp::Expire { now, limit } => {
-                let over = self.0.iter().filter(|(_, held)| held.record.expiry() <= now);
+                let over = self
+                    .records
+                    .iter()
+                    .filter(|(_, held)| held.record.expiry() <= now);
                 let over: Vec<_> = over.map(|(slot, _)| *slot).take(limit).collect();
-                over.iter().for_each(|slot| drop(self.0.remove(slot)));
+                over.iter().for_each(|slot| drop(self.records.remove(slot)));
                 StoreReply::Expired {
                     more: over.len() == limit,
                 }
@@ -64,7 +72,7 @@ impl Shelf {
     }
 
     fn put(&mut self, record: Record, expected: Option<u64>, due: UnixTime, own: bool) -> Verdict {
-        let held = self.0.get_mut(&record.slot());
+        let held = self.records.get_mut(&record.slot());
         let verdict = judge(held.as_ref().map(|held| held.record.as_raw()), &record, expected);
         // A put of others does not put off an own record.
         let due = match &held {
@@ -74,7 +82,7 @@ impl Shelf {
         match (verdict, held) {
             (Verdict::Stored, held) => {
                 let own = own || held.is_some_and(|held| held.own);
-                self.0.insert(record.slot(), Held { record, due, own });
+                self.records.insert(record.slot(), Held { record, due, own });
             }
             (Verdict::Unchanged, Some(held)) => {
                 held.due = due;
@@ -86,7 +94,7 @@ impl Shelf {
     }
 
     fn find(&self, query: &FindValue, now: UnixTime) -> StoreReply {
-        let of_key = self.0.iter().filter(|(slot, held)| {
+        let of_key = self.records.iter().filter(|(slot, held)| {
             slot.key == query.key
                 && slot.kind == query.kind
                 && query.after.is_none_or(|after| slot.provider > after)

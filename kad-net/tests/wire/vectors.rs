@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use kad_core::record::{immutable_key, mutable_key};
+use kad_core::record::{Content, immutable_key, mutable_key};
 use kad_core::{
     Announcement, Contact, FindValue, Found, Key, Kind, MutableVersion, NetworkId, Parameters, Record,
     RecordError, Rejection, Request, Response, StoreEntry, UnixTime, Verdict, Want,
@@ -68,9 +68,20 @@ fn immutable() -> Record {
     Record::immutable(b"hello", NOW + day, &rules(), NOW).unwrap()
 }
 
+/// The root of a file of 61441 zero bytes: version, level, total, and the keys of its two chunks.
+fn file_index() -> Record {
+    let mut node = vec![1, 1];
+    node.extend(61_441_u64.to_be_bytes());
+    for length in [61_440, 1] {
+        node.extend(immutable_key(Content::Plain, &vec![0; length]).to_bytes());
+    }
+    let day = std::time::Duration::from_secs(86_400);
+    Record::file_index(&node, NOW + day, &rules(), NOW).unwrap()
+}
+
 fn provider(payload: Option<&[u8]>) -> Record {
     let announcement = Announcement {
-        key: immutable_key(b"hello"),
+        key: immutable_key(Content::Plain, b"hello"),
         issued: NOW,
         expiry: NOW + LONGEST,
         payload,
@@ -129,7 +140,7 @@ fn requests() -> Vec<(&'static str, bool, Request)> {
             "find_node",
             false,
             Request::FindNode {
-                target: immutable_key(b"hello"),
+                target: immutable_key(Content::Plain, b"hello"),
             },
         ),
         (
@@ -150,7 +161,7 @@ fn answers() -> Vec<(&'static str, Request, Response<Sockets>)> {
         observed: contact(1, &[socket]).address,
     };
     let values = |found, next, closer| Response::Values { found, next, closer };
-    let target = immutable_key(b"hello");
+    let target = immutable_key(Content::Plain, b"hello");
     let store = |count| Request::Store {
         entries: vec![entry(immutable(), None); count],
     };
@@ -244,7 +255,11 @@ fn names() -> Vec<(String, String)> {
     }
     let key = |name: &str, key: Key| (name.to_owned(), hex(&key.to_bytes()));
     vectors.extend([
-        key("key of the immutable value hello", immutable_key(b"hello")),
+        key(
+            "key of the immutable value hello",
+            immutable_key(Content::Plain, b"hello"),
+        ),
+        key("key of the file of zeros", file_index().key()),
         key(
             "key of public key 1 and salt blog",
             mutable_key(&keypair(1).public(), b"blog"),
@@ -256,6 +271,7 @@ fn names() -> Vec<(String, String)> {
 fn records() -> Vec<(&'static str, Record)> {
     vec![
         ("record, immutable hello", immutable()),
+        ("record, file index", file_index()),
         ("record, mutable blog", mutable(b"blog", 7, Some(b"post"))),
         ("record, mutable tombstone", mutable(b"blog", 8, None)),
         ("record, card", card()),

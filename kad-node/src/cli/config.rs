@@ -234,7 +234,8 @@ mod tests {
             format!("{:?}", QuicLimits::default())
         );
         assert_eq!(format!("{:?}", file.core()), format!("{:?}", Config::default()));
-        let named = format!("{file:?}");
+        // The one None that may be there is the id of the peer, which is part of no field's name.
+        let named = format!("{file:?}").replace("id: None", "");
         assert!(
             !named.contains("None"),
             "a field is missing in the example: {named}"

@@ -32,17 +32,26 @@ impl Progress {
             }
             return waiting;
         };
-        let bar = ProgressBar::new(total).with_message(what);
-        let template = "{msg} {wide_bar} {bytes} of {total_bytes} ({bytes_per_sec}, {eta} left)";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self(bar)
+        let bar = Self(ProgressBar::new(total).with_message(what));
+        bar.measure();
+        bar
     }
 
-    /// So many bytes are done.
-    pub(crate) fn reach(&self, bytes: u64) {
+    /// So many bytes are done, out of so many if that is known by now.
+    pub(crate) fn reach(&self, bytes: u64, total: Option<u64>) {
+        if total.is_some() && self.0.length() != total {
+            self.0.set_length(total.unwrap_or_default());
+            self.measure();
+        }
         self.0.set_position(bytes);
+    }
+
+    /// From here on the end is known.
+    fn measure(&self) {
+        let template = "{msg} {wide_bar} {bytes} of {total_bytes} ({bytes_per_sec}, {eta} left)";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.0.set_style(style);
+        }
     }
 }
 

@@ -17,6 +17,8 @@ const INTERRUPTED: u8 = 130;
 /// The outcome of a command that did what it was told.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    code: u8,
+    told: bool,
     json: Value,
     text: String,
 }
@@ -24,10 +26,35 @@ pub(crate) struct Answer {
 impl Answer {
     /// The same thing for a program and for a person; an empty text prints nothing.
     pub(crate) fn new(json: Value, text: String) -> Self {
-        Self { json, text }
+        Self {
+            code: 0,
+            told: false,
+            json,
+            text,
+        }
+    }
+
+    /// The same, of something that did not hold.
+    pub(crate) fn negative(self) -> Self {
+        Self {
+            code: NEGATIVE,
+            ..self
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+
+    /// The same, which has been printed already.
+    pub(crate) fn told(self) -> Self {
+        Self { told: true, ..self }
     }
 
     pub(crate) fn print(&self, json: bool) {
+        if self.told {
+            return;
+        }
         if json {
             line(&self.json.to_string());
         } else if !self.text.is_empty() {
@@ -63,6 +90,15 @@ impl Failure {
         Self {
             code: USAGE,
             sentence: sentence.into(),
+        }
+    }
+
+    /// The same, told by the sentence that says what it was about, and by its own if that says what to do.
+    pub(crate) fn about(self, sentence: &str) -> Self {
+        let advice = self.sentence.split_once("; ").map(|(_, advice)| advice);
+        Self {
+            sentence: advice.map_or_else(|| sentence.to_owned(), |advice| format!("{sentence}; {advice}")),
+            ..self
         }
     }
 
@@ -143,6 +179,12 @@ impl From<SpawnError> for Failure {
             _ => "",
         };
         Self::usage(format!("{}{advice}", chain(&error)))
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::usage(chain(error.as_ref()))
     }
 }
 

@@ -48,12 +48,21 @@ impl Source {
         self.size
     }
 
+    pub(crate) fn reader(&mut self) -> &mut (dyn AsyncRead + Send + Unpin) {
+        &mut self.reader
+    }
+
+    /// What to say if it cannot be read to its end.
+    pub(crate) fn failed(&self, error: &io::Error) -> Failure {
+        unreadable(&self.name, error)
+    }
+
     /// Reads everything, unless it is more than `most` bytes.
     pub(crate) async fn read_all(&mut self, most: usize) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
         let mut bounded = (&mut self.reader).take(most as u64 + 1);
         let read = bounded.read_to_end(&mut bytes).await;
-        read.map_err(|error| unreadable(&self.name, &error))?;
+        read.map_err(|error| self.failed(&error))?;
         match bytes.len() > most {
             true => Err(Failure::usage(format!(
                 "{} has more than the {most} bytes that a record may have",
@@ -116,7 +125,8 @@ impl Sink {
         // A link stays a link to what is replaced.
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let temporary = beside(folder.unwrap_or(Path::new("."))).map_err(|e| unwritable(&path, &e))?;
+        let temporary =
+            beside(folder.unwrap_or_else(|| Path::new("."))).map_err(|e| unwritable(&path, &e))?;
         let file = temporary.reopen().map_err(|e| unwritable(&path, &e))?;
         Ok(Self::Beside {
             file: File::from_std(file),
@@ -159,7 +169,8 @@ impl Sink {
         }
     }
 
-    fn failed(&self, error: &io::Error) -> Failure {
+    /// What to say if it cannot be written.
+    pub(crate) fn failed(&self, error: &io::Error) -> Failure {
         match self {
             Self::Stdout(_) if error.kind() == io::ErrorKind::BrokenPipe => Failure::unwanted(),
             Self::Stdout(_) => Failure::usage(format!("standard output cannot be written: {error}")),

@@ -6,31 +6,34 @@ mod network;
 mod raw;
 mod report;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args as ClapArgs, ValueEnum};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
+use kad_core::record::{Content, immutable_key};
 use kad_core::{Key, Kind};
-use kad_node::file::{FileOptions, Progress};
+use kad_node::file::{FetchOptions, FileOptions, tree::MAX_CHUNK};
 
 use self::measure::{Values, mean, millis, round};
 use self::network::Network;
 use self::report::{FileReport, RawReport, Report};
+use super::reply::{Answer, Failure};
 
 /// The most nodes of one process: each needs a socket, a task or two, and with redb a file.
 const MAX_NODES: u64 = 2_000;
 
-/// Start many real nodes on loopback, store a file, kill a quarter of them, and read the file back.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(after_help = "Examples:
   kad-node testnet
-  kad-node testnet --nodes 100 --store memory --lookups 1000 --concurrency 32 --raw --json
+  kad-node testnet --nodes 100 --store memory --lookups 1000 --values 1000 --concurrency 32 --raw --json
   kad-node testnet --file holiday.jpg --kill 0.5
-  kad-node testnet --keep     # then, in another terminal: kad-node put FILE --network .. --bootstrap ..")]
+  kad-node testnet --keep
+
+Exit status 0 if everything held, 1 if not.")]
 pub(crate) struct Args {
     /// How many nodes, each with its own key, UDP socket and store.
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(4..=MAX_NODES))]
@@ -65,9 +68,6 @@ pub(crate) struct Args {
     /// Leave the network running afterwards, and print how to reach it.
     #[arg(long)]
     keep: bool,
-    /// Print one JSON object as the last line.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,22 +84,49 @@ const CENSUS_CONCURRENCY: usize = 16;
 
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "not a number")?;
-    if (0.0..=0.9).contains(&share) { Ok(share) } else { Err("must be from 0 to 0.9".to_owned()) }
+    if (0.0..=0.9).contains(&share) {
+        Ok(share)
+    } else {
+        Err("must be from 0 to 0.9".to_owned())
+    }
 }
 
-/// Runs the test network. Exit code 0 if everything held, 1 if not.
-pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// Runs the test network and tells what was measured. What cannot even be tried is a mistake of whoever asked for it.
+pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
+    let interrupted = tokio::signal::ctrl_c();
+    let (report, network, data) = tokio::select! {
+        _ = interrupted => return Err(Failure::interrupted()),
+        ran = run(&args, json) => ran.map_err(|error| Failure::usage(format!("{error:#}")))?,
+    };
+    let object = serde_json::to_value(&report).map_err(|error| Failure::usage(error.to_string()))?;
+    let answer = Answer::new(object, report.to_string());
+    let mut answer = if report.ok { answer } else { answer.negative() };
+    if args.keep {
+        answer.print(json);
+        answer = answer.told();
+        invite(&report, &network);
+        // If Ctrl-C cannot be waited for, there is nothing to wait for.
+        let _ = tokio::signal::ctrl_c().await;
+    }
+    network.stop().await;
+    drop(data);
+    Ok(answer)
+}
+
+/// Everything up to the report; the network lives on, and its directory as long as the third is held.
+async fn run(args: &Args, quiet: bool) -> anyhow::Result<(Report, Network, Option<tempfile::TempDir>)> {
     let path = match &args.file {
         Some(path) => path.clone(),
-        None => std::env::current_exe().context("this program does not know where it is; name a file with --file")?,
+        None => std::env::current_exe()
+            .context("this program does not know where it is; name a file with --file")?,
     };
-    let size = std::fs::metadata(&path).with_context(|| format!("the file {} cannot be read", path.display()))?;
+    let size =
+        std::fs::metadata(&path).with_context(|| format!("the file {} cannot be read", path.display()))?;
     ensure!(size.is_file(), "{} is not a file", path.display());
     let data = match args.store {
         Store::Memory => None,
         Store::Redb => Some(temporary_directory(args.nodes, size.len())?),
     };
-    let quiet = args.json;
     let raw = match args.raw {
         true => {
             let bar = spinner(quiet, "measuring bare quinn");
@@ -113,14 +140,25 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let before = measure::resident_bytes();
     let bar = counter(quiet, "joining", args.nodes);
     let data_path = data.as_ref().map(tempfile::TempDir::path);
-    let (mut network, joining) =
-        Network::start(args.nodes as usize, args.join_at_once as usize, args.seed, data_path, &bar).await?;
+    let (mut network, joining) = Network::start(
+        args.nodes as usize,
+        args.join_at_once as usize,
+        args.seed,
+        data_path,
+        &bar,
+    )
+    .await?;
     bar.finish_and_clear();
     let resident = measure::resident_bytes().saturating_sub(before);
     let connections = network.totals().await?.connections;
     let nodes = network.nodes.len() as f64;
 
-    let mut story = Story { args, network: &mut network, broken: Vec::new() };
+    let mut story = Story {
+        args,
+        quiet,
+        network: &mut network,
+        broken: Vec::new(),
+    };
     let (lookups, values) = story.measure("before the kill", Some(1.0)).await?;
     let (mut file, keys) = story.put(&path).await?;
     (file.copies_mean, file.copies_min) = story.copies(&keys).await?;
@@ -146,7 +184,11 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = Report {
         nodes: args.nodes as usize,
         k: network.k(),
-        store: if args.store == Store::Redb { "redb" } else { "memory" },
+        store: if args.store == Store::Redb {
+            "redb"
+        } else {
+            "memory"
+        },
         seed: args.seed,
         join_ms: millis(joining.took),
         last_join_ms: millis(joining.last),
@@ -164,37 +206,50 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ok: broken.is_empty(),
         broken,
     };
-    tell(args, &report, &network)?;
-    if args.keep {
-        wait_for_the_end().await?;
-    }
-    network.stop().await;
-    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok((report, network, data))
 }
 
 /// What happens in a test network, and what did not hold.
 struct Story<'a> {
     args: &'a Args,
+    quiet: bool,
     network: &'a mut Network,
     broken: Vec<String>,
 }
 
 impl Story<'_> {
     /// Lookups and values. While nobody has died every answer must be right.
-    async fn measure(&mut self, when: &str, exact: Option<f64>) -> anyhow::Result<(measure::Lookups, Values)> {
-        let bar = spinner(self.args.json, &format!("lookups {when}"));
+    async fn measure(
+        &mut self,
+        when: &str,
+        exact: Option<f64>,
+    ) -> anyhow::Result<(measure::Lookups, Values)> {
+        let bar = spinner(self.quiet, &format!("lookups {when}"));
         if exact.is_some() {
             load::warm_up(self.network).await?;
         }
-        let (count, concurrency) = (self.args.lookups as usize, self.args.concurrency as usize);
+        // While nodes find out who is dead they wait more than they work, so more lookups run side by side.
+        let (count, concurrency) = match exact {
+            Some(_) => (self.args.lookups as usize, self.args.concurrency as usize),
+            None => (
+                self.args.lookups as usize,
+                VALUE_CONCURRENCY.max(self.args.concurrency as usize),
+            ),
+        };
         let lookups = load::lookups(self.network, count, concurrency).await?;
         if exact.is_some_and(|exact| lookups.exact_share < exact) {
-            self.broken.push(format!("only {} of the lookups {when} found the true k closest", lookups.exact_share));
+            self.broken.push(format!(
+                "only {} of the lookups {when} found the true k closest",
+                lookups.exact_share
+            ));
         }
         bar.set_message(format!("values {when}"));
         let values = load::values(self.network, self.args.values as usize, VALUE_CONCURRENCY).await?;
         if values.found_share < 1.0 {
-            self.broken.push(format!("only {} of the values {when} were found again", values.found_share));
+            self.broken.push(format!(
+                "only {} of the values {when} were found again",
+                values.found_share
+            ));
         }
         bar.finish_and_clear();
         Ok((lookups, values))
@@ -203,23 +258,24 @@ impl Story<'_> {
     /// Stores the file from one node; says under which keys its parts are.
     async fn put(&mut self, path: &Path) -> anyhow::Result<(FileReport, Vec<Key>)> {
         let bytes = tokio::fs::metadata(path).await?.len();
-        let bar = transfer(self.args.json, "storing", bytes);
-        let file = tokio::fs::File::open(path).await.with_context(|| format!("{} cannot be read", path.display()))?;
+        let bar = transfer(self.quiet, "storing", bytes);
+        let file = tokio::fs::File::open(path)
+            .await
+            .with_context(|| format!("{} cannot be read", path.display()))?;
         let started = Instant::now();
         let writer = self.network.nodes.last().context("there is no node")?.clone();
-        let mut keys = Vec::new();
-        let progress = |progress: Progress| {
-            bar.set_position(progress.bytes);
-            keys.extend(progress.stored);
-        };
-        let stored = writer.put_file(file, FileOptions::default(), progress).await?;
+        let stored = writer
+            .put_file(file, FileOptions::default(), |done| bar.set_position(done.bytes))
+            .await?;
+        let took = started.elapsed();
         bar.finish_and_clear();
+        let (blake3, keys) = chunks(path).await?;
         let report = FileReport {
             bytes: stored.bytes,
             chunks: stored.chunks,
             key: stored.key.to_string(),
-            blake3: hash(path).await?,
-            put_ms: millis(started.elapsed()),
+            blake3: blake3.to_hex().to_string(),
+            put_ms: millis(took),
             get_ms: 0.0,
             get_rpcs_per_chunk: 0.0,
             identical: false,
@@ -233,13 +289,16 @@ impl Story<'_> {
 
     /// Reads the file through another node and compares it with the original.
     async fn get(&mut self, path: &Path, report: &mut FileReport) -> anyhow::Result<()> {
-        let bar = transfer(self.args.json, "reading back", report.bytes);
+        let bar = transfer(self.quiet, "reading back", report.bytes);
         let key: Key = report.key.parse()?;
         let reader = self.network.nodes[self.network.nodes.len() / 2].clone();
         let mut hashing = Hashing(blake3::Hasher::new());
         let started = Instant::now();
-        let fetched =
-            reader.get_file(key, &mut hashing, FileOptions::default(), |progress| bar.set_position(progress.bytes)).await;
+        let fetched = reader
+            .get_file(key, &mut hashing, FetchOptions::default(), |done| {
+                bar.set_position(done.bytes)
+            })
+            .await;
         bar.finish_and_clear();
         report.get_ms = millis(started.elapsed());
         match fetched {
@@ -247,17 +306,20 @@ impl Story<'_> {
                 report.get_rpcs_per_chunk = round(fetched.rpcs as f64 / fetched.chunks.max(1) as f64);
                 report.identical = hashing.0.finalize().to_hex().as_str() == report.blake3;
                 if !report.identical {
-                    self.broken.push(format!("what was read back is not {}", path.display()));
+                    self.broken
+                        .push(format!("what was read back is not {}", path.display()));
                 }
             }
-            Err(error) => self.broken.push(format!("the file could not be read back: {error}")),
+            Err(error) => self
+                .broken
+                .push(format!("the file could not be read back: {error}")),
         }
         Ok(())
     }
 
     /// How many nodes hold each part of the file: the mean and the fewest.
     async fn copies(&mut self, keys: &[Key]) -> anyhow::Result<(f64, usize)> {
-        let bar = counter(self.args.json, "counting copies", keys.len() as u64);
+        let bar = counter(self.quiet, "counting copies", keys.len() as u64);
         let asker = &self.network.nodes[0];
         let counting = stream::iter(keys.to_vec()).map(|key| {
             let bar = &bar;
@@ -267,9 +329,15 @@ impl Story<'_> {
                 anyhow::Ok(holders.len())
             }
         });
-        let copies: Vec<usize> = counting.buffer_unordered(CENSUS_CONCURRENCY).try_collect().await?;
+        let copies: Vec<usize> = counting
+            .buffer_unordered(CENSUS_CONCURRENCY)
+            .try_collect()
+            .await?;
         bar.finish_and_clear();
-        Ok((mean(copies.iter().map(|&copies| copies as f64)), copies.iter().copied().min().unwrap_or(0)))
+        Ok((
+            mean(copies.iter().map(|&copies| copies as f64)),
+            copies.iter().copied().min().unwrap_or(0),
+        ))
     }
 }
 
@@ -286,7 +354,10 @@ impl tokio::io::AsyncWrite for Hashing {
         std::task::Poll::Ready(Ok(bytes.len()))
     }
 
-    fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         std::task::Poll::Ready(Ok(()))
     }
 
@@ -298,14 +369,24 @@ impl tokio::io::AsyncWrite for Hashing {
     }
 }
 
-async fn hash(path: &Path) -> anyhow::Result<String> {
+/// The hash of the original, and the keys of its chunks: computed from the file alone, not from what the network says.
+async fn chunks(path: &Path) -> anyhow::Result<(blake3::Hash, Vec<Key>)> {
     let path = path.to_owned();
-    let hash = tokio::task::spawn_blocking(move || {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(std::fs::File::open(path)?)?;
-        std::io::Result::Ok(hasher.finalize())
+    let read = tokio::task::spawn_blocking(move || {
+        let (mut file, mut hasher, mut keys) =
+            (std::fs::File::open(path)?, blake3::Hasher::new(), Vec::new());
+        let mut chunk = Vec::with_capacity(MAX_CHUNK as usize);
+        loop {
+            chunk.clear();
+            file.by_ref().take(MAX_CHUNK).read_to_end(&mut chunk)?;
+            if chunk.is_empty() && !keys.is_empty() {
+                return std::io::Result::Ok((hasher.finalize(), keys));
+            }
+            hasher.update(&chunk);
+            keys.push(immutable_key(Content::Plain, &chunk));
+        }
     });
-    Ok(hash.await??.to_hex().to_string())
+    Ok(read.await??)
 }
 
 /// A directory for the stores, where there is room for them.
@@ -329,24 +410,16 @@ fn temporary_directory(nodes: u64, file: u64) -> anyhow::Result<tempfile::TempDi
     Ok(directory)
 }
 
-#[expect(clippy::print_stdout, reason = "the report is what the command is for")]
-fn tell(args: &Args, report: &Report, network: &Network) -> anyhow::Result<()> {
-    if args.keep {
-        let peer = network.first();
-        eprintln!("the network goes on running; reach it from another terminal with");
-        eprintln!("  kad-node put FILE --network {} --bootstrap {peer}", network.name());
-        eprintln!("  kad-node get {} --network {} --bootstrap {peer} -o copy", report.file.key, network.name());
-        eprintln!("Ctrl-C ends it");
-    }
-    match args.json {
-        true => println!("{}", serde_json::to_string(report)?),
-        false => println!("{report}"),
-    }
-    Ok(())
-}
-
-async fn wait_for_the_end() -> anyhow::Result<()> {
-    tokio::signal::ctrl_c().await.context("Ctrl-C cannot be waited for")
+/// How to reach a network that was kept.
+fn invite(report: &Report, network: &Network) {
+    let (peer, name) = (network.first(), network.name());
+    eprintln!("\nthe network goes on running; from another terminal:");
+    eprintln!("  kad-node put FILE --network {name} --bootstrap {peer}");
+    eprintln!(
+        "  kad-node get {} --network {name} --bootstrap {peer} -o copy",
+        report.file.key
+    );
+    eprintln!("Ctrl-C ends it");
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -354,18 +427,31 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn spinner(quiet: bool, message: &str) -> ProgressBar {
-    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    let bar = if quiet {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new_spinner()
+    };
     bar.enable_steady_tick(Duration::from_millis(100));
     bar.with_message(message.to_owned())
 }
 
 fn counter(quiet: bool, message: &str, total: u64) -> ProgressBar {
-    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(total) };
-    bar.with_style(style("{msg:>16} [{bar:32}] {pos}/{len}")).with_message(message.to_owned())
+    let bar = if quiet {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(total)
+    };
+    bar.with_style(style("{msg:>16} [{bar:32}] {pos}/{len}"))
+        .with_message(message.to_owned())
 }
 
 fn transfer(quiet: bool, message: &str, bytes: u64) -> ProgressBar {
-    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(bytes) };
+    let bar = if quiet {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(bytes)
+    };
     let template = "{msg:>16} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec}";
     bar.with_style(style(template)).with_message(message.to_owned())
 }

@@ -1,62 +1,50 @@
-//! The bridge from files to the network: what `put` and `get` move.
+//! The bridge from FILE and `-` to files in the network, with progress for whoever watches.
 
 use kad_core::Key;
-use kad_core::record::Content;
-use kad_node::{Node, PutOptions, Stored};
+use kad_net::quic::QuicAddress;
+use kad_node::file::{FetchOptions, FetchedFile, FileOptions, GetFileError, PutFileError, StoredFile};
+use kad_node::{Node, PutOptions};
 
 use super::progress::Progress;
 use super::reply::Failure;
 use super::streams::{Sink, Source};
-use kad_net::quic::QuicAddress;
-
-/// What was stored.
-pub(crate) struct Placed {
-    /// Its bytes.
-    pub(crate) bytes: u64,
-    /// Where, and until when.
-    pub(crate) stored: Stored<QuicAddress>,
-}
 
 /// Stores everything that a source gives.
 pub(crate) async fn put(
     node: &Node,
     mut source: Source,
-    options: PutOptions,
+    put: PutOptions,
     progress: &Progress,
-) -> Result<Placed, Failure> {
-    let value = source.read_all(node.rules().max_value).await?;
-    let stored = node.put(&value, options).await?;
-    let bytes = value.len() as u64;
-    progress.reach(bytes);
-    Ok(Placed { bytes, stored })
+) -> Result<StoredFile<QuicAddress>, Failure> {
+    let mut options = FileOptions::default();
+    options.put = put;
+    let stored = node
+        .put_file(source.reader(), options, |done| progress.reach(done.bytes, None))
+        .await;
+    stored.map_err(|error| match error {
+        PutFileError::Read(error) => source.failed(&error),
+        PutFileError::Chunk { ref source, .. } | PutFileError::Index { ref source, .. } => {
+            Failure::from(source.clone()).about(&error.to_string())
+        }
+        other => Failure::usage(other.to_string()),
+    })
 }
 
-/// What was found.
-pub(crate) struct Fetched {
-    /// Its bytes.
-    pub(crate) bytes: u64,
-    /// When the copy that answered ends.
-    pub(crate) expires: kad_core::UnixTime,
-}
-
-/// Writes what a key names into a sink, verified; `None` if nobody has it.
+/// Writes what a key names into a sink; every byte is verified before it is written.
 pub(crate) async fn get(
     node: &Node,
     key: Key,
     sink: &mut Sink,
     progress: &Progress,
-) -> Result<Option<Fetched>, Failure> {
-    let Some(value) = node.get(key).await? else {
-        return Ok(None);
-    };
-    if value.content != Content::Plain {
-        return Err(Failure::usage(format!("{key} is the index of a file")));
-    }
-    sink.write(&value.bytes).await?;
-    let bytes = value.bytes.len() as u64;
-    progress.reach(bytes);
-    Ok(Some(Fetched {
-        bytes,
-        expires: value.expires,
-    }))
+) -> Result<FetchedFile, Failure> {
+    let fetched = node
+        .get_file(key, sink.writer(), FetchOptions::default(), |done| {
+            progress.reach(done.bytes, done.total);
+        })
+        .await;
+    fetched.map_err(|error| match error {
+        GetFileError::Write(error) => sink.failed(&error),
+        GetFileError::TinyValues | GetFileError::Target { .. } => Failure::usage(error.to_string()),
+        other => Failure::negative(other.to_string()),
+    })
 }

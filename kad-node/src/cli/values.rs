@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kad_core::{Contact, Key};
+use kad_core::{Contact, Key, UnixTime};
 use kad_net::WireAddress as _;
 use kad_net::quic::QuicAddress;
 use kad_node::Stored;
@@ -36,15 +36,26 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Answer, Failure> {
     let PutArgs { store, client, .. } = args;
     with_node(&client.network, client.key.as_deref(), json, async move |node| {
         let progress = Progress::bytes("storing", source.size(), json);
-        let placed = transfer::put(node, source, store.options(), &progress).await?;
+        let stored = transfer::put(node, source, store.options(), &progress).await?;
         drop(progress);
-        let mut fields = stored_json(&placed.stored);
-        fields["bytes"] = json!(placed.bytes);
+        let fields = json!({
+            "key": stored.key.to_string(),
+            "bytes": stored.bytes,
+            "chunks": stored.chunks,
+            "indexes": stored.indexes,
+            "copies": stored.copies_min,
+            "copies_mean": stored.copies_mean,
+            "stored_at": stored.holders_of_root.iter().map(contact_json).collect::<Vec<_>>(),
+            "requests": stored.rpcs,
+            "expires": date(stored.expires),
+            "expires_unix": stored.expires.as_secs(),
+        });
         let text = format!(
-            "key     {}\nbytes   {}\n{}",
-            placed.stored.key,
-            placed.bytes,
-            stored_text(&placed.stored)
+            "key     {}\nbytes   {}\nchunks  {}\n{}",
+            stored.key,
+            stored.bytes,
+            stored.chunks,
+            places(stored.expires, stored.copies_min, &stored.holders_of_root)
         );
         Ok(Answer::new(fields, text))
     })
@@ -77,17 +88,14 @@ pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Answer, Failure> {
     let mut sink = open_sink(output.as_ref(), json).await?;
     with_node(&client.network, client.key.as_deref(), json, async move |node| {
         let progress = Progress::bytes("fetching", None, json);
-        let found = transfer::get(node, key, &mut sink, &progress).await?;
+        let fetched = transfer::get(node, key, &mut sink, &progress).await?;
         drop(progress);
-        let Some(fetched) = found else {
-            return Err(Failure::negative(format!(
-                "nothing is stored under {key}; it may have expired, or never have been there"
-            )));
-        };
         sink.keep().await?;
         let fields = json!({
             "key": key.to_string(),
             "bytes": fetched.bytes,
+            "chunks": fetched.chunks,
+            "requests": fetched.rpcs,
             "output": output.as_ref().map(|path| path.display().to_string()),
             "expires": date(fetched.expires),
             "expires_unix": fetched.expires.as_secs(),
@@ -138,8 +146,12 @@ pub(crate) fn stored_json(stored: &Stored<QuicAddress>) -> Value {
 
 /// Where something was stored, for people.
 pub(crate) fn stored_text(stored: &Stored<QuicAddress>) -> String {
-    let mut text = format!("until   {}\ncopies  {}", until(stored.expires), stored.copies());
-    for holder in &stored.holders {
+    places(stored.expires, stored.copies(), &stored.holders)
+}
+
+fn places(expires: UnixTime, copies: usize, holders: &[Contact<QuicAddress>]) -> String {
+    let mut text = format!("until   {}\ncopies  {copies}", until(expires));
+    for holder in holders {
         text = format!("{text}\n        {} at {}", holder.id, holder.address);
     }
     text
