@@ -470,7 +470,7 @@ async fn nothing_is_left_on_disk_of_a_file_that_fails_or_is_abandoned() {
         loop {
             tokio::select! {
                 fetched = &mut fetching => panic!("the last chunk is stuck: {fetched:?}"),
-                Some(chunks) = was_written.recv() => if chunks == 49 { break },
+                chunks = was_written.recv() => if chunks == Some(49) { break },
             }
         }
         assert_eq!(count(), 1, "the partial file");
