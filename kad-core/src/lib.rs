@@ -101,6 +101,7 @@
 //! | contacts that wait for a place | [`TableConfig::replacements`](table::TableConfig::replacements) a bucket | the one that waits for longest is forgotten |
 //! | contacts of an address group | [`GroupLimits`](table::GroupLimits) | [`Refusal::Diversity`](table::Refusal) |
 //! | queries of the application | [`Config::max_queries`] | [`QueryError::TooMany`] |
+//! | queries with the repairs that follow from reads | twice [`Config::max_queries`] | nothing is repaired this time |
 //! | life of a query | [`Config::query_timeout`] | it ends with what it has |
 //! | requests of peers that wait for the store | [`Config::max_pending_requests`] | [`Rejection::Busy`] |
 //! | probes at once | [`Config::max_probes`] | the stranger is not probed this time |

@@ -282,7 +282,9 @@ impl<A: Address> Kademlia<A> {
     fn after_end(&mut self, now: Now, query: &Query<A>, out: &mut Outbox<A>) {
         match &query.task {
             Task::FindValue(task) => {
-                if let Some((record, stale)) = task.repair() {
+                // Reads that end quickly must not pile up repairs of holders that are slow; the next read repairs as well.
+                let room = self.queries.len() < self.config.max_queries.saturating_mul(2);
+                if let Some((record, stale)) = task.repair().filter(|_| room) {
                     self.start(now, None, Task::Store(StoreTask::at(record, stale)), None, out);
                 }
             }

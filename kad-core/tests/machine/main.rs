@@ -462,3 +462,69 @@ fn the_clock_may_stand_at_the_end_of_time() {
     driven.feed(Input::Cancel { query: QueryId(1) });
     assert!(driven.machine.asked().is_empty());
 }
+
+#[test]
+fn reads_that_end_quickly_do_not_pile_up_repairs() {
+    let now = Now {
+        monotonic: Instant::ZERO,
+        unix: UnixTime::from_secs(1_000_000),
+    };
+    let mut config = Config::default();
+    config.max_queries = 2;
+    let machine = Checked::new(NodeId::default(), Arc::new(config), 7, now);
+    let mut driven = Driven { machine, now, ids: 0 };
+    let (old, new) = (RECORDS[1].clone(), RECORDS[2].clone());
+    let mut repairs = 0;
+    for round in 0..20 {
+        // Two holders, one of which has the older version and never answers when it is told of the newer one.
+        let from = Contact::new(NodeId::from_limbs([0, 0, 0, 1 + round % 2]), 1 + round as u32 % 2);
+        let request = Request::Ping;
+        let reply_to = ReplyId(driven.next_id());
+        let mut todo = driven.feed(Input::Request {
+            from,
+            read_only: false,
+            reply_to,
+            request,
+        });
+        let query = QueryId(driven.next_id());
+        let (key, kind, read) = (old.key(), Kind::Mutable, Read::Quorum(2));
+        todo.extend(driven.feed(Input::Command {
+            query,
+            command: Command::FindValue { key, kind, read },
+        }));
+        while let Some(output) = todo.pop() {
+            let input = match output {
+                Output::Request { id, to, request } => {
+                    let record = if to.address == 1 { &old } else { &new };
+                    let response = match request {
+                        Request::Ping => Response::Pong {
+                            unix: now.unix,
+                            observed: 0,
+                        },
+                        Request::Store { .. } => {
+                            repairs += 1;
+                            continue;
+                        }
+                        _ => Response::Values {
+                            found: vec![Found::Record(record.clone())],
+                            next: None,
+                            closer: Vec::new(),
+                        },
+                    };
+                    Input::Response {
+                        id,
+                        response,
+                        rtt: None,
+                    }
+                }
+                Output::Store { id, .. } => Input::Store {
+                    id,
+                    reply: StoreReply::Failed,
+                },
+                _ => continue,
+            };
+            todo.extend(driven.feed(input));
+        }
+    }
+    assert!((2..=4).contains(&repairs), "{repairs} repairs in flight");
+}

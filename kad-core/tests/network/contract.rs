@@ -16,6 +16,7 @@ pub(crate) const MAX_OUTPUTS: usize = 64 * (3 * MAX_CLOSER + 8);
 /// A machine and everything that is open between it and its driver.
 pub(crate) struct Checked {
     machine: Kademlia<u32>,
+    config: Arc<Config>,
     outbox: Outbox<u32>,
     last: Now,
     asked: BTreeMap<RequestId, Contact<u32>>,
@@ -29,7 +30,8 @@ pub(crate) struct Checked {
 impl Checked {
     pub(crate) fn new(local: NodeId, config: Arc<Config>, seed: u64, now: Now) -> Self {
         Self {
-            machine: Kademlia::new(local, config, seed, now),
+            machine: Kademlia::new(local, Arc::clone(&config), seed, now),
+            config,
             outbox: Outbox::new(),
             last: now,
             asked: BTreeMap::new(),
@@ -103,6 +105,9 @@ impl Checked {
         assert_eq!(stats.pending, self.storing.len(), "operations of the store");
         assert!(self.owed.len() <= self.storing.len(), "a request was forgotten");
         assert!(self.running.len() <= stats.queries, "a query was forgotten");
+        // Twice those of the application with the repairs of its reads, records handed on, one refresh.
+        let most = 2 * self.config.max_queries + self.config.max_replications + 1;
+        assert!(stats.queries <= most, "{} queries", stats.queries);
         assert_eq!(
             stats.contacts as u64,
             stats.contacts_added - stats.contacts_removed,

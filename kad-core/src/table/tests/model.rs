@@ -1,0 +1,235 @@
+//! The table against a naive one, and `closest` against a full sort.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::{LOCAL, Street, at};
+use crate::table::*;
+
+/// The table as one would write it without a thought for memory: a list for each bucket.
+#[derive(Default)]
+struct Model {
+    live: BTreeMap<u32, Vec<Held>>,
+    waiting: BTreeMap<u32, Vec<Held>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Held {
+    contact: Contact<Street>,
+    seen: Instant,
+    failures: u8,
+}
+
+impl Model {
+    fn refusal(&self, config: &TableConfig, index: u32, contact: &Contact<Street>) -> bool {
+        let Some(groups) = contact.address.groups() else {
+            return false;
+        };
+        let count = |bucket: Option<u32>, same: &dyn Fn(AddressGroups) -> bool| {
+            let held = self
+                .live
+                .iter()
+                .filter(|(at, _)| bucket.is_none_or(|bucket| bucket == **at));
+            let others = held
+                .flat_map(|(_, held)| held)
+                .filter(|held| held.contact.id != contact.id);
+            others
+                .filter(|held| held.contact.address.groups().is_some_and(same))
+                .count()
+        };
+        let narrow = |other: AddressGroups| other.narrow == groups.narrow;
+        let wide = |other: AddressGroups| other.wide == groups.wide;
+        count(Some(index), &narrow) >= config.groups.narrow_per_bucket
+            || count(None, &narrow) >= config.groups.narrow_per_table
+            || count(Some(index), &wide) >= config.groups.wide_per_bucket
+            || count(None, &wide) >= config.groups.wide_per_table
+    }
+
+    fn answered(&mut self, config: &TableConfig, now: Instant, contact: &Contact<Street>) {
+        let index = LOCAL.distance(contact.id.to_key()).leading_zeros();
+        if index == ID_BITS {
+            return;
+        }
+        let refused = self.refusal(config, index, contact);
+        let new = Held {
+            contact: *contact,
+            seen: now,
+            failures: 0,
+        };
+        let live = self.live.entry(index).or_default();
+        let waiting = self.waiting.entry(index).or_default();
+        if let Some(place) = live.iter().position(|held| held.contact.id == contact.id) {
+            if live[place].contact.address == contact.address || !refused {
+                live.remove(place);
+                live.push(new);
+            }
+        } else if !refused {
+            waiting.retain(|held| held.contact.id != contact.id);
+            if live.len() < config.bucket_size(index) {
+                live.push(new);
+            } else {
+                waiting.push(new);
+                if waiting.len() > config.replacements {
+                    waiting.remove(0);
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, config: &TableConfig, contact: &Contact<Street>) {
+        for held in self.waiting.values_mut() {
+            held.retain(|held| held.contact != *contact);
+        }
+        let held = self
+            .live
+            .values_mut()
+            .flatten()
+            .find(|held| held.contact == *contact);
+        let Some(held) = held else { return };
+        held.failures += 1;
+        if held.failures >= config.failures {
+            self.remove(config, contact.id);
+        }
+    }
+
+    fn remove(&mut self, config: &TableConfig, id: NodeId) {
+        let index = LOCAL.distance(id.to_key()).leading_zeros();
+        self.waiting
+            .entry(index)
+            .or_default()
+            .retain(|held| held.contact.id != id);
+        let live = self.live.entry(index).or_default();
+        let before = live.len();
+        live.retain(|held| held.contact.id != id);
+        if live.len() == before {
+            return;
+        }
+        let waiting = self.waiting[&index].clone();
+        let fresh = waiting
+            .iter()
+            .rposition(|held| !self.refusal(config, index, &held.contact));
+        if let Some(place) = fresh {
+            let promoted = self.waiting.entry(index).or_default().remove(place);
+            let live = self.live.entry(index).or_default();
+            live.push(promoted);
+            live.sort_by_key(|held| held.seen);
+        }
+    }
+}
+
+/// Everything that must hold between two operations.
+fn check(table: &RoutingTable<Street>, model: &Model) -> Result<(), TestCaseError> {
+    let held = |known: &Known<Street>| Held {
+        contact: known.contact,
+        seen: known.last_seen,
+        failures: known.failures,
+    };
+    for (real, naive) in [(&table.live, &model.live), (&table.waiting, &model.waiting)] {
+        let expected: Vec<Held> = naive.values().flatten().copied().collect();
+        prop_assert_eq!(real.iter().map(held).collect::<Vec<_>>(), expected);
+        for index in 0..ID_BITS {
+            let bucket = real.bucket(index);
+            prop_assert_eq!(real.exists(index), !bucket.is_empty());
+            prop_assert!(bucket.is_sorted_by_key(|known| known.last_seen));
+            let fits =
+                |known: &Known<Street>| LOCAL.distance(known.contact.id.to_key()).leading_zeros() == index;
+            prop_assert!(bucket.iter().all(fits));
+        }
+    }
+    for known in table.waiting.iter() {
+        prop_assert!(table.get(known.contact.id).is_none(), "waits and is in the table");
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Answered(Contact<Street>),
+    Failed(Contact<Street>),
+    Remove(NodeId),
+}
+
+fn contacts() -> impl Strategy<Value = Contact<Street>> {
+    // Few ids and few addresses, so that they meet again and again; some outside of all groups.
+    let id = (0..5u32, 0..8u64).prop_map(|(bucket, low)| {
+        let top = if bucket == 4 { 0 } else { 1 << (63 - bucket) };
+        NodeId::from_limbs([top, 0, 0, low])
+    });
+    let street = prop_oneof![
+        Just(Street(1)),
+        (1..3u32, 0..3u32).prop_map(|(w, n)| Street(w << 24 | n << 16))
+    ];
+    (id, street).prop_map(|(id, street)| Contact::new(id, street))
+}
+
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let action = prop_oneof![
+        6 => contacts().prop_map(Action::Answered),
+        3 => contacts().prop_map(Action::Failed),
+        1 => contacts().prop_map(|contact| Action::Remove(contact.id)),
+    ];
+    prop::collection::vec(action, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn whatever_happens_the_table_is_the_naive_one(actions in actions(), k in 1..4usize, replacements in 0..4usize) {
+        let mut config = TableConfig::new(k, 0);
+        config.replacements = replacements;
+        config.groups = GroupLimits { narrow_per_bucket: 1, narrow_per_table: 3, wide_per_bucket: 2, wide_per_table: 4 };
+        let (mut table, mut model) = (RoutingTable::new(LOCAL, config.clone()), Model::default());
+        for (step, action) in actions.into_iter().enumerate() {
+            match action {
+                Action::Answered(contact) => {
+                    let now = at(step as u64 / 2);
+                    let _ = table.answered(now, &contact, None);
+                    model.answered(&config, now, &contact);
+                }
+                Action::Failed(contact) => {
+                    let _ = table.failed(&contact);
+                    model.failed(&config, &contact);
+                }
+                Action::Remove(id) => {
+                    let _ = table.remove(id);
+                    model.remove(&config, id);
+                }
+            }
+            check(&table, &model)?;
+        }
+    }
+
+    #[test]
+    fn closest_is_a_full_sort(
+        local in any::<[u8; 32]>(),
+        ids in prop::collection::vec(any::<[u8; 32]>(), 0..80),
+        narrow in prop::collection::vec(any::<u8>(), 0..40),
+        target in any::<[u8; 32]>(),
+        n in 0..30usize,
+    ) {
+        let local = NodeId::from_bytes(local);
+        // Random ids, and ids that differ from the local one and each other in the last byte only.
+        let near = narrow.iter().map(|&low| {
+            let [a, b, c, d] = local.to_limbs();
+            NodeId::from_limbs([a, b, c, d ^ u64::from(low)])
+        });
+        let all: Vec<NodeId> = ids.into_iter().map(NodeId::from_bytes).chain(near).collect();
+        let mut table = RoutingTable::new(local, TableConfig::new(4, 0));
+        for &id in &all {
+            let _ = table.answered(at(1), &Contact::new(id, Street(1)), None);
+        }
+        let mut targets = alloc::vec![Key::from_bytes(target), local.to_key()];
+        targets.extend(all.iter().take(3).map(|id| id.to_key()));
+        let mut scratch = ClosestScratch::default();
+        for target in targets {
+            let mut sorted: Vec<NodeId> = table.contacts().map(|entry| entry.contact.id).collect();
+            sorted.sort_by_key(|id| id.distance(target));
+            sorted.truncate(n);
+            let closest: Vec<NodeId> = table.closest(target, n, &mut scratch).map(|entry| entry.contact.id).collect();
+            prop_assert_eq!(closest, sorted);
+        }
+    }
+}
