@@ -41,6 +41,8 @@ mod faulty;
 mod get;
 mod part;
 mod put;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 
 use std::time::Duration;
@@ -51,8 +53,8 @@ pub use self::error::{GetFileError, PutFileError};
 pub use self::get::FetchOptions;
 use crate::PutOptions;
 
-/// Chunks under way at once unless told otherwise. With a lookup and a store of a few round trips each, eight keep a
-/// connection of some 10 Mbit/s busy at 100 ms; more helps on longer and wider paths.
+/// Chunks under way at once unless told otherwise. By calculation: at 100 ms a round trip, a lookup and a store take about half
+/// a second, so eight chunks are some 8 Mbit/s. More helps on longer and wider paths.
 pub const DEFAULT_PARALLEL: usize = 8;
 
 /// The most chunks under way at once: a quarter of the queries that a node allows its application, 4 MiB of memory.

@@ -64,7 +64,7 @@ async fn a_file_that_one_node_stored_comes_back_through_another() {
         .get_file_to(stored.key, &target, FetchOptions::default(), |_| ())
         .await
         .unwrap();
-    println!(
+    eprintln!(
         "4 MB, 8 nodes: stored in {storing:?} ({} requests, {:.1} copies), fetched in {:?} ({} requests)",
         stored.rpcs,
         stored.copies_mean,

@@ -14,6 +14,10 @@ use crate::{
     QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
 };
 
+/// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
+/// quarter has just died, everybody asked still tells of the same dead, and the walk must not run out of candidates.
+const SEEDS_PER_RESULT: usize = 3;
+
 impl<A: Address> Kademlia<A> {
     pub(super) fn on_command(&mut self, now: Now, id: QueryId, command: Command<A>, out: &mut Outbox<A>) {
         if self
@@ -137,9 +141,13 @@ impl<A: Address> Kademlia<A> {
             self.maintenance.note_lookup(bucket, now.monotonic, deepest);
         }
         let local = self.local_id();
+        // Flagged contacts are being probed. Should all be flagged, our own network was down, and they are as good as any.
+        let all_flagged = self.table.contacts().all(|entry| entry.failures > 0);
+        let seeds = config.results.saturating_mul(SEEDS_PER_RESULT);
         let known = self
             .table
-            .closest(target, config.results, &mut self.scratch)
+            .closest(target, seeds, &mut self.scratch)
+            .filter(|entry| all_flagged || entry.failures == 0)
             .map(|entry| entry.contact.clone());
         Lookup::new(local, target, config, given.into_iter().chain(known))
     }

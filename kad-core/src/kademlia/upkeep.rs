@@ -1,7 +1,10 @@
 //! What the node does unasked: refresh, replication, expiry.
 
+use alloc::vec::Vec;
+
 use super::{Kademlia, Pending};
 use crate::record::Kind;
+use crate::table::Entry;
 use crate::timers::Owner;
 use crate::{Address, DueRecord, Event, Now, Outbox, Output, Record, StoreId, StoreOp, StoreReply, UnixTime};
 
@@ -25,6 +28,7 @@ impl<A: Address> Kademlia<A> {
             let has_room = |bucket| table.has_room(bucket);
             self.maintenance
                 .plan_refresh(&self.config, &mut self.rng, at, deepest, has_room);
+            self.probe_the_silent(now, out);
             self.refresh_next(now, out);
         }
         self.timers.set(Owner::Maintenance, self.maintenance.next());
@@ -70,7 +74,7 @@ impl<A: Address> Kademlia<A> {
         self.maintenance.scanning = false;
         let due = match reply {
             StoreReply::Due(due) => due,
-            _ => alloc::vec::Vec::new(),
+            _ => Vec::new(),
         };
         let limit = self.config.max_replications;
         self.maintenance.more_due = due.len() >= limit;
@@ -105,6 +109,21 @@ impl<A: Address> Kademlia<A> {
         self.queries
             .iter()
             .any(|(_, query)| query.id.is_none() && query.target() == Some(record.key()))
+    }
+
+    /// PINGs contacts that were silent for a refresh interval, as many as may be probed at once: lookups meet most of the dead,
+    /// and this the rest.
+    fn probe_the_silent(&mut self, now: Now, out: &mut Outbox<A>) {
+        let silent = |entry: &Entry<'_, A>| entry.last_seen + self.config.refresh <= now.monotonic;
+        let contacts = self
+            .table
+            .contacts()
+            .filter(silent)
+            .map(|entry| entry.contact.clone());
+        let contacts: Vec<_> = contacts.take(self.config.max_probes).collect();
+        for contact in contacts {
+            self.probe(now, contact, out);
+        }
     }
 
     /// Starts the refresh of the next bucket that waits for one.
