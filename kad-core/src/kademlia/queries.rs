@@ -16,7 +16,7 @@ use crate::{
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
 /// quarter has just died, everybody asked still tells of the same dead, and the walk must not run out of candidates.
-const SEEDS_PER_RESULT: usize = 3;
+const SEEDS_PER_RESULT: usize = 2;
 
 impl<A: Address> Kademlia<A> {
     pub(super) fn on_command(&mut self, now: Now, id: QueryId, command: Command<A>, out: &mut Outbox<A>) {

@@ -14,8 +14,8 @@ use crate::{Key, NodeId};
 /// Memory for [`RoutingTable::closest`](super::RoutingTable::closest), used again and again.
 #[derive(Debug, Default, Clone)]
 pub struct ClosestScratch {
-    /// The upper limb of a distance, which nearly always decides, and the place.
-    found: Vec<(u64, u16)>,
+    /// The upper 32 bits of a distance, which nearly always decide, and the place.
+    found: Vec<(u32, u16)>,
 }
 
 impl ClosestScratch {
@@ -71,10 +71,10 @@ impl ClosestScratch {
         self.found.extend(
             range
                 .map(|place| place as u16)
-                .map(|place| (distance(place).to_limbs()[0], place)),
+                .map(|place| ((distance(place).to_limbs()[0] >> 32) as u32, place)),
         );
         let nearer =
-            |a: &(u64, u16), b: &(u64, u16)| a.0.cmp(&b.0).then_with(|| distance(a.1).cmp(&distance(b.1)));
+            |a: &(u32, u16), b: &(u32, u16)| a.0.cmp(&b.0).then_with(|| distance(a.1).cmp(&distance(b.1)));
         let tail = &mut self.found[sorted..];
         let room = n - sorted;
         if tail.len() > room {
