@@ -434,17 +434,17 @@ mod tests {
 
     #[test]
     fn a_kept_record_does_not_keep_the_frame_that_brought_it() {
-        let frame = Bytes::from([[1, 0].as_slice(), &[7; 100], &[0; 60_000]].concat());
+        let frame = Bytes::from([[1, 0, 0].as_slice(), &[7; 100], &[0; 60_000]].concat());
         let parameters = Parameters::default();
         let rules = Rules::new(NetworkId::new("batch", &parameters), &parameters);
-        let raw = RawRecord::parse(frame.slice(..102), NOW + Duration::from_secs(60)).unwrap();
+        let raw = RawRecord::parse(frame.slice(..103), NOW + Duration::from_secs(60)).unwrap();
         let record = Record::verify(raw, &rules, NOW).unwrap();
         let mut store = MemoryStore::new(Limits::default());
         store.put(put(&record)).unwrap();
         store.flush().unwrap();
         let stored = store.reader().get(&record.slot()).unwrap().unwrap();
         drop(record);
-        assert_eq!(stored.raw.as_bytes()[..], frame[..102]);
+        assert_eq!(stored.raw.as_bytes()[..], frame[..103]);
         assert!(frame.is_unique(), "nobody else holds on to the frame");
     }
 
