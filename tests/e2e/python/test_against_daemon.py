@@ -21,7 +21,9 @@ from nkad.wire import Digest, Entry, FindValue, Reason, RecordKind, Verdict, Wan
 NODES = 5
 NETWORK = Network()
 DAY = 86400
-SETTLE_SECONDS = 30
+# Nodes know each other at once, but about one time in a hundred two that joined at the same moment were not told of each
+# other: they meet at their first refresh, some 15 seconds after joining.
+SETTLE_SECONDS = 60
 
 # Application error codes and alerts of section 2.
 TOO_LARGE = 2
@@ -77,7 +79,7 @@ class AgainstDaemons(unittest.IsolatedAsyncioTestCase):
 class Handshake(AgainstDaemons):
     async def test_a_node_proves_the_id_that_it_prints(self):
         for node in daemons.nodes:
-            contact = await Client.join(self.client, node.socket)
+            contact = await self.client.join(node.socket)
             self.assertEqual(contact.id, node.contact.id)
 
     async def test_a_node_that_is_not_the_expected_one_is_left(self):

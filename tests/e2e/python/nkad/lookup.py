@@ -62,7 +62,7 @@ class Client:
     async def join(self, socket: wire.Socket, expected_id: bytes | None = None) -> Contact:
         """Connects to a node by its address alone and PINGs it."""
         connection = await Connection.open(socket, self.identity, self.network, expected_id)
-        self._pool[connection.peer_id] = connection
+        await self._keep(connection)
         contact = Contact(connection.peer_id, (socket,))
         await self.ping(contact)
         self._known[contact.id] = contact
@@ -142,11 +142,16 @@ class Client:
                 except Unreachable as error:
                     failure = error
                     continue
-                if pooled is not None:
-                    await pooled.end()
-                self._pool[contact.id] = connection
+                await self._keep(connection)
                 return connection
             raise failure
+
+    async def _keep(self, connection: Connection) -> None:
+        """One connection for each node: an older one is closed."""
+        older = self._pool.get(connection.peer_id)
+        self._pool[connection.peer_id] = connection
+        if older is not None:
+            await older.end()
 
     # Many nodes.
 

@@ -108,7 +108,6 @@ class Connection(QuicConnectionProtocol):
             lambda: Connection(QuicConnection(configuration=configuration)), local_addr=local
         )
         try:
-            # A reset of the network may arrive as an exception of the socket; the timeout covers it.
             connection.connect((str(socket.ip), socket.port))
             await asyncio.wait_for(connection.wait_connected(), HANDSHAKE_SECONDS)
             connection._learn_peer()
