@@ -25,7 +25,7 @@ pub struct Config {
     pub refresh: Duration,
     /// The first refresh of buckets with room comes so long after joining; the pause then quadruples up to
     /// [`refresh`](Self::refresh), because a young network grows while its first members have nothing to look up.
-    /// Default 15 s.
+    /// Default 5 s.
     pub first_refresh: Duration,
     /// A record that nobody has stored here for so long is handed to its region again. Default 1 h (paper, section 2.5).
     pub replicate: Duration,
@@ -74,7 +74,7 @@ impl Config {
             table: TableConfig::new(k, u32::from(parameters.puzzle_bits)),
             patience: Patience::default(),
             refresh: hour,
-            first_refresh: Duration::from_secs(15),
+            first_refresh: Duration::from_secs(5),
             replicate: hour,
             republish: 24 * hour,
             lifetime: 24 * hour,

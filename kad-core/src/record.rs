@@ -241,7 +241,8 @@ impl Record {
             return Err(RecordError::FromTheFuture);
         }
         let lifetime = raw.expiry().secs_since(signed.issued);
-        if lifetime > longest || (signed.tombstone && lifetime < longest) {
+        let backwards = raw.expiry() < signed.issued;
+        if backwards || lifetime > longest || (signed.tombstone && lifetime < longest) {
             return Err(RecordError::BadLifetime);
         }
         let key = match raw.kind() {

@@ -167,6 +167,15 @@ fn nothing_lives_longer_than_the_network_allows() {
 }
 
 #[test]
+fn nothing_ends_before_it_was_issued() {
+    let mut backwards = version(1, Some(b"v"));
+    backwards.issued = NOW + Duration::from_secs(300);
+    backwards.expiry = NOW + Duration::from_secs(200);
+    let err = Err(RecordError::BadLifetime);
+    assert_eq!(Record::mutable(&owner(1), &backwards, &rules(), NOW), err);
+}
+
+#[test]
 fn a_tombstone_lives_as_long_as_anything_it_must_outlive() {
     let mut short = version(1, None);
     short.expiry = NOW + WEEK - Duration::from_secs(1);

@@ -22,7 +22,7 @@ NODES = 5
 NETWORK = Network()
 DAY = 86400
 # Nodes know each other at once, but about one time in a hundred two that joined at the same moment were not told of each
-# other: they meet at their first refresh, some 15 seconds after joining.
+# other: they meet at their first refresh, some 5 seconds after joining.
 SETTLE_SECONDS = 60
 
 # Application error codes and alerts of section 2.
