@@ -213,7 +213,7 @@ impl<A: Address> Lookup<A> {
     /// With one path, the k nearest; with several, each path proves its share and all of them the k nearest together.
     fn wanted_on_path(&self) -> usize {
         match self.config.paths {
-            1 => self.config.results,
+            1 => self.must_answer(),
             paths => self.config.results.div_ceil(paths).max(self.config.parallelism),
         }
     }
@@ -247,7 +247,17 @@ impl<A: Address> Lookup<A> {
             .iter()
             .enumerate()
             .filter(|(_, candidate)| candidate.state != State::Failed);
-        alive.take(self.config.results)
+        alive.take(self.must_answer())
+    }
+
+    /// How many of the nearest must have answered: the k results, and one more for each that has failed, up to a half. Who
+    /// answers tells of the dead as well, in the place of somebody farther away, so the edge of the region takes a few more.
+    fn must_answer(&self) -> usize {
+        let dead = self
+            .shortlist
+            .iter()
+            .filter(|candidate| candidate.state == State::Failed);
+        self.config.results + dead.take(self.config.results / 2).count()
     }
 
     /// Moves a question in flight to its end; `None` if there was none.
