@@ -23,7 +23,8 @@ pub struct Config {
     pub patience: Patience,
     /// A bucket in which nothing was looked up for so long gets a lookup. Default 1 h (paper, section 2.3).
     pub refresh: Duration,
-    /// The first refresh of buckets with room comes so long after joining; the pause then quadruples up to
+    /// The neighbourhood is looked up once more so long after the start, because nodes that joined at the same moment may
+    /// have missed each other; from then on the buckets with room, in pauses that quadruple up to
     /// [`refresh`](Self::refresh), because a young network grows while its first members have nothing to look up.
     /// Default 5 s.
     pub first_refresh: Duration,

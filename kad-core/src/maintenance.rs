@@ -66,6 +66,8 @@ impl Maintenance {
         has_room: impl Fn(u32) -> bool,
     ) {
         let young = self.refresh_pause < config.refresh;
+        // The first round is for the neighbourhood alone: nodes that joined at the same moment may have missed each other.
+        let first = young && self.refresh_pause == config.first_refresh;
         self.refresh_pause = self.refresh_pause.saturating_mul(4).min(config.refresh);
         // Old buckets are looked for four times in an interval, so that none waits much longer than it.
         let pause = if young {
@@ -81,7 +83,8 @@ impl Maintenance {
                 .copied()
                 .unwrap_or(Instant::ZERO);
             let old = looked_up + config.refresh <= now;
-            if old || (young && has_room(bucket)) {
+            let wanted = young && has_room(bucket) && (!first || Some(bucket) == deepest);
+            if old || wanted {
                 self.waiting[(bucket / 64) as usize] |= 1 << (bucket % 64);
             }
         }
