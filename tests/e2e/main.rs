@@ -9,3 +9,4 @@ mod outcome;
 mod process;
 mod refusals;
 mod restart;
+mod testnet;
