@@ -17,13 +17,16 @@ pub trait Address: Clone + PartialEq + fmt::Debug {
     }
 }
 
-/// The wide and the narrow group of an address: of IPv4 the /16 and the /24, of IPv6 the /32 and the /48.
+/// The groups of an address, from wide to narrow: of IPv4 the /16, the /24 and the address, of IPv6 the /32, the /48 and the
+/// /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressGroups {
     /// What one organisation may well own.
     pub wide: u64,
     /// What one site may well own.
     pub narrow: u64,
+    /// One host: the IPv4 address, of IPv6 the /64.
+    pub host: u64,
 }
 
 impl AddressGroups {
@@ -38,6 +41,7 @@ impl AddressGroups {
                 (!local).then_some(Self {
                     wide: 4 << 56 | bits >> 16,
                     narrow: 5 << 56 | bits >> 8,
+                    host: 8 << 56 | bits,
                 })
             }
             IpAddr::V6(v6) => {
@@ -49,6 +53,7 @@ impl AddressGroups {
                 (!local).then_some(Self {
                     wide: 6 << 56 | top >> 32,
                     narrow: 7 << 56 | top >> 16,
+                    host: top,
                 })
             }
         }
@@ -99,10 +104,12 @@ mod tests {
             assert_eq!(AddressGroups::of_ip(local.parse().unwrap()), None, "{local}");
         }
         let of = |ip: &str| AddressGroups::of_ip(ip.parse().unwrap()).unwrap();
-        assert_eq!(of("8.8.8.8"), of("8.8.8.9"));
+        assert_eq!(of("8.8.8.8").narrow, of("8.8.8.9").narrow);
         assert_eq!(of("8.8.8.8").wide, of("8.8.9.9").wide);
         assert_ne!(of("8.8.8.8").narrow, of("8.8.9.9").narrow);
-        assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:ffff::1"));
+        assert_ne!(of("8.8.8.8").host, of("8.8.8.9").host);
+        assert_eq!(of("2001:db8:1:2::1").host, of("2001:db8:1:2::9").host);
+        assert_eq!(of("2001:db8:1::1").narrow, of("2001:db8:1:ffff::1").narrow);
         assert_ne!(of("2001:db8:1::1").narrow, of("2001:db8:2::1").narrow);
         assert_eq!(of("::ffff:8.8.8.8"), of("8.8.8.8"));
     }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod queries;
+mod rations;
 mod serving;
 mod upkeep;
 

@@ -37,6 +37,14 @@ impl<A: Clone + PartialEq> Shunned<A> {
         self.0.remove(&id);
     }
 
+    /// How many contacts were found dead at addresses like this one a moment ago.
+    pub(crate) fn count(&self, like: impl Fn(&A) -> bool, now: Instant) -> usize {
+        self.0
+            .values()
+            .filter(|(address, until)| now < *until && like(address))
+            .count()
+    }
+
     pub(crate) fn contains(&self, contact: &Contact<A>, now: Instant) -> bool {
         let entry = self.0.get(&contact.id);
         entry.is_some_and(|(address, until)| *address == contact.address && now < *until)

@@ -24,6 +24,8 @@ pub struct Stats {
     pub timeouts: u64,
     /// Requests that took so long that somebody else was asked as well.
     pub hedges: u64,
+    /// Contacts of hearsay that were not asked, because too many at that host or site are being dialled or were dead.
+    pub rationed: u64,
     /// Requests of peers.
     pub requests_received: u64,
     /// Of these, the ones that were refused.

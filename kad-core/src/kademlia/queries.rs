@@ -189,7 +189,14 @@ impl<A: Address> Kademlia<A> {
             let Some(query) = self.queries.get_mut(handle) else {
                 return;
             };
-            match query.next() {
+            let todo = query.next();
+            match todo {
+                Todo::Ask(contact, _) if !self.may_dial(now, &contact) => {
+                    self.stats.rationed += 1;
+                    if let Some(query) = self.queries.get_mut(handle) {
+                        query.on_failure(contact.id);
+                    }
+                }
                 Todo::Ask(contact, request) => {
                     let flight = self.send(now, contact, request, Purpose::Query(handle), out);
                     if let Some(query) = self.queries.get_mut(handle) {

@@ -15,6 +15,7 @@ impl Address for Street {
         (self.0 >= 1 << 16).then_some(AddressGroups {
             wide: u64::from(self.0 >> 24),
             narrow: u64::from(self.0 >> 16),
+            host: u64::from(self.0),
         })
     }
 }
