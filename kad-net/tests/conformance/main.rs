@@ -1,6 +1,8 @@
-//! The conformance suite holds for the memory transport, and finds each fault that is planted in it.
+//! The conformance suite holds for both transports of this crate, and finds each fault that is planted in one.
 
 mod planted;
+#[cfg(feature = "quic")]
+mod quic;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};

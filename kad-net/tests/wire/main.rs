@@ -3,7 +3,9 @@
 
 mod hostile;
 mod messages;
+mod network;
 mod oracle;
+mod reading;
 mod refusals;
 mod round_trip;
 mod vectors;

@@ -1,55 +1,20 @@
-//! Arbitrary messages within the bounds of the core, and the network they belong to.
+//! Arbitrary messages within the bounds of the core.
 
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use kad_core::{
-    Address, Announcement, Contact, Duration, FindValue, Found, Key, Keypair, Kind, MAX_CLOSER, MAX_RECORDS,
-    MutableVersion, NetworkId, NodeId, Parameters, Record, RecordError, Rejection, Request, Response, Rules,
-    StoreEntry, UnixTime, Verdict, Want,
+    Announcement, Contact, Duration, FindValue, Found, Key, Keypair, Kind, MAX_CLOSER, MAX_RECORDS,
+    MutableVersion, NodeId, Record, RecordError, Rejection, Request, Response, StoreEntry, UnixTime, Verdict,
+    Want,
 };
-use kad_net::WireAddress;
-use kad_net::wire::{Codec, Scope};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-/// When all of this happens.
-pub(crate) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+pub(crate) use super::network::{NOW, Sockets, codec, rules};
 
 /// The longest life of a record in the default network.
 pub(crate) const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// An address of several sockets, as QUIC has them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Sockets(pub(crate) Vec<SocketAddr>);
-
-impl fmt::Display for Sockets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
-
-impl Address for Sockets {}
-
-impl WireAddress for Sockets {
-    fn from_sockets(sockets: &[SocketAddr]) -> Option<Self> {
-        Some(Self(sockets.to_vec()))
-    }
-
-    fn sockets(&self) -> &[SocketAddr] {
-        &self.0
-    }
-}
-
-pub(crate) fn rules() -> Rules {
-    let parameters = Parameters::default();
-    Rules::new(NetworkId::new("nautilus", &parameters), &parameters)
-}
-
-pub(crate) fn codec() -> Codec {
-    Codec::new(rules(), Scope::Any)
-}
 
 pub(crate) fn keypair(seed: u8) -> Keypair {
     Keypair::from_secret(&[seed; 32])
