@@ -111,7 +111,7 @@ mod tests {
         while let Some(output) = out.pop() {
             match output {
                 Output::Request { id, to, .. } if to.address.ip() == SocketAddr::from((VICTIM, 0)).ip() => {
-                    dialled.push(id)
+                    dialled.push(id);
                 }
                 _ => {}
             }

@@ -333,9 +333,9 @@ async fn nothing_is_left_on_disk_of_a_file_that_fails_or_is_abandoned() {
     assert_eq!(count(), 0);
 
     map.stuck.insert(last);
-    let (written, mut was_written) = tokio::sync::mpsc::unbounded_channel();
+    let (written, mut was_written) = tokio::sync::mpsc::channel(64);
     {
-        let report = move |at: Progress| written.send(at.chunks).unwrap();
+        let report = move |at: Progress| written.try_send(at.chunks).unwrap();
         let fetching = get::fetch_to(&map, plan(4), u64::MAX, key, &target, report);
         tokio::pin!(fetching);
         loop {
