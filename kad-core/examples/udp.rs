@@ -35,6 +35,8 @@ const FIND_NODE: u8 = 1;
 const PONG: u8 = 2;
 const NODES: u8 = 3;
 const REJECTED: u8 = 4;
+/// Commands, and outcomes that nobody has read yet, of one node; more wait.
+const QUEUE: usize = 16;
 
 type Nonce = [u8; 16];
 
@@ -49,11 +51,11 @@ struct Node {
     replies: BTreeMap<ReplyId, (Contact<SocketAddr>, Nonce)>,
     next_reply: u64,
     asked: BTreeMap<RequestId, (NodeId, std::time::Instant)>,
-    outcomes: mpsc::Sender<Outcome<SocketAddr>>,
+    outcomes: mpsc::SyncSender<Outcome<SocketAddr>>,
 }
 
 impl Node {
-    fn new(secret: [u8; 32], outcomes: mpsc::Sender<Outcome<SocketAddr>>) -> std::io::Result<Self> {
+    fn new(secret: [u8; 32], outcomes: mpsc::SyncSender<Outcome<SocketAddr>>) -> std::io::Result<Self> {
         let keypair = Keypair::from_secret(&secret);
         let life = RandomState::new().hash_one(0);
         let now = Now {
@@ -258,10 +260,10 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let (mut contacts, mut nodes) = (Vec::new(), Vec::new());
     for number in 0..8 {
         // A real node draws its secret from the system and keeps it.
-        let (outcomes, told) = mpsc::channel();
+        let (outcomes, told) = mpsc::sync_channel(QUEUE);
         let node = Node::new([number; 32], outcomes)?;
         contacts.push(node.contact()?);
-        let (commands, taken) = mpsc::channel();
+        let (commands, taken) = mpsc::sync_channel(QUEUE);
         let stop = Arc::clone(&stop);
         nodes.push((
             commands,
