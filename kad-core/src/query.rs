@@ -164,6 +164,11 @@ impl<A: Address> Query<A> {
         }
     }
 
+    /// Whether a peer has answered on the walk.
+    pub(crate) fn has_heard_from(&self, id: NodeId) -> bool {
+        self.lookup.as_ref().is_some_and(|lookup| lookup.has_answered(id))
+    }
+
     pub(crate) fn target(&self) -> Option<Key> {
         self.lookup.as_ref().map(Lookup::target)
     }

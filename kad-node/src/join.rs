@@ -77,15 +77,16 @@ impl<T: Transport> Joiner<T> {
                     tracing::warn!(%error, retry_in = ?pause, "could not join");
                     self.state.send_replace(JoinState::Failed(error));
                     // Somebody may find us before we find them.
-                    let found =
-                        tokio::time::timeout(pause, company.wait_for(|&company| company > Company::Nobody))
-                            .await;
+                    let somebody = company.wait_for(|&company| company > Company::Nobody);
+                    let found = tokio::time::timeout(pause, somebody).await.map(|found| found.is_ok());
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     match found {
-                        Ok(Ok(_)) => {}
-                        Ok(Err(_)) => return,
-                        Err(_) => continue,
+                        Ok(false) => return,
+                        // It is somebody to begin with, and the bootstrap nodes are tried again as well.
+                        Ok(true) => tokio::time::sleep(FIRST_PAUSE).await,
+                        Err(_) => {}
                     }
+                    continue;
                 }
                 Ok(()) => {}
             }

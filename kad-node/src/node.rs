@@ -183,10 +183,17 @@ impl<A: kad_net::WireAddress> WeakAsker<A> {
     }
 
     pub(crate) async fn bootstrap(&self, contacts: Vec<Contact<A>>) -> Result<usize, NodeError> {
-        self.upgrade()
-            .ok_or(NodeError::Stopped)?
-            .bootstrap(contacts)
-            .await
+        let asker = self.upgrade().ok_or(NodeError::Stopped)?;
+        let id = QueryId(self.next_query.fetch_add(1, Ordering::Relaxed));
+        let (answer, outcome) = oneshot::channel();
+        let command = Command::Bootstrap { contacts };
+        asker.order(Order::Query { id, command, answer }).await?;
+        drop(asker); // While this waits it must not keep the node alive.
+        match outcome.await.map_err(|_| NodeError::Stopped)?.0 {
+            Outcome::Bootstrapped { contacts } => Ok(contacts),
+            Outcome::Failed(error) => Err(error.into()),
+            _ => Err(NodeError::Stopped),
+        }
     }
 
     /// The contacts of the table, unless the node is gone.
@@ -371,6 +378,9 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// # Errors
     /// [`NodeError::Stopped`].
     pub async fn shutdown(&self) -> Result<ShutdownReport, NodeError> {
+        // First the order: a shutdown that is given up before it was sent can be tried again. That it cannot be sent is no
+        // error: the driver may have stopped by itself.
+        let _ = self.inner.asker.order(Order::Shutdown).await;
         let running = self
             .inner
             .running
@@ -378,8 +388,6 @@ impl<A: kad_net::WireAddress> Node<A> {
             .ok()
             .and_then(|mut running| running.take());
         let stop = running.ok_or(NodeError::Stopped)?;
-        // Refusal is not an error: the driver may have stopped by itself.
-        let _ = self.inner.asker.order(Order::Shutdown).await;
         Ok(stop().await)
     }
 

@@ -10,8 +10,8 @@ use crate::rpc::Purpose;
 use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
-    Address, Command, Contact, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox, Outcome, Output,
-    QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
+    Address, Command, Contact, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox, Outcome,
+    Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
 };
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
@@ -190,8 +190,10 @@ impl<A: Address> Kademlia<A> {
                 return;
             };
             let todo = query.next();
+            // Who answered on this walk has proven the address.
+            let heard = matches!(&todo, Todo::Ask(contact, _) if query.has_heard_from(contact.id));
             match todo {
-                Todo::Ask(contact, _) if !self.may_dial(now, &contact) => {
+                Todo::Ask(contact, _) if !heard && !self.may_dial(now, &contact) => {
                     self.stats.rationed += 1;
                     if let Some(query) = self.queries.get_mut(handle) {
                         query.on_failure(contact.id);
@@ -206,8 +208,13 @@ impl<A: Address> Kademlia<A> {
                 }
                 Todo::Get(ask) => self.ask_store(handle, StoreOp::Get { query: ask }, out),
                 Todo::Put(entry, ownership) => {
-                    let due = now.unix + self.rng.shortened(self.config.replicate);
                     let own = ownership == Ownership::Own;
+                    let mut due = now.unix + self.rng.shortened(self.config.replicate);
+                    if let (true, Ok(record)) = (own, &entry.record) {
+                        // Or a short life would end before its renewal is due.
+                        let left = record.expiry().secs_since(now.unix);
+                        due = due.min(now.unix + Duration::from_secs(left / 2));
+                    }
                     self.ask_store(
                         handle,
                         StoreOp::Put {

@@ -85,7 +85,15 @@ impl<A: Address> FindValueTask<A> {
         match self.read {
             Read::First => !self.records.is_empty(),
             Read::Quorum(holders) => self.holders.len() >= holders,
-            Read::Gather(providers) => self.records.len() >= providers.min(MAX_GATHERED),
+            Read::Gather(providers) => {
+                // Those that withdrew are no answer.
+                let live = self
+                    .records
+                    .iter()
+                    .filter(|record| !record.is_tombstone())
+                    .count();
+                live >= providers || self.records.len() >= MAX_GATHERED
+            }
             Read::Census => false,
         }
     }

@@ -138,7 +138,12 @@ impl<A: Address> StoreTask<A> {
             };
             if let Some(ownership) = ownership {
                 self.local = Local::Asked { counts };
-                return Todo::Put(self.entry.clone(), ownership);
+                // A copy that is only kept is no holder's: what this node happens to have says nothing of a rival.
+                let entry = StoreEntry {
+                    expected: self.entry.expected.filter(|_| counts),
+                    ..self.entry.clone()
+                };
+                return Todo::Put(entry, ownership);
             }
             self.local = Local::Told {
                 acknowledged: false,

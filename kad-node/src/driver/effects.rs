@@ -159,7 +159,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
         };
         remembered.retain(|known| known.id != contact.id);
         remembered.push_back(contact);
-        if remembered.len() > MAX_SEEDS {
+        while remembered.len() > MAX_SEEDS {
             remembered.pop_front();
         }
     }
@@ -330,13 +330,25 @@ fn due<R: RecordReader>(
     by: UnixTime,
     limit: usize,
 ) -> Result<StoreReply, StoreError> {
-    let page = reader.scan(&Scan::all(limit).due_by(by))?;
-    let due = page.records.into_iter().filter_map(|stored| {
-        let own = stored.own;
-        verified(stored, rules, by).map(|record| DueRecord { record, own })
-    });
-    Ok(StoreReply::Due(due.collect()))
+    // Records that no longer verify stay due until they expire; they must not stand in the way of the others.
+    let (mut scan, mut due) = (Scan::all(limit).due_by(by), Vec::new());
+    for _ in 0..MAX_DUE_PAGES {
+        let page = reader.scan(&scan)?;
+        due.extend(page.records.into_iter().filter_map(|stored| {
+            let own = stored.own;
+            verified(stored, rules, by).map(|record| DueRecord { record, own })
+        }));
+        match page.next {
+            Some(next) if due.len() < limit => scan = scan.after(next),
+            _ => break,
+        }
+    }
+    due.truncate(limit);
+    Ok(StoreReply::Due(due))
 }
+
+/// Pages looked through for due records in one go, so that a store full of damage cannot keep a task busy for long.
+const MAX_DUE_PAGES: usize = 1024;
 
 /// What was read from a disk is proven again. Damage is told, the end of a life is not.
 fn verified(stored: StoredRecord, rules: &Rules, now: UnixTime) -> Option<Record> {

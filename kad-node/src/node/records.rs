@@ -157,7 +157,9 @@ impl<A: kad_net::WireAddress> Node<A> {
             value,
         };
         let record = Record::mutable(owner, &version, &self.inner.rules, now)?;
-        self.store(record, options.expected, options.put).await
+        // A tombstone is kept, or an older version that was would be renewed and outlive it.
+        let put = options.put.keep(options.put.keep || value.is_none());
+        self.store(record, options.expected, put).await
     }
 
     /// The newest version of the record that `owner` has under `salt`, as far as a quorum of its holders knows; `None` if
@@ -225,7 +227,8 @@ impl<A: kad_net::WireAddress> Node<A> {
             payload: None,
         };
         let record = Record::provider(provider, &announcement, &self.inner.rules, now)?;
-        self.store(record, None, PutOptions::default()).await
+        // A copy that was kept as the node's own must go too, or it would be renewed and override this.
+        self.store(record, None, PutOptions::default().keep(true)).await
     }
 
     /// Who has what a key names: at least `wanted` different providers if there are so many.
