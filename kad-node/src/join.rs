@@ -78,7 +78,9 @@ impl<T: Transport> Joiner<T> {
                     self.state.send_replace(JoinState::Failed(error));
                     // Somebody may find us before we find them.
                     let somebody = company.wait_for(|&company| company > Company::Nobody);
-                    let found = tokio::time::timeout(pause, somebody).await.map(|found| found.is_ok());
+                    let found = tokio::time::timeout(pause, somebody)
+                        .await
+                        .map(|found| found.is_ok());
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     match found {
                         Ok(false) => return,

@@ -345,3 +345,45 @@ fn a_holder_whose_disk_is_broken_does_not_flood_its_region() {
     // Once due they are tried again with every scan, once a minute and a few at a time.
     assert!((1..=70 * 8).contains(&stats.replications), "{stats:?}");
 }
+
+#[test]
+fn what_is_kept_with_a_short_life_is_renewed_before_it_ends() {
+    let mut world = Simulation::joined(220, 30, &Config::default());
+    let record = immutable(b"short and kept", world.unix(), Duration::from_secs(1800));
+    put(&mut world, 3, &record, true);
+    world.run_for(Duration::from_secs(4 * 3600));
+    for node in [3, 7, 21] {
+        assert_eq!(
+            find(&mut world, node, &record, Read::First).len(),
+            1,
+            "read by {node}"
+        );
+    }
+}
+
+#[test]
+fn who_withdrew_is_no_provider_and_ends_no_search() {
+    let mut world = Simulation::joined(221, 60, &Config::default());
+    let now = world.unix();
+    let file = immutable(b"wanted", now, DAY);
+    let live = announcement(1, &file, now);
+    put(&mut world, 5, &live, false);
+    let withdrawal = Announcement {
+        key: file.key(),
+        issued: now,
+        expiry: now + rules().max_lifetime,
+        payload: None,
+    };
+    let withdrawn = Record::provider(&owner(2), &withdrawal, &rules(), now).expect("a fair record");
+    for node in 0..60 {
+        // Everybody holds the withdrawal, and only the nearest twenty the announcement.
+        put(&mut world, node, &withdrawn, true);
+    }
+    for node in 0..60 {
+        assert_eq!(
+            find(&mut world, node, &live, Read::Gather(1)),
+            [live.clone()],
+            "asked by {node}"
+        );
+    }
+}
