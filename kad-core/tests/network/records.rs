@@ -382,7 +382,7 @@ fn who_withdrew_is_no_provider_and_ends_no_search() {
     for node in 0..60 {
         assert_eq!(
             find(&mut world, node, &live, Read::Gather(1)),
-            [live.clone()],
+            std::slice::from_ref(&live),
             "asked by {node}"
         );
     }
