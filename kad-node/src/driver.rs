@@ -322,7 +322,8 @@ async fn admit<A: kad_net::WireAddress, R: kad_net::Reply>(
             tracing::debug!(peer = %from.id, %error, "a request could not be read");
             let refusal: Response<A> = Response::Rejected(error.rejection());
             if let Ok(frame) = codec.encode_response(unix_now(), &refusal) {
-                reply.send(frame).await;
+                // Whoever sends nonsense may also not read what is said to it; nobody else waits for that.
+                tokio::spawn(reply.send(frame));
             }
         }
     }
