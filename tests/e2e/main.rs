@@ -1,12 +1,14 @@
 //! The `kad-node` command as a person or a script meets it: real processes, real sockets on loopback.
 //!
-//! Nothing here sleeps. Whoever waits reads an output of a process, and gives up at a deadline.
+//! Nothing here sleeps to synchronise. Whoever waits reads an output of a process, and gives up at a deadline.
 
 mod clients;
 mod commands;
 mod durability;
+mod hostile;
 mod outcome;
 mod process;
 mod refusals;
 mod restart;
+mod silence;
 mod testnet;

@@ -1,6 +1,7 @@
 //! Daemons and commands as child processes, all ended when their test ends.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -207,6 +208,19 @@ impl Daemon {
         let status = self.child.wait().unwrap();
         let last = last.map_or(Value::Null, |line| serde_json::from_str(&line).unwrap());
         (status.code(), last)
+    }
+
+    /// A figure of its process in KiB, as the system names it, such as `VmRSS`.
+    pub(crate) fn kib(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let figure = line.and_then(|line| line.split_whitespace().next());
+        figure
+            .unwrap_or_else(|| panic!("no {name} of a daemon that runs"))
+            .parse()
+            .unwrap()
     }
 
     /// Ends it as a power cut would end its process.

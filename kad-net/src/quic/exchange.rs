@@ -243,7 +243,7 @@ impl Asked {
 
     /// Hands the whole request to whoever accepts, or refuses it as Busy.
     pub(super) fn deliver(mut self) {
-        let Some(admitted) = Admitted::new(&self.shared) else {
+        let Some(admitted) = Admitted::new(&self.shared, self.link.link()) else {
             self.refuse(code::BUSY);
             return;
         };

@@ -31,6 +31,8 @@ pub(super) struct Link {
     opened: Instant,
     /// Exchanges under way, both directions.
     users: AtomicUsize,
+    /// Requests of the peer that wait for their answer.
+    pub(super) waiting: AtomicUsize,
     /// The pool's clock when it was last used.
     used: AtomicU64,
     retired: AtomicBool,
@@ -53,6 +55,7 @@ impl Link {
             dialled,
             opened: Instant::now(),
             users: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             used: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             retire: Notify::new(),

@@ -14,7 +14,7 @@ use super::config::QuicLimits;
 use super::endpoint::Setup;
 use super::error::code;
 use super::exchange::QuicReply;
-use super::pool::Pool;
+use super::pool::{Link, Pool};
 use super::socket::Line;
 use super::tasks::Tasks;
 use crate::transport::Inbound;
@@ -202,25 +202,38 @@ impl Drop for Open {
     }
 }
 
-/// One request of a peer that waits for its answer; counted until it is dropped.
-pub(super) struct Admitted(Arc<Shared>);
+/// One request of a peer that waits for its answer; counted, in all and for its connection, until it is dropped.
+pub(super) struct Admitted {
+    shared: Arc<Shared>,
+    link: Arc<Link>,
+}
 
 impl Admitted {
-    /// `None` if too many wait already.
-    pub(super) fn new(shared: &Arc<Shared>) -> Option<Self> {
+    /// `None` if too many wait already. While half of the places are free, whoever comes gets one; of the other half each
+    /// connection has its even share, so that those who never read their answers leave room for the rest.
+    pub(super) fn new(shared: &Arc<Shared>, link: &Arc<Link>) -> Option<Self> {
         let limit = shared.limits.inbound_requests;
-        let one_more = |count: usize| (count < limit).then_some(count + 1);
-        shared.admitted.fetch_update(Relaxed, Relaxed, one_more).ok()?;
-        Some(Self(shared.clone()))
+        let open = usize::try_from(shared.open_limit()).unwrap_or(usize::MAX);
+        let share = (limit / 2 / open.max(1)).max(1);
+        let fair = link.waiting.fetch_add(1, Relaxed) < share;
+        let one_more =
+            |count: usize| (count < limit.div_ceil(2) || fair && count < limit).then_some(count + 1);
+        if shared.admitted.fetch_update(Relaxed, Relaxed, one_more).is_err() {
+            link.waiting.fetch_sub(1, Relaxed);
+            return None;
+        }
+        let (shared, link) = (shared.clone(), link.clone());
+        Some(Self { shared, link })
     }
 
     pub(super) const fn shared(&self) -> &Arc<Shared> {
-        &self.0
+        &self.shared
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.admitted.fetch_sub(1, Relaxed);
+        self.link.waiting.fetch_sub(1, Relaxed);
+        self.shared.admitted.fetch_sub(1, Relaxed);
     }
 }

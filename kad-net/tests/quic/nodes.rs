@@ -73,25 +73,30 @@ pub(crate) async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
 /// A plain QUIC client: with the certificate of a key or with none.
 pub(crate) struct Plain(pub(crate) quinn::Endpoint);
 
+/// What a plain client says in its handshake.
+pub(crate) fn client(key: Option<&Keypair>, alpn: &str) -> quinn::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone));
+    let mut tls = match key {
+        None => builder.with_no_client_auth(),
+        Some(key) => {
+            let (certificate, key) = certificate(key);
+            builder.with_client_auth_cert(vec![certificate], key).unwrap()
+        }
+    };
+    tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    quinn::ClientConfig::new(Arc::new(tls))
+}
+
 impl Plain {
     pub(crate) fn new(key: Option<&Keypair>, alpn: &str) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone));
-        let mut tls = match key {
-            None => builder.with_no_client_auth(),
-            Some(key) => {
-                let (certificate, key) = certificate(key);
-                builder.with_client_auth_cert(vec![certificate], key).unwrap()
-            }
-        };
-        tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-        let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
         let mut endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(tls)));
+        endpoint.set_default_client_config(client(key, alpn));
         Self(endpoint)
     }
 
