@@ -64,6 +64,7 @@
 //! `redb` (default): the embedded database backend, `RedbStore`.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod batch;
 pub mod conformance;
 mod error;

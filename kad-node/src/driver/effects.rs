@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use kad_core::{
-    Announcement, Command, Contact, DueRecord, Event, FindValue, Found, Input, Kind, MAX_RECORD_BYTES,
-    MAX_RECORDS, MAX_SEEDS, MutableVersion, Now, Output, QueryId, Record, Request, RequestId, Rules, Slot,
-    StoreId, StoreOp, StoreReply, UnixTime, Want,
+    Announcement, Command, Contact, Event, Input, Kind, MAX_SEEDS, MutableVersion, Now, Output, QueryId,
+    Record, Request, RequestId, Slot, StoreId, StoreOp, StoreReply,
 };
 use kad_net::{Failure, Reply as _, Transport, TransportError as _, wire::Codec};
-use kad_store::{RecordReader, Scan, StoreError, StoredRecord};
+use kad_store::{
+    RecordReader, StoreError,
+    answer::{self, Damage},
+};
 use tokio::sync::mpsc;
 
 use super::{Completion, Driver, unix_now};
@@ -70,11 +72,13 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
             }
             StoreOp::Get { query } => {
                 let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
-                self.read(id, move || get(&reader, &rules, &query, now.unix));
+                self.read(id, move || {
+                    answer::found(&reader, &rules, &query, now.unix, complain)
+                });
             }
             StoreOp::Due { by, limit } => {
                 let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
-                self.read(id, move || due(&reader, &rules, by, limit));
+                self.read(id, move || answer::due(&reader, &rules, by, limit, complain));
             }
             StoreOp::Put { entries, due, own } => {
                 for record in entries.iter().filter_map(|entry| entry.record.as_ref().ok()) {
@@ -280,88 +284,7 @@ impl<T: Transport> Asking<T> {
     }
 }
 
-/// What is held under a key, verified as it is read, newest for a mutable one, a page of at most [`MAX_RECORDS`] and
-/// [`MAX_RECORD_BYTES`] for providers.
-fn get<R: RecordReader>(
-    reader: &R,
-    rules: &Rules,
-    ask: &FindValue,
-    now: UnixTime,
-) -> Result<StoreReply, StoreError> {
-    let mut found = Vec::new();
-    let mut next = None;
-    if ask.kind == Kind::Provider {
-        let page = reader.scan(&Scan::slots_of(ask.key, ask.kind, ask.after, MAX_RECORDS))?;
-        let mut bytes = 0;
-        next = page.next.map(|slot| slot.provider);
-        for stored in page.records {
-            bytes += stored.raw.as_bytes().len();
-            if bytes > MAX_RECORD_BYTES {
-                next = found.last().map(Record::slot).map(|slot| slot.provider);
-                break;
-            }
-            found.extend(verified(stored, rules, now));
-        }
-    } else {
-        let slot = Slot {
-            key: ask.key,
-            kind: ask.kind,
-            provider: kad_core::NodeId::default(),
-        };
-        let record = reader.get(&slot)?.and_then(|stored| verified(stored, rules, now));
-        found.extend(record.filter(|record| record.seq() >= ask.min_seq));
-    }
-    let form = |record: Record| match ask.want {
-        Want::Record => Found::Record(record),
-        Want::Digest => Found::Digest {
-            seq: record.seq(),
-            digest: record.digest(),
-        },
-    };
-    Ok(StoreReply::Found {
-        found: found.into_iter().map(form).collect(),
-        next,
-    })
-}
-
-fn due<R: RecordReader>(
-    reader: &R,
-    rules: &Rules,
-    by: UnixTime,
-    limit: usize,
-) -> Result<StoreReply, StoreError> {
-    // Records that no longer verify stay due until they expire; they must not stand in the way of the others.
-    let (mut scan, mut due) = (Scan::all(limit).due_by(by), Vec::new());
-    for _ in 0..MAX_DUE_PAGES {
-        let page = reader.scan(&scan)?;
-        due.extend(page.records.into_iter().filter_map(|stored| {
-            let own = stored.own;
-            verified(stored, rules, by).map(|record| DueRecord { record, own })
-        }));
-        match page.next {
-            Some(next) if due.len() < limit => scan = scan.after(next),
-            _ => break,
-        }
-    }
-    due.truncate(limit);
-    Ok(StoreReply::Due(due))
-}
-
-/// Pages looked through for due records in one go, so that a store full of damage cannot keep a task busy for long.
-const MAX_DUE_PAGES: usize = 1024;
-
-/// What was read from a disk is proven again. Damage is told, the end of a life is not.
-fn verified(stored: StoredRecord, rules: &Rules, now: UnixTime) -> Option<Record> {
-    match Record::verify(stored.raw, rules, now) {
-        Ok(record) if record.slot() == stored.slot => Some(record),
-        Ok(_) => {
-            tracing::error!(key = %stored.slot.key, "a stored record is not where it belongs; it is ignored");
-            None
-        }
-        Err(kad_core::RecordError::Expired) => None,
-        Err(error) => {
-            tracing::error!(key = %stored.slot.key, %error, "a stored record is damaged; it is ignored");
-            None
-        }
-    }
+/// Damage in the store is told to the operator; the records are left out.
+fn complain(slot: &Slot, damage: Damage) {
+    tracing::error!(key = %slot.key, %damage, "a stored record is damaged; it is ignored");
 }

@@ -1,0 +1,57 @@
+//! The store of a simulated node: `kad-store`'s memory backend, asked and written as the daemon does it.
+
+use kad_core::{Rules, StoreOp, StoreReply, UnixTime, Verdict};
+use kad_store::{Limits, MemoryStore, Put, RecordStore, answer};
+
+/// A memory store and what the machine asks of it.
+#[derive(Debug)]
+pub(crate) struct Shelf(MemoryStore);
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self(MemoryStore::new(Limits::default()))
+    }
+}
+
+impl Shelf {
+    /// Records held.
+    pub(crate) fn len(&self) -> u64 {
+        self.0.usage().records
+    }
+
+    /// Carries out one operation.
+    pub(crate) fn carry_out(&mut self, op: StoreOp, rules: &Rules, now: UnixTime) -> StoreReply {
+        let reader = self.0.reader();
+        match op {
+            StoreOp::Get { query } => answer::found(&reader, rules, &query, now, |_, _| {}),
+            StoreOp::Due { by, limit } => answer::due(&reader, rules, by, limit, |_, _| {}),
+            StoreOp::Put { entries, due, own } => {
+                let mut put = |entry: kad_core::StoreEntry| match &entry.record {
+                    Ok(record) => {
+                        let put = Put {
+                            record,
+                            expected: entry.expected,
+                            due,
+                            own,
+                        };
+                        self.0.put(put).unwrap_or(Verdict::Failed)
+                    }
+                    Err(error) => Verdict::Refused(*error),
+                };
+                let verdicts = entries.into_iter().map(&mut put).collect();
+                match self.0.flush() {
+                    Ok(()) => Ok(StoreReply::Put(verdicts)),
+                    Err(error) => Err(error),
+                }
+            }
+            StoreOp::Expire { now, limit } => self.0.expire(now, limit).and_then(|removed| {
+                self.0.flush()?;
+                Ok(StoreReply::Expired {
+                    more: removed == limit,
+                })
+            }),
+        }
+        // Memory does not fail.
+        .unwrap_or(StoreReply::Failed)
+    }
+}

@@ -1,0 +1,646 @@
+//! A network in virtual time: the nodes, the wires between them, and one queue of everything that will happen.
+//!
+//! ```text
+//!            ┌──────── Queue: timers, messages, sessions, wake-ups ◄──────────┐
+//!            ▼                                                                │
+//!   World::next ─► Kademlia::handle ─► Outbox ─► Links (delay, loss, dials) ──┤
+//!            │             └─► Shelf (memory store) ──────────────────────────┘
+//!            ▼
+//!        Happening: what the experiment waits for
+//! ```
+//!
+//! Each node is a whole [`Kademlia`], the one that `kad-node` drives, with the memory store of `kad-store`. The world is its
+//! driver: it owes the machine what the contract in `kad-core` says, and nothing here knows how a lookup works.
+
+mod calls;
+mod churn;
+mod nodes;
+
+use std::sync::Arc;
+
+use kad_core::{
+    Command, Config, Contact, Duration, Effort, Event, Failure, Input, Instant, Kademlia, NetworkId, NodeId,
+    Now, Outbox, Outcome, Output, Parameters, QueryId, ReplyId, Request, RequestId, Response, Rules, StoreId,
+    StoreOp, StoreReply, UnixTime,
+};
+
+use self::calls::{Call, CallId, Calls};
+pub use self::churn::Growth;
+use self::nodes::{Mind, Node};
+use crate::adversary::{Act, Adversary, View};
+use crate::links::{Pool, Spot};
+use crate::queue::{Due, Queue};
+use crate::{Census, Dice, Links, Place, Sessions, Site, Trace, Traffic};
+
+/// When the simulated world begins, on its wall clocks.
+pub const BEGINNING: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+/// Queries of the world's own, which no experiment is told of: joining.
+const OWN_QUERY: u64 = 1 << 63;
+
+/// A simulated network.
+pub struct World {
+    links: Links,
+    rules: Rules,
+    nodes: Vec<Node>,
+    spots: Vec<Spot>,
+    pools: Vec<Pool>,
+    adversaries: Vec<Box<dyn Adversary>>,
+    serving: Census,
+    colluders: Census,
+    queue: Queue<Arrival>,
+    calls: Calls,
+    outbox: Outbox<Place>,
+    told: std::collections::VecDeque<Happening>,
+    now: Instant,
+    next_query: u64,
+    sessions: Option<Sessions>,
+    /// Nodes between which nothing gets through, by their side; empty for none.
+    sides: Vec<u8>,
+    /// Who rejoins asks one of these, besides those whom it remembers.
+    entrances: Vec<Contact<Place>>,
+    dice: Dice,
+    wires: Dice,
+    trace: Trace,
+    traffic: Traffic,
+    events: u64,
+}
+
+/// Something on its way through the queue.
+#[derive(Debug)]
+enum Arrival {
+    Request {
+        call: CallId,
+        from: Contact<Place>,
+        read_only: bool,
+        to: Contact<Place>,
+        request: Request,
+    },
+    Response {
+        call: CallId,
+        response: Response<Place>,
+    },
+    Failure {
+        call: CallId,
+        failure: Failure,
+    },
+    Stored {
+        node: u32,
+        epoch: u32,
+        id: StoreId,
+        reply: StoreReply,
+    },
+    Act {
+        group: u32,
+    },
+    Up {
+        node: u32,
+    },
+    Down {
+        node: u32,
+        epoch: u32,
+    },
+    Join {
+        node: u32,
+        epoch: u32,
+    },
+    Wake {
+        token: u64,
+    },
+}
+
+/// What an experiment is told.
+#[derive(Debug)]
+pub enum Happening {
+    /// A query that it started has ended.
+    Finished {
+        /// Where.
+        node: usize,
+        /// Which.
+        query: QueryId,
+        /// What came of it.
+        outcome: Outcome<Place>,
+        /// What it took.
+        effort: Effort,
+    },
+    /// A time for which it asked has come.
+    Woke {
+        /// As given to [`World::wake`].
+        token: u64,
+    },
+    /// A node has come up.
+    Up {
+        /// Which; its number stays, its id may be new.
+        node: usize,
+    },
+    /// A node went down without a word.
+    Down {
+        /// Which.
+        node: usize,
+    },
+}
+
+impl World {
+    /// A world without nodes.
+    #[must_use]
+    pub fn new(seed: u64, links: Links) -> Self {
+        let mut dice = Dice::new(seed);
+        let parameters = Parameters::default();
+        Self {
+            links,
+            rules: Rules::new(NetworkId::new("simulation", &parameters), &parameters),
+            nodes: Vec::new(),
+            spots: Vec::new(),
+            pools: Vec::new(),
+            adversaries: Vec::new(),
+            serving: Census::default(),
+            colluders: Census::default(),
+            queue: Queue::new(),
+            calls: Calls::default(),
+            outbox: Outbox::new(),
+            told: std::collections::VecDeque::new(),
+            now: Instant::from_micros(1_000_000),
+            next_query: 0,
+            sessions: None,
+            sides: Vec::new(),
+            entrances: Vec::new(),
+            wires: dice.fork(),
+            dice,
+            trace: Trace::new(seed),
+            traffic: Traffic::default(),
+            events: 0,
+        }
+    }
+
+    /// Runs the world until something happens that the experiment is told of; `None` when that is not before `until`, where
+    /// the clock then stands.
+    pub fn next(&mut self, until: Instant) -> Option<Happening> {
+        loop {
+            if let Some(happening) = self.told.pop_front() {
+                return Some(happening);
+            }
+            let Some((at, due)) = self.queue.pop(until) else {
+                self.now = self.now.max(until);
+                return None;
+            };
+            self.now = at;
+            match due {
+                Due::Timer(node) => self.on_timer(node),
+                Due::Payload(arrival) => {
+                    self.events += 1;
+                    self.arrive(arrival);
+                }
+            }
+        }
+    }
+
+    /// Runs the world for a while; what happens is not told.
+    pub fn run_for(&mut self, span: Duration) {
+        let until = self.now + span;
+        while self.next(until).is_some() {}
+    }
+
+    /// Gives a node a command. Its end is told as [`Happening::Finished`].
+    ///
+    /// # Panics
+    /// If the node is down or an adversary: a bug of the experiment.
+    pub fn command(&mut self, node: usize, command: Command<Place>) -> QueryId {
+        let query = QueryId(self.next_query);
+        self.next_query += 1;
+        assert!(self.machine(node).is_some(), "node {node} takes no commands");
+        self.feed(node as u32, Input::Command { query, command });
+        query
+    }
+
+    /// Gives a node a command and runs the world until it ends; everything else that happens meanwhile is not told.
+    ///
+    /// # Panics
+    /// If the node is not up, or goes down meanwhile.
+    pub fn ask(&mut self, node: usize, command: Command<Place>) -> (Outcome<Place>, Effort) {
+        let asked = self.command(node, command);
+        loop {
+            match self.next(Instant::MAX) {
+                Some(Happening::Finished {
+                    query,
+                    outcome,
+                    effort,
+                    ..
+                }) if query == asked => return (outcome, effort),
+                Some(Happening::Down { node: down }) => {
+                    assert_ne!(down, node, "the node that asks went down")
+                }
+                Some(_) => {}
+                None => unreachable!("a node that is up always has a timer"),
+            }
+        }
+    }
+
+    /// Asks to be woken after a while with [`Happening::Woke`].
+    pub fn wake(&mut self, after: Duration, token: u64) {
+        self.queue.push(self.now + after, Arrival::Wake { token });
+    }
+
+    /// The time, on both clocks.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let unix = BEGINNING + Duration::from_micros(self.now.as_micros());
+        Now {
+            monotonic: self.now,
+            unix,
+        }
+    }
+
+    /// What records have to prove in this world.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Chance for the experiment; a part of the seed's run like everything else.
+    pub const fn dice(&mut self) -> &mut Dice {
+        &mut self.dice
+    }
+
+    /// Everything that was sent so far.
+    #[must_use]
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Events so far: messages that arrived, answers of stores, nodes that came and went; timers are not counted.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The running hash of all events. The same seed gives the same.
+    #[must_use]
+    pub const fn trace(&self) -> Trace {
+        self.trace
+    }
+
+    /// Cuts the network in two or more: messages between nodes of different sides are lost from now on, until
+    /// [`heal`](Self::heal).
+    pub fn partition(&mut self, side: impl Fn(usize) -> u8) {
+        self.sides = (0..self.nodes.len()).map(side).collect();
+    }
+
+    /// Ends a partition.
+    pub fn heal(&mut self) {
+        self.sides.clear();
+    }
+
+    fn on_timer(&mut self, number: u32) {
+        let now = self.now;
+        let node = &mut self.nodes[number as usize];
+        if node.timer != now {
+            return; // Another one was armed since.
+        }
+        node.timer = Instant::MAX;
+        match node.machine().and_then(Kademlia::poll_timeout) {
+            Some(at) if at <= now => self.feed(number, Input::Timeout),
+            Some(_) => self.arm(number),
+            None => {}
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        self.trace.fold(self.now.as_micros());
+        match arrival {
+            Arrival::Request {
+                call,
+                from,
+                read_only,
+                to,
+                request,
+            } => {
+                self.trace.fold(to.address.number() as u64);
+                self.trace.request(&request);
+                self.on_request(call, from, read_only, to, request);
+            }
+            Arrival::Response { call, response } => {
+                self.trace.response(&response);
+                self.on_response(call, response);
+            }
+            Arrival::Failure { call, failure } => {
+                if let Some(call) = self.calls.close(call)
+                    && self.nodes[call.by as usize].epoch == call.epoch
+                {
+                    self.feed(call.by, Input::Failure { id: call.id, failure });
+                }
+            }
+            Arrival::Stored {
+                node,
+                epoch,
+                id,
+                reply,
+            } => {
+                if self.nodes[node as usize].epoch == epoch {
+                    self.feed(node, Input::Store { id, reply });
+                }
+            }
+            Arrival::Act { group } => self.on_act(group),
+            Arrival::Up { node } => self.on_up(node),
+            Arrival::Down { node, epoch } => {
+                if epoch == ANY_LIFE || self.nodes[node as usize].epoch == epoch {
+                    self.on_down(node);
+                }
+            }
+            Arrival::Join { node, epoch } => {
+                if self.nodes[node as usize].epoch == epoch {
+                    self.join(node as usize);
+                }
+            }
+            Arrival::Wake { token } => {
+                self.trace.fold(token);
+                self.told.push_back(Happening::Woke { token });
+            }
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        call: CallId,
+        from: Contact<Place>,
+        read_only: bool,
+        to: Contact<Place>,
+        request: Request,
+    ) {
+        let (number, now) = (to.address.number(), self.now());
+        let node = &mut self.nodes[number];
+        match &node.mind {
+            // Nobody is there: silence, until the asker's own deadline.
+            Mind::Down => drop(self.calls.close(call)),
+            Mind::Honest(_) | Mind::Adversary(_) if node.id != to.id => {
+                self.fail(call, to.address, Failure::WrongIdentity);
+            }
+            Mind::Honest(_) => {
+                node.served = node.served.saturating_add(1);
+                self.meet(number as u32, from.address.number() as u32);
+                let reply_to = ReplyId(call.to_u64());
+                self.feed(
+                    number as u32,
+                    Input::Request {
+                        from,
+                        read_only,
+                        reply_to,
+                        request,
+                    },
+                );
+            }
+            &Mind::Adversary(group) => {
+                self.meet(number as u32, from.address.number() as u32);
+                let mut view = View {
+                    unix: now.unix,
+                    colluders: &self.colluders,
+                    dice: &mut self.dice,
+                };
+                let answer = self.adversaries[group as usize].answer(&mut view, &to, &from, &request);
+                match answer {
+                    Some(response) => self.respond(call, to.address, response),
+                    None => drop(self.calls.close(call)),
+                }
+            }
+        }
+    }
+
+    fn on_response(&mut self, id: CallId, response: Response<Place>) {
+        let Some(call) = self.calls.close(id) else { return };
+        if self.nodes[call.by as usize].epoch != call.epoch {
+            return; // Whoever asked has gone.
+        }
+        self.meet(call.by, call.to);
+        let rtt = call.timed.then(|| self.now.since(call.sent));
+        self.feed(
+            call.by,
+            Input::Response {
+                id: call.id,
+                response,
+                rtt,
+            },
+        );
+    }
+
+    /// Feeds an input to a node that is up and carries out what comes of it.
+    fn feed(&mut self, number: u32, input: Input<Place>) {
+        let now = self.now();
+        let mut outbox = std::mem::take(&mut self.outbox);
+        if let Mind::Honest(machine) = &mut self.nodes[number as usize].mind {
+            machine.handle(now, input, &mut outbox);
+        }
+        while let Some(output) = outbox.pop() {
+            self.carry_out(number, output, now, &mut outbox);
+        }
+        self.outbox = outbox;
+        self.arm(number);
+    }
+
+    fn carry_out(&mut self, number: u32, output: Output<Place>, now: Now, outbox: &mut Outbox<Place>) {
+        match output {
+            Output::Request { id, to, request } => self.send(number, id, to, request),
+            // The answer may come nevertheless; the machine does not mind.
+            Output::Cancel { .. } => {}
+            Output::Response { reply_to, response } => {
+                let me = self.nodes[number as usize].place;
+                self.respond(CallId::from_u64(reply_to.0), me, response);
+            }
+            Output::Store { id, op } => {
+                let writes = matches!(op, StoreOp::Put { .. });
+                let node = &mut self.nodes[number as usize];
+                let reply = node.store(op, &self.rules, now.unix);
+                if writes && !self.links.disk.is_zero() {
+                    let epoch = node.epoch;
+                    self.queue.push(
+                        self.now + self.links.disk,
+                        Arrival::Stored {
+                            node: number,
+                            epoch,
+                            id,
+                            reply,
+                        },
+                    );
+                } else if let Mind::Honest(machine) = &mut node.mind {
+                    machine.handle(now, Input::Store { id, reply }, outbox);
+                }
+            }
+            Output::Event(event) => self.on_event(number, event),
+        }
+    }
+
+    fn on_event(&mut self, number: u32, event: Event<Place>) {
+        match event {
+            Event::QueryFinished {
+                query,
+                outcome,
+                effort,
+            } => {
+                self.trace.fold(query.0);
+                self.trace.outcome(&outcome);
+                if query.0 >= OWN_QUERY {
+                    if matches!(outcome, Outcome::Failed(_)) {
+                        self.rejoin(number);
+                    }
+                    return;
+                }
+                self.told.push_back(Happening::Finished {
+                    node: number as usize,
+                    query,
+                    outcome,
+                    effort,
+                });
+            }
+            Event::Isolated => self.rejoin(number),
+            _ => {}
+        }
+    }
+
+    /// Sends a request of a node: it arrives, or is lost between two sides of a partition.
+    fn send(&mut self, number: u32, id: RequestId, to: Contact<Place>, request: Request) {
+        let node = &self.nodes[number as usize];
+        let (from, read_only, epoch) = (node.contact(), node.config.read_only, node.epoch);
+        let peer = to.address.number() as u32;
+        self.traffic.request(&request);
+        let one_way = self.one_way(from.address, to.address);
+        let mut leaves = self.now;
+        if let Some(pool) = self.pools.get(number as usize)
+            && !pool.has(peer, self.now, self.links.idle)
+        {
+            self.traffic.dials += 1;
+            leaves = leaves + self.links.handshake(one_way, &mut self.wires);
+        }
+        if self.is_cut(number, peer) {
+            return;
+        }
+        let arrives = leaves + self.links.transit(one_way, &mut self.wires);
+        let timed = matches!(request, Request::Ping | Request::FindNode { .. });
+        let call = self.calls.open(Call {
+            by: number,
+            to: peer,
+            epoch,
+            id,
+            sent: leaves,
+            timed,
+        });
+        self.queue.push(
+            arrives,
+            Arrival::Request {
+                call,
+                from,
+                read_only,
+                to,
+                request,
+            },
+        );
+    }
+
+    fn respond(&mut self, call: CallId, from: Place, response: Response<Place>) {
+        self.traffic.response(&response);
+        self.send_back(call, from, |call| Arrival::Response { call, response });
+    }
+
+    fn fail(&mut self, call: CallId, from: Place, failure: Failure) {
+        self.send_back(call, from, |call| Arrival::Failure { call, failure });
+    }
+
+    fn send_back(&mut self, id: CallId, from: Place, arrival: impl FnOnce(CallId) -> Arrival) {
+        let Some(call) = self.calls.get(id) else { return };
+        let by = call.by;
+        if by == NOBODY || self.is_cut(from.number() as u32, by) {
+            self.calls.close(id);
+            return;
+        }
+        let one_way = self.one_way(from, self.nodes[by as usize].place);
+        let arrives = self.now + self.links.transit(one_way, &mut self.wires);
+        self.queue.push(arrives, arrival(id));
+    }
+
+    fn one_way(&mut self, from: Place, to: Place) -> Duration {
+        let spot = |place: Place| self.spots.get(place.number()).copied().unwrap_or_default();
+        let (from, to) = (spot(from), spot(to));
+        self.links.one_way(from, to, &mut self.wires)
+    }
+
+    fn is_cut(&self, one: u32, other: u32) -> bool {
+        let side = |number: u32| self.sides.get(number as usize).copied().unwrap_or_default();
+        side(one) != side(other)
+    }
+
+    /// Two nodes have talked, so there is a connection between them.
+    fn meet(&mut self, one: u32, other: u32) {
+        let Some(room) = self.links.connections else {
+            return;
+        };
+        if one == NOBODY || other == NOBODY {
+            return;
+        }
+        for (near, far) in [(one, other), (other, one)] {
+            if let Some(closed) = self.pools[near as usize].touch(far, self.now, room) {
+                self.pools[closed as usize].close(near);
+            }
+        }
+    }
+
+    fn on_act(&mut self, group: u32) {
+        let mut acts = Vec::new();
+        let mut view = View {
+            unix: self.now().unix,
+            colluders: &self.colluders,
+            dice: &mut self.dice,
+        };
+        let again = self.adversaries[group as usize].act(&mut view, &mut acts);
+        for Act { from, to, request } in acts {
+            let one_way = self.one_way(from.address, to.address);
+            let call = Call {
+                by: NOBODY,
+                to: NOBODY,
+                epoch: 0,
+                id: RequestId(0),
+                sent: self.now,
+                timed: false,
+            };
+            let call = self.calls.open(call);
+            self.traffic.request(&request);
+            self.queue.push(
+                self.now + one_way,
+                Arrival::Request {
+                    call,
+                    from,
+                    read_only: false,
+                    to,
+                    request,
+                },
+            );
+        }
+        if let Some(after) = again {
+            self.queue.push(self.now + after, Arrival::Act { group });
+        }
+    }
+
+    fn arm(&mut self, number: u32) {
+        let node = &mut self.nodes[number as usize];
+        let Some(at) = node.machine().and_then(Kademlia::poll_timeout) else {
+            return;
+        };
+        if at < node.timer {
+            node.timer = at.max(self.now);
+            self.queue.push_timer(node.timer, number);
+        }
+    }
+}
+
+/// In place of a node's epoch: whichever life it is in.
+const ANY_LIFE: u32 = u32::MAX;
+
+/// In a call, an asker that does not wait for the answer.
+const NOBODY: u32 = u32::MAX;
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("nodes", &self.nodes.len())
+            .field("now", &self.now)
+            .field("events", &self.events)
+            .field("waiting", &self.queue.len())
+            .finish_non_exhaustive()
+    }
+}
