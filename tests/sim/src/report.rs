@@ -66,13 +66,23 @@ pub fn short(number: f64) -> String {
         _ => 4,
     };
     let text = format!("{number:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 impl Row {
     /// A figure without reference and target.
     pub fn new(metric: impl Into<String>, unit: &'static str, result: f64) -> Self {
-        Self { metric: metric.into(), unit, reference: None, target: None, result }
+        Self {
+            metric: metric.into(),
+            unit,
+            reference: None,
+            target: None,
+            result,
+        }
     }
 
     /// The same with what others have.
@@ -191,7 +201,9 @@ impl Samples {
 
     /// Their distribution as a curve of about a hundred points: value, share in percent.
     pub fn distribution(&mut self) -> Vec<(f64, f64)> {
-        (0..=100).map(|percent| (self.quantile(f64::from(percent) / 100.0), f64::from(percent))).collect()
+        (0..=100)
+            .map(|percent| (self.quantile(f64::from(percent) / 100.0), f64::from(percent)))
+            .collect()
     }
 }
 
