@@ -227,7 +227,7 @@ impl World {
                     ..
                 }) if query == asked => return (outcome, effort),
                 Some(Happening::Down { node: down }) => {
-                    assert_ne!(down, node, "the node that asks went down")
+                    assert_ne!(down, node, "the node that asks went down");
                 }
                 Some(_) => {}
                 None => unreachable!("a node that is up always has a timer"),

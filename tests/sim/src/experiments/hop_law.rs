@@ -28,7 +28,7 @@ fn run(setup: &Setup<'_>) -> Report {
     let mut world = World::new(setup.seed, Links::quick());
     setup.progress.stage("joining", setup.nodes as u64);
     world.grow_watched(setup.nodes, Site::Private, &config, Growth::default(), |n| {
-        setup.progress.done(n as u64)
+        setup.progress.done(n as u64);
     });
     world.run_for(kad_core::Duration::from_secs(600));
     let mut hops = Samples::default();
