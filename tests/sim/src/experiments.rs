@@ -3,6 +3,7 @@
 //! Each is one file with a function that builds worlds, drives them and reports. The list is [`ALL`].
 
 mod hop_law;
+mod sub_second;
 
 use crate::Report;
 
@@ -55,7 +56,7 @@ impl Progress for Unwatched {
 }
 
 /// All experiments, in the order of their numbers.
-pub const ALL: &[Experiment] = &[hop_law::EXPERIMENT];
+pub const ALL: &[Experiment] = &[hop_law::EXPERIMENT, sub_second::EXPERIMENT];
 
 /// The experiment of this name.
 #[must_use]

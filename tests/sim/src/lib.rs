@@ -7,6 +7,7 @@ mod census;
 mod dice;
 pub mod experiments;
 mod links;
+pub mod load;
 mod place;
 mod queue;
 pub mod report;
