@@ -253,11 +253,27 @@ impl<A: Address> Lookup<A> {
     /// How many of the nearest must have answered: the k results, and one more for each that has failed, up to a half. Who
     /// answers tells of the dead as well, in the place of somebody farther away, so the edge of the region takes a few more.
     fn must_answer(&self) -> usize {
-        let dead = self
-            .shortlist
-            .iter()
-            .filter(|candidate| candidate.state == State::Failed);
-        self.config.results + dead.take(self.config.results / 2).count()
+        let dead = |candidate: &&Candidate<A>| candidate.state == State::Failed;
+        self.config.results
+            + self
+                .shortlist
+                .iter()
+                .filter(dead)
+                .take(self.config.results / 2)
+                .count()
+    }
+
+    /// How many of the nearest may be asked: as many as must answer, and one more for each that is slow, which is likely dead.
+    /// So what takes its place has answered by the time at which that is known.
+    fn may_ask(&self) -> usize {
+        let slow = |candidate: &&Candidate<A>| candidate.state == State::Slow;
+        self.must_answer()
+            + self
+                .shortlist
+                .iter()
+                .filter(slow)
+                .take(self.config.results)
+                .count()
     }
 
     /// Moves a question in flight to its end; `None` if there was none.
