@@ -153,6 +153,24 @@ impl<A: Address> Query<A> {
         }
     }
 
+    /// The answer takes long: somebody else is asked as well.
+    pub(crate) fn on_slow(&mut self, id: NodeId) {
+        if let Some(lookup) = &mut self.lookup {
+            lookup.on_slow(id);
+        }
+    }
+
+    /// The query goes on without the answer, which still counts if it comes.
+    pub(crate) fn on_overdue(&mut self, id: NodeId) {
+        if let Task::Store(task) = &mut self.task {
+            // Somebody else must take the record.
+            task.on_failure(id);
+        }
+        if let Some(lookup) = &mut self.lookup {
+            lookup.on_overdue(id);
+        }
+    }
+
     pub(crate) fn on_store(&mut self, reply: StoreReply) {
         match (&mut self.task, reply) {
             (Task::FindValue(task), reply) => task.on_store(reply),

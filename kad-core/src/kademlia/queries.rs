@@ -99,7 +99,7 @@ impl<A: Address> Kademlia<A> {
             .find(|(_, query)| query.id == Some(id))
             .map(|(handle, _)| handle);
         if let Some(handle) = found
-            && let Some(query) = self.end(handle, out)
+            && let Some(query) = self.end(now, handle, out)
         {
             self.after_end(now, &query, out);
         }
@@ -299,7 +299,7 @@ impl<A: Address> Kademlia<A> {
     }
 
     fn finish(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
-        let Some(mut query) = self.end(handle, out) else {
+        let Some(mut query) = self.end(now, handle, out) else {
             return;
         };
         self.after_end(now, &query, out);
@@ -316,11 +316,11 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// Takes a query out and cancels what it still has in flight.
-    fn end(&mut self, handle: Handle, out: &mut Outbox<A>) -> Option<Query<A>> {
+    fn end(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) -> Option<Query<A>> {
         let query = self.queries.remove(handle)?;
         self.timers.clear(Owner::Query(handle.place));
         for &flight in &query.flights {
-            self.cancel_flight(flight, out);
+            self.leave_flight(now, flight, out);
         }
         Some(query)
     }

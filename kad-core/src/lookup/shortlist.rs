@@ -16,8 +16,17 @@ pub(super) enum State {
     Waiting,
     /// Waiting for longer than most answers take; holds no place among the questions in flight.
     Slow,
+    /// Given up, but an answer still counts.
+    Overdue,
     Answered,
     Failed,
+}
+
+impl State {
+    /// Whether the walk goes on as if there were no such node.
+    pub(super) const fn is_out(self) -> bool {
+        matches!(self, Self::Overdue | Self::Failed)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -125,7 +134,7 @@ impl<A: Address> Shortlist<A> {
         let mut on_path = self
             .candidates
             .iter()
-            .filter(|c| c.path == path && c.state != State::Failed);
+            .filter(|c| c.path == path && !c.state.is_out());
         on_path.next().map(|candidate| candidate.distance)
     }
 
