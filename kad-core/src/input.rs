@@ -75,7 +75,8 @@ pub enum Command<A> {
         /// When to stop.
         read: Read,
     },
-    /// Store at the k nearest to the record's key. Ends in [`Outcome::Stored`](crate::Outcome::Stored).
+    /// Store at the k nearest to the record's key. Ends in [`Outcome::Stored`](crate::Outcome::Stored) when enough of them
+    /// have acknowledged; the others are told after that, and [`Event::Placed`](crate::Event::Placed) tells how it went.
     Store {
         /// The record.
         record: Record,
@@ -83,6 +84,9 @@ pub enum Command<A> {
         expected: Option<u64>,
         /// Whether this node keeps a copy as its own and keeps publishing it.
         keep: bool,
+        /// Of the k nearest, how many must have acknowledged for the query to end; `usize::MAX` waits for all.
+        /// [`Config::write_quorum`](crate::Config::write_quorum) is a good number.
+        enough: usize,
     },
     /// Join: look up the own id through these contacts and those already known, then fill the buckets. Ends in
     /// [`Outcome::Bootstrapped`](crate::Outcome::Bootstrapped).

@@ -138,6 +138,17 @@ impl<A: Address> Lookup<A> {
         id.distance(self.target()) <= self.config.radius
     }
 
+    /// Whether a peer is one of the k nearest that are known and have not failed.
+    #[must_use]
+    pub fn is_among_nearest(&self, id: NodeId) -> bool {
+        let distance = id.distance(self.target());
+        let nearer = self
+            .shortlist
+            .iter()
+            .take_while(|candidate| candidate.distance() < distance);
+        nearer.filter(|candidate| !candidate.state.is_out()).count() < self.config.results
+    }
+
     /// How many hops away a candidate is: 1 for a seed, one more than whoever told of it for the others.
     #[must_use]
     pub fn depth(&self, id: NodeId) -> Option<u8> {

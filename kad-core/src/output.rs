@@ -104,6 +104,15 @@ pub enum Event<A> {
     ContactAdded(Contact<A>),
     /// A contact left the table.
     ContactRemoved(NodeId),
+    /// A [`Command::Store`](crate::Command::Store) that ended when enough had acknowledged has told the others as well.
+    Placed {
+        /// The query, which has ended before.
+        query: QueryId,
+        /// What came of it in the end: an [`Outcome::Stored`].
+        outcome: Outcome<A>,
+        /// What it took, all in all.
+        effort: Effort,
+    },
     /// A signed record of this node's own nears its end and wants a new version.
     RepublishDue(Record),
 }
@@ -191,6 +200,9 @@ pub struct Effort {
     pub failures: u32,
     /// From the command to the end.
     pub took: Duration,
+    /// Hops to the nearest node that answered, or to the holder that ended a read: 1 for a contact of the own table, 0 if
+    /// nobody answered.
+    pub hops: u8,
     /// Whether it ran into [`Config::query_timeout`](crate::Config::query_timeout) and ended with what it had.
     pub timed_out: bool,
 }

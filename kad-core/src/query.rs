@@ -14,14 +14,17 @@ pub(crate) use self::store::{Role, StoreTask};
 use crate::lookup::{Lookup, Step};
 use crate::slab::Handle;
 use crate::{
-    Address, Contact, Duration, Effort, FindValue, Instant, Key, NodeId, Outcome, QueryError, QueryId,
-    Request, Response, StoreEntry, StoreReply, UnixTime,
+    Address, Contact, Effort, FindValue, Instant, Key, NodeId, Outcome, QueryError, QueryId, Request,
+    Response, StoreEntry, StoreReply, UnixTime,
 };
 
 /// One query under way.
 #[derive(Debug)]
 pub(crate) struct Query<A> {
+    /// Whom to tell of its end; `None` for the node's own queries.
     pub(crate) id: Option<QueryId>,
+    /// The application was told that enough hold its record; it is told once more when all were asked.
+    pub(crate) released: bool,
     pub(crate) started: Instant,
     pub(crate) effort: Effort,
     /// The requests in flight, at most twice k.
@@ -162,12 +165,11 @@ impl<A: Address> Query<A> {
 
     /// The query goes on without the answer, which still counts if it comes.
     pub(crate) fn on_overdue(&mut self, id: NodeId) {
-        if let Task::Store(task) = &mut self.task {
-            // Somebody else must take the record.
-            task.on_failure(id);
-        }
-        if let Some(lookup) = &mut self.lookup {
-            lookup.on_overdue(id);
+        match (&self.task, &mut self.lookup) {
+            // It answered on the way and does not take the record: somebody else must.
+            (Task::Store(_), Some(lookup)) if lookup.has_answered(id) => lookup.exclude(id),
+            (_, Some(lookup)) => lookup.on_overdue(id),
+            (_, None) => {}
         }
     }
 
@@ -182,6 +184,34 @@ impl<A: Address> Query<A> {
         }
     }
 
+    /// Whether the application need not wait for the rest.
+    pub(crate) fn has_enough(&self) -> bool {
+        match &self.task {
+            Task::Store(task) => task.has_enough(self.lookup.as_ref()),
+            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) => false,
+        }
+    }
+
+    /// Hops to the nearest that answered, or to the holder that was found last.
+    fn hops(&self) -> u8 {
+        let Some(lookup) = &self.lookup else { return 0 };
+        let last = match &self.task {
+            Task::FindValue(task) => task.last_holder(),
+            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) => None,
+        };
+        let reached = last.or_else(|| lookup.results().next().map(|contact| contact.id));
+        reached.and_then(|id| lookup.depth(id)).unwrap_or_default()
+    }
+
+    /// What it took until now.
+    pub(crate) fn effort(&self, now: Instant) -> Effort {
+        Effort {
+            took: now.since(self.started),
+            hops: self.hops(),
+            ..self.effort
+        }
+    }
+
     /// Whether a peer has answered on the walk.
     pub(crate) fn has_heard_from(&self, id: NodeId) -> bool {
         self.lookup.as_ref().is_some_and(|lookup| lookup.has_answered(id))
@@ -192,13 +222,17 @@ impl<A: Address> Query<A> {
     }
 
     /// What came of it, with everything that is known by now.
-    pub(crate) fn outcome(self, contacts: usize, now: Instant) -> Outcome<A> {
+    pub(crate) fn outcome(&self, contacts: usize, now: Instant) -> Outcome<A> {
         let nobody = match self.effort.requests {
             0 => QueryError::NoContacts,
             _ => QueryError::Unanswered,
         };
-        match self.task {
-            Task::FindNode => match self.lookup.map(|lookup| lookup.results().collect::<Vec<_>>()) {
+        match &self.task {
+            Task::FindNode => match self
+                .lookup
+                .as_ref()
+                .map(|lookup| lookup.results().collect::<Vec<_>>())
+            {
                 Some(closest) if !closest.is_empty() => Outcome::Closest(closest),
                 _ => Outcome::Failed(nobody),
             },
@@ -206,10 +240,10 @@ impl<A: Address> Query<A> {
                 0 => Outcome::Failed(nobody),
                 contacts => Outcome::Bootstrapped { contacts },
             },
-            Task::Ping(ping) => match ping.answer {
+            Task::Ping(ping) => match &ping.answer {
                 Some((unix, observed)) => Outcome::Pong {
-                    unix,
-                    observed,
+                    unix: *unix,
+                    observed: observed.clone(),
                     took: now.since(self.started),
                 },
                 None => Outcome::Failed(QueryError::Unanswered),
@@ -217,6 +251,7 @@ impl<A: Address> Query<A> {
             Task::FindValue(task) => {
                 let anybody = self
                     .lookup
+                    .as_ref()
                     .is_some_and(|lookup| lookup.results().next().is_some());
                 match task.outcome() {
                     Some(found) => found,
@@ -229,10 +264,6 @@ impl<A: Address> Query<A> {
             }
             Task::Store(task) => task.outcome().unwrap_or(Outcome::Failed(nobody)),
         }
-    }
-
-    pub(crate) fn took(&self, now: Instant) -> Duration {
-        now.since(self.started)
     }
 
     fn extend(&mut self, from: NodeId, closer: Vec<Contact<A>>, alive: impl Fn(&Contact<A>) -> bool) {

@@ -238,7 +238,11 @@ impl Lateness {
             // come by then.
             Asked::FindValue(_) => {
                 let soon = (2 * self.usual(patience)).max(patience.hedge_floor);
-                Limits { late: late.min(soon), given_up, lost }
+                Limits {
+                    late: late.min(soon),
+                    given_up,
+                    lost,
+                }
             }
             Asked::FindNode => Limits { late, given_up, lost },
         }

@@ -71,15 +71,6 @@ impl<T> Slab<T> {
         }
     }
 
-    pub(crate) fn get(&self, handle: Handle) -> Option<&T> {
-        let place = self.places.get(handle.place as usize)?;
-        if place.generation == handle.generation {
-            place.value.as_ref()
-        } else {
-            None
-        }
-    }
-
     pub(crate) fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
         let place = self.places.get_mut(handle.place as usize)?;
         if place.generation == handle.generation {
@@ -131,10 +122,10 @@ mod tests {
         assert_eq!(slab.remove(first), Some('a'));
         let second = slab.insert('b');
         assert_eq!(second.place, first.place);
-        assert_eq!(slab.get(first), None);
+        assert_eq!(slab.get_mut(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(Handle::from_u64(second.to_u64()), second);
-        assert_eq!(slab.get(second), Some(&'b'));
+        assert_eq!(slab.get_mut(second), Some(&mut 'b'));
         assert_eq!(slab.len(), 1);
     }
 }

@@ -239,6 +239,7 @@ impl Builder {
         }
         let lifetime = config.lifetime;
         let quorum = config.read_quorum.clamp(1, config.k);
+        let write_quorum = config.write_quorum.clamp(1, config.k);
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|e| SpawnError::System(std::io::Error::other(e.to_string())))?;
 
@@ -304,6 +305,7 @@ impl Builder {
             network,
             rules,
             quorum,
+            write_quorum,
             events,
             join,
             storage,

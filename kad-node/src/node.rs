@@ -45,6 +45,8 @@ pub(crate) struct Inner<A> {
     pub(crate) keypair: Keypair,
     pub(crate) network: NetworkId,
     pub(crate) rules: Rules,
+    /// Acknowledgements that are enough for a write.
+    pub(crate) write_quorum: usize,
     pub(crate) quorum: usize,
     pub(crate) local: Contact<A>,
     pub(crate) events: broadcast::Sender<Event<A>>,

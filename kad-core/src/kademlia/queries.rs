@@ -23,7 +23,7 @@ impl<A: Address> Kademlia<A> {
         if self
             .queries
             .iter()
-            .filter(|(_, query)| query.id.is_some())
+            .filter(|(_, query)| query.id.is_some() && !query.released)
             .count()
             >= self.config.max_queries
         {
@@ -68,10 +68,11 @@ impl<A: Address> Kademlia<A> {
                 record,
                 expected,
                 keep,
+                enough,
             } => {
                 let lookup = self.lookup(now, record.key(), self.config.k, Vec::new());
                 (
-                    self.store_task(record, expected, Role::Publish { keep }),
+                    self.store_task(record, expected, Role::Publish { keep }, enough),
                     Some(lookup),
                 )
             }
@@ -96,7 +97,7 @@ impl<A: Address> Kademlia<A> {
         let found = self
             .queries
             .iter()
-            .find(|(_, query)| query.id == Some(id))
+            .find(|(_, query)| query.id == Some(id) && !query.released)
             .map(|(handle, _)| handle);
         if let Some(handle) = found
             && let Some(query) = self.end(now, handle, out)
@@ -118,7 +119,7 @@ impl<A: Address> Kademlia<A> {
     /// Stores a record that this node holds at the k nearest to it.
     pub(super) fn replicate(&mut self, now: Now, record: Record, own: bool, out: &mut Outbox<A>) {
         let lookup = self.lookup(now, record.key(), self.config.k, Vec::new());
-        let task = self.store_task(record, None, Role::Replicate { own });
+        let task = self.store_task(record, None, Role::Replicate { own }, usize::MAX);
         self.stats.replications += 1;
         self.start(now, None, task, Some(lookup), out);
     }
@@ -129,13 +130,13 @@ impl<A: Address> Kademlia<A> {
         self.start(now, None, Task::FindNode, Some(lookup), out);
     }
 
-    fn store_task(&self, record: Record, expected: Option<u64>, role: Role) -> Task<A> {
+    fn store_task(&self, record: Record, expected: Option<u64>, role: Role, enough: usize) -> Task<A> {
         let me = (!self.config.read_only).then(|| self.local_id());
         let entry = StoreEntry {
             record: Ok(record),
             expected,
         };
-        Task::Store(StoreTask::new(entry, role, me, self.config.k))
+        Task::Store(StoreTask::new(entry, role, me, self.config.k, enough))
     }
 
     /// A lookup that starts from the nearest contacts of the table, after those given.
@@ -194,6 +195,7 @@ impl<A: Address> Kademlia<A> {
         let (started, effort, flights) = (now.monotonic, Effort::default(), Vec::new());
         let handle = self.queries.insert(Query {
             id,
+            released: false,
             started,
             effort,
             flights,
@@ -210,6 +212,7 @@ impl<A: Address> Kademlia<A> {
     /// Does what the query wants done until it waits or ends. What one call can do is bounded: a query has at most about
     /// 2 k requests in flight, and each turn sends one, starts one bucket, or stops.
     pub(super) fn pump(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
+        self.release(now, handle, out);
         loop {
             let Some(query) = self.queries.get_mut(handle) else {
                 return;
@@ -299,19 +302,56 @@ impl<A: Address> Kademlia<A> {
     }
 
     fn finish(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
-        let Some(mut query) = self.end(now, handle, out) else {
+        let Some(query) = self.end(now, handle, out) else {
             return;
         };
         self.after_end(now, &query, out);
-        query.effort.took = query.took(now.monotonic);
-        let (id, effort) = (query.id, query.effort);
-        if let Some(id) = id {
-            let outcome = query.outcome(self.table.len(), now.monotonic);
-            out.push(Output::Event(Event::QueryFinished {
-                query: id,
-                outcome,
-                effort,
+        if let Some(id) = query.id {
+            let (outcome, effort) = (
+                query.outcome(self.table.len(), now.monotonic),
+                query.effort(now.monotonic),
+            );
+            out.push(Output::Event(if query.released {
+                Event::Placed {
+                    query: id,
+                    outcome,
+                    effort,
+                }
+            } else {
+                Event::QueryFinished {
+                    query: id,
+                    outcome,
+                    effort,
+                }
             }));
+        }
+    }
+
+    /// Tells the application that enough hold its record. The rest is told in the background, unless there is too much of
+    /// that already.
+    fn release(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
+        let contacts = self.table.len();
+        let Some(query) = self.queries.get_mut(handle) else {
+            return;
+        };
+        let (Some(id), false) = (query.id, query.released) else {
+            return;
+        };
+        if !query.has_enough() {
+            return;
+        }
+        query.released = true;
+        let (outcome, effort) = (
+            query.outcome(contacts, now.monotonic),
+            query.effort(now.monotonic),
+        );
+        out.push(Output::Event(Event::QueryFinished {
+            query: id,
+            outcome,
+            effort,
+        }));
+        if self.queries.len() > self.config.max_queries.saturating_mul(2) {
+            self.finish(now, handle, out);
         }
     }
 

@@ -127,6 +127,7 @@ impl Choices<'_> {
                 record: self.record(),
                 expected: [None, Some(0)][self.below(2)],
                 keep: self.below(2) == 0,
+                enough: [1, 15, usize::MAX][self.below(3)],
             },
             4 => Command::Bootstrap {
                 contacts: self.contacts(),

@@ -213,6 +213,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                     record,
                     expected: None,
                     keep: true,
+                    enough: usize::MAX,
                 };
                 self.parts
                     .machine
