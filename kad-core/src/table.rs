@@ -11,10 +11,13 @@
 mod buckets;
 mod closest;
 mod config;
+mod known;
 
 use self::buckets::Buckets;
 pub use self::closest::ClosestScratch;
 pub use self::config::{GroupLimits, TableConfig};
+pub use self::known::Entry;
+use self::known::Known;
 use crate::{Address, AddressGroups, Contact, Duration, ID_BITS, Instant, Key, NodeId};
 
 /// Whom a node knows.
@@ -26,50 +29,6 @@ pub struct RoutingTable<A> {
     live: Buckets<Known<A>>,
     /// Contacts that answered when their bucket was full, least recently seen first.
     waiting: Buckets<Known<A>>,
-}
-
-/// A contact and what was seen of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Known<A> {
-    contact: Contact<A>,
-    last_seen: Instant,
-    /// Smoothed round trip in microseconds, 0 while none was measured.
-    rtt: u32,
-    /// Its mean deviation in microseconds.
-    deviation: Micros24,
-    /// Requests in a row that failed.
-    failures: u8,
-}
-
-/// Up to 16.7 s in microseconds, big-endian. In three bytes, because a fourth would cost eight for each contact.
-#[derive(Debug, Clone, Copy, Default)]
-struct Micros24([u8; 3]);
-
-impl Micros24 {
-    const fn get(self) -> u32 {
-        let [a, b, c] = self.0;
-        u32::from_be_bytes([0, a, b, c])
-    }
-
-    fn saturating(micros: u32) -> Self {
-        let [_, a, b, c] = micros.min((1 << 24) - 1).to_be_bytes();
-        Self([a, b, c])
-    }
-}
-
-/// A contact of the table, and what was seen of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry<'t, A> {
-    /// Who and where.
-    pub contact: &'t Contact<A>,
-    /// When it last answered.
-    pub last_seen: Instant,
-    /// Its smoothed round trip, if one was measured.
-    pub rtt: Option<Duration>,
-    /// The mean deviation of its round trips.
-    pub deviation: Duration,
-    /// Requests in a row that failed.
-    pub failures: u8,
 }
 
 /// What became of a contact that has answered.
@@ -354,54 +313,6 @@ impl<A: Address> RoutingTable<A> {
     fn index(&self, id: NodeId) -> Option<u32> {
         let index = self.local.distance(id.to_key()).leading_zeros();
         (index < ID_BITS).then_some(index)
-    }
-}
-
-impl<A: Address> Known<A> {
-    fn new(now: Instant, contact: &Contact<A>, rtt: Option<Duration>) -> Self {
-        let mut known = Self {
-            contact: contact.clone(),
-            last_seen: now,
-            rtt: 0,
-            deviation: Micros24::default(),
-            failures: 0,
-        };
-        known.measure(rtt);
-        known
-    }
-
-    fn answered(&mut self, now: Instant, contact: &Contact<A>, rtt: Option<Duration>) {
-        if self.contact.address != contact.address {
-            self.contact.address = contact.address.clone();
-            (self.rtt, self.deviation) = (0, Micros24::default());
-        }
-        self.last_seen = now;
-        self.failures = 0;
-        self.measure(rtt);
-    }
-
-    /// RFC 6298, section 2, in whole microseconds.
-    fn measure(&mut self, rtt: Option<Duration>) {
-        let Some(rtt) = rtt else { return };
-        let sample = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
-        if self.rtt == 0 {
-            (self.rtt, self.deviation) = (sample, Micros24::saturating(sample / 2));
-            return;
-        }
-        let off = self.rtt.abs_diff(sample);
-        let deviation = self.deviation.get();
-        self.deviation = Micros24::saturating(deviation - deviation / 4 + off / 4);
-        self.rtt = (self.rtt - self.rtt / 8).saturating_add(sample / 8).max(1);
-    }
-
-    fn entry(&self) -> Entry<'_, A> {
-        Entry {
-            contact: &self.contact,
-            last_seen: self.last_seen,
-            rtt: (self.rtt != 0).then(|| Duration::from_micros(self.rtt.into())),
-            deviation: Duration::from_micros(self.deviation.get().into()),
-            failures: self.failures,
-        }
     }
 }
 
