@@ -6,19 +6,21 @@
 //!
 //! It refuses to believe hearsay: a contact enters only after it answered us ([`RoutingTable::answered`]). It refuses to
 //! forget old friends: a full bucket keeps its live contacts, because who has been up for long will stay (paper, figure 1),
-//! and because nobody can push them out by showing up often.
+//! and because nobody can push them out by showing up often. There is one exception: the contacts nearest to the own id
+//! are always let in (`table/neighbourhood.rs`).
 
 mod buckets;
 mod closest;
 mod config;
 mod known;
+mod neighbourhood;
 
 use self::buckets::Buckets;
 pub use self::closest::ClosestScratch;
 pub use self::config::{GroupLimits, TableConfig};
 pub use self::known::Entry;
 use self::known::Known;
-use crate::{Address, AddressGroups, Contact, Duration, ID_BITS, Instant, Key, NodeId};
+use crate::{Address, AddressGroups, Contact, Distance, Duration, ID_BITS, Instant, Key, NodeId};
 
 /// Whom a node knows.
 #[derive(Debug)]
@@ -39,6 +41,11 @@ pub enum Admission<A> {
     Updated,
     /// It is in the table now.
     Added,
+    /// It is in the table now, in the place of another one, which waits for the next place.
+    Replaced {
+        /// Who has left the table.
+        out: NodeId,
+    },
     /// Its bucket is full. It waits for a place; `probe` is the contact that was silent for longest and deserves a PING.
     Waiting {
         /// Whom to PING.
@@ -119,7 +126,8 @@ impl<A: Address> RoutingTable<A> {
         self.live.iter().map(Known::entry)
     }
 
-    /// Contacts in a bucket.
+    /// Contacts in a bucket. They may be more than its capacity where all of them are neighbours: at most
+    /// [`TableConfig::neighbourhood`].
     #[must_use]
     pub fn bucket_len(&self, bucket: u32) -> usize {
         self.live.bucket(bucket).len()
@@ -134,7 +142,7 @@ impl<A: Address> RoutingTable<A> {
     /// Whether a bucket takes one more contact.
     #[must_use]
     pub fn has_room(&self, bucket: u32) -> bool {
-        self.bucket_len(bucket) < self.bucket_capacity(bucket)
+        self.bucket_len(bucket) < self.bucket_capacity(bucket) && !self.live.is_full()
     }
 
     /// The index of the nearest bucket that has a contact.
@@ -157,7 +165,7 @@ impl<A: Address> RoutingTable<A> {
     }
 
     /// Whether a stranger is worth a PING: it is not known at this address, may enter, and there is room for it or for one
-    /// more to wait.
+    /// more to wait, or it would be a neighbour.
     #[must_use]
     pub fn wants(&self, contact: &Contact<A>) -> bool {
         let Some(index) = self.index(contact.id) else {
@@ -168,6 +176,7 @@ impl<A: Address> RoutingTable<A> {
         }
         let waiting = self.waiting.bucket(index);
         let room = self.has_room(index)
+            || self.is_neighbour(index, contact.id)
             || (waiting.len() < self.config.replacements
                 && !waiting.iter().any(|w| w.contact.id == contact.id));
         room && self.refusal(index, contact).is_none()
@@ -196,11 +205,20 @@ impl<A: Address> RoutingTable<A> {
             return Admission::Refused(refusal);
         }
         let known = Known::new(now, contact, rtt);
+        self.waiting
+            .remove_where(index, |waiting| waiting.contact.id == contact.id);
         if self.has_room(index) {
-            self.waiting
-                .remove_where(index, |waiting| waiting.contact.id == contact.id);
             self.live.push(index, known);
             return Admission::Added;
+        }
+        if self.is_neighbour(index, contact.id) {
+            if let Some(place) = self.displaced_by(index, contact.id) {
+                return self.displace(index, place, known);
+            }
+            if !self.live.is_full() {
+                self.live.push(index, known);
+                return Admission::Added;
+            }
         }
         self.wait(index, known);
         let oldest = self
@@ -237,8 +255,8 @@ impl<A: Address> RoutingTable<A> {
         }
     }
 
-    /// Removes a contact at once: it has left, or wants nobody to route through it. The freshest of those that wait takes
-    /// its place.
+    /// Removes a contact at once: it has left, or wants nobody to route through it. One of those that wait takes its place:
+    /// the nearest if it is a neighbour now, else the freshest.
     pub fn remove(&mut self, id: NodeId) -> Removal<A> {
         let Some(index) = self.index(id) else {
             return Removal::Unknown;
@@ -248,14 +266,7 @@ impl<A: Address> RoutingTable<A> {
         if !self.live.remove_where(index, |known| known.contact.id == id) {
             return Removal::Unknown;
         }
-        // The one that was seen last, among those that may still enter: groups may have filled up meanwhile.
-        let fresh = self
-            .waiting
-            .bucket(index)
-            .iter()
-            .rev()
-            .find(|w| self.refusal(index, &w.contact).is_none());
-        let promoted = fresh.cloned();
+        let promoted = self.heir(index).cloned();
         if let Some(known) = &promoted {
             let id = known.contact.id;
             self.waiting
@@ -269,16 +280,45 @@ impl<A: Address> RoutingTable<A> {
         }
     }
 
+    /// Who takes a place of a bucket that has fallen free, among those that may still enter: groups may have filled up since
+    /// they began to wait.
+    fn heir(&self, index: u32) -> Option<&Known<A>> {
+        let waiting = self.waiting.bucket(index);
+        let heirs = || {
+            let may_enter = |waiting: &&Known<A>| self.refusal(index, &waiting.contact).is_none();
+            waiting.iter().filter(may_enter)
+        };
+        let nearest = heirs().min_by_key(|waiting| self.distance(waiting.contact.id));
+        nearest
+            .filter(|waiting| self.is_neighbour(index, waiting.contact.id))
+            .or_else(|| heirs().next_back().filter(|_| self.has_room(index)))
+    }
+
+    /// Gives the place of a contact to another one that has just answered. The one that was there is alive, as far as is
+    /// known, so it waits for the next place.
+    fn displace(&mut self, index: u32, place: usize, by: Known<A>) -> Admission<A> {
+        match self.live.replace(index, place, by) {
+            Some(out) => {
+                let id = out.contact.id;
+                self.wait(index, out);
+                Admission::Replaced { out: id }
+            }
+            None => Admission::Added,
+        }
+    }
+
+    /// Puts a contact among those that wait for a place. When there are too many, the one that was seen longest ago is
+    /// forgotten.
     fn wait(&mut self, index: u32, known: Known<A>) {
-        if self.config.replacements == 0 {
+        if self.config.replacements == 0 || self.waiting.is_full() {
             return;
         }
+        let seen = known.last_seen;
         self.waiting
-            .remove_where(index, |waiting| waiting.contact.id == known.contact.id);
-        if self.waiting.bucket(index).len() >= self.config.replacements {
+            .insert_sorted(index, known, |held| held.last_seen <= seen);
+        if self.waiting.bucket(index).len() > self.config.replacements {
             self.waiting.remove_first(index);
         }
-        self.waiting.push(index, known);
     }
 
     fn refusal(&self, index: u32, contact: &Contact<A>) -> Option<Refusal> {
@@ -311,8 +351,12 @@ impl<A: Address> RoutingTable<A> {
     }
 
     fn index(&self, id: NodeId) -> Option<u32> {
-        let index = self.local.distance(id.to_key()).leading_zeros();
+        let index = self.distance(id).leading_zeros();
         (index < ID_BITS).then_some(index)
+    }
+
+    fn distance(&self, id: NodeId) -> Distance {
+        self.local.distance(id.to_key())
     }
 }
 

@@ -235,6 +235,12 @@ impl<A: Address> Kademlia<A> {
                 self.stats.isolated &= !was_empty;
                 out.push(Output::Event(Event::ContactAdded(contact.clone())));
             }
+            Admission::Replaced { out: displaced } => {
+                self.stats.contacts_added += 1;
+                self.stats.contacts_removed += 1;
+                out.push(Output::Event(Event::ContactRemoved(displaced)));
+                out.push(Output::Event(Event::ContactAdded(contact.clone())));
+            }
             Admission::Waiting { probe: Some(old) } => self.probe(now, old, out),
             Admission::Waiting { probe: None } | Admission::Updated | Admission::Refused(_) => {}
         }

@@ -20,6 +20,10 @@ pub(super) struct Buckets<T> {
 /// Places by which an array that is full grows.
 const GROWTH: usize = 8;
 
+/// Items of all buckets together, because their places are counted in 16 bits. Two hundred times what a network of a
+/// million nodes fills with buckets of 20.
+pub(super) const MAX_ITEMS: usize = 65_535;
+
 impl<T> Buckets<T> {
     pub(super) const fn new() -> Self {
         Self {
@@ -31,6 +35,11 @@ impl<T> Buckets<T> {
 
     pub(super) const fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// Whether nothing can be inserted any more.
+    pub(super) const fn is_full(&self) -> bool {
+        self.items.len() >= MAX_ITEMS
     }
 
     pub(super) fn iter(&self) -> core::slice::Iter<'_, T> {
@@ -91,6 +100,13 @@ impl<T> Buckets<T> {
         if !range.is_empty() {
             self.remove_at(index, range.start);
         }
+    }
+
+    /// Takes out the item at a place within a bucket and puts another one at the bucket's end.
+    pub(super) fn replace(&mut self, index: u32, place: usize, item: T) -> Option<T> {
+        let bucket = self.bucket_mut(index).get_mut(place..)?;
+        bucket.rotate_left(1);
+        bucket.last_mut().map(|last| core::mem::replace(last, item))
     }
 
     /// Removes the first item for which `is` holds; says whether there was one.

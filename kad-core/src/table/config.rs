@@ -10,6 +10,10 @@ pub struct TableConfig {
     pub bucket_size: usize,
     /// Sizes of the first buckets, from the far half inwards: wider ones buy hops for memory. Default none.
     pub wide: Vec<u16>,
+    /// So many contacts nearest to the own id are kept even where their bucket is full: see `table/neighbourhood.rs`.
+    /// Default k, so that a node knows the holders of what lies near to it; 0 switches it off. More than a bucket's size
+    /// makes buckets grow up to this many.
+    pub neighbourhood: usize,
     /// Contacts of a bucket that wait for a place. Default 4: two requests in a row must fail before a place falls free, so
     /// a bucket rarely loses more than that between two refreshes.
     pub replacements: usize,
@@ -69,6 +73,7 @@ impl TableConfig {
         Self {
             bucket_size: k,
             wide: Vec::new(),
+            neighbourhood: k,
             replacements: 4,
             failures: 2,
             groups,

@@ -5,6 +5,7 @@ mod churn;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod contract;
 mod lookups;
+mod neighbourhood;
 mod records;
 mod shelf;
 mod simulation;

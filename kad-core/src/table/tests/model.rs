@@ -1,6 +1,6 @@
 //! The table against a naive one, and `closest` against a full sort.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -47,6 +47,35 @@ impl Model {
             || count(None, &wide) >= config.groups.wide_per_table
     }
 
+    /// The neighbours, if this contact were in the table as well.
+    fn neighbours(&self, config: &TableConfig, with: NodeId) -> Vec<NodeId> {
+        let live = self.live.values().flatten().map(|held| held.contact.id);
+        let mut all: Vec<NodeId> = live.chain([with]).collect();
+        all.sort_by_key(|id| LOCAL.distance(id.to_key()));
+        all.truncate(config.neighbourhood);
+        all
+    }
+
+    /// Who makes room in a full bucket for a contact that will be a neighbour.
+    fn victim(&self, index: u32, neighbours: &[NodeId]) -> Option<usize> {
+        let bucket = self.live.get(&index)?;
+        let others = (0..bucket.len()).filter(|&place| !neighbours.contains(&bucket[place].contact.id));
+        // A failure counts more than any distance.
+        others.max_by_key(|&place| {
+            let held = &bucket[place];
+            (held.failures > 0, LOCAL.distance(held.contact.id.to_key()))
+        })
+    }
+
+    fn wait(&mut self, config: &TableConfig, index: u32, held: Held) {
+        let waiting = self.waiting.entry(index).or_default();
+        waiting.push(held);
+        waiting.sort_by_key(|held| held.seen);
+        if waiting.len() > config.replacements {
+            waiting.remove(0);
+        }
+    }
+
     fn answered(&mut self, config: &TableConfig, now: Instant, contact: &Contact<Street>) {
         let index = LOCAL.distance(contact.id.to_key()).leading_zeros();
         if index == ID_BITS {
@@ -69,11 +98,18 @@ impl Model {
             waiting.retain(|held| held.contact.id != contact.id);
             if live.len() < config.bucket_size(index) {
                 live.push(new);
-            } else {
-                waiting.push(new);
-                if waiting.len() > config.replacements {
-                    waiting.remove(0);
-                }
+                return;
+            }
+            let neighbours = self.neighbours(config, contact.id);
+            if !neighbours.contains(&contact.id) {
+                return self.wait(config, index, new);
+            }
+            let victim = self.victim(index, &neighbours);
+            let live = self.live.entry(index).or_default();
+            let out = victim.map(|place| live.remove(place));
+            live.push(new);
+            if let Some(out) = out {
+                self.wait(config, index, out);
             }
         }
     }
@@ -106,11 +142,17 @@ impl Model {
         if live.len() == before {
             return;
         }
+        let room = live.len() < config.bucket_size(index);
         let waiting = self.waiting[&index].clone();
-        let fresh = waiting
-            .iter()
-            .rposition(|held| !self.refusal(config, index, &held.contact));
-        if let Some(place) = fresh {
+        let heirs: Vec<usize> = (0..waiting.len())
+            .filter(|&place| !self.refusal(config, index, &waiting[place].contact))
+            .collect();
+        let distance = |place: &usize| LOCAL.distance(waiting[*place].contact.id.to_key());
+        let nearest = heirs.iter().copied().min_by_key(distance).filter(|&place| {
+            let id = waiting[place].contact.id;
+            self.neighbours(config, id).contains(&id)
+        });
+        if let Some(place) = nearest.or_else(|| heirs.last().copied().filter(|_| room)) {
             let promoted = self.waiting.entry(index).or_default().remove(place);
             let live = self.live.entry(index).or_default();
             live.push(promoted);
@@ -137,6 +179,14 @@ fn check(table: &RoutingTable<Street>, model: &Model) -> Result<(), TestCaseErro
                 |known: &Known<Street>| LOCAL.distance(known.contact.id.to_key()).leading_zeros() == index;
             prop_assert!(bucket.iter().all(fits));
         }
+    }
+    for index in 0..ID_BITS {
+        let most = table.bucket_capacity(index).max(table.config.neighbourhood);
+        prop_assert!(
+            table.bucket_len(index) <= most,
+            "bucket {} outgrew its bound",
+            index
+        );
     }
     for known in table.waiting.iter() {
         prop_assert!(table.get(known.contact.id).is_none(), "waits and is in the table");
@@ -173,20 +223,51 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     prop::collection::vec(action, 1..60)
 }
 
+fn configs() -> impl Strategy<Value = TableConfig> {
+    let wide = prop::collection::vec(1..6u16, 0..3);
+    (1..4usize, wide, 0..4usize, 0..8usize).prop_map(|(k, wide, replacements, neighbourhood)| {
+        let mut config = TableConfig::new(k, 0);
+        (config.wide, config.replacements, config.neighbourhood) = (wide, replacements, neighbourhood);
+        config.groups = GroupLimits {
+            narrow_per_bucket: 1,
+            narrow_per_table: 3,
+            wide_per_bucket: 2,
+            wide_per_table: 4,
+        };
+        config
+    })
+}
+
+/// Contacts of the table that are nearer than this one.
+fn nearer(table: &RoutingTable<Street>, id: NodeId) -> usize {
+    let distance = |id: NodeId| LOCAL.distance(id.to_key());
+    let nearer = table
+        .contacts()
+        .filter(|entry| distance(entry.contact.id) < distance(id));
+    nearer.count()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
-    fn whatever_happens_the_table_is_the_naive_one(actions in actions(), k in 1..4usize, replacements in 0..4usize) {
-        let mut config = TableConfig::new(k, 0);
-        config.replacements = replacements;
-        config.groups = GroupLimits { narrow_per_bucket: 1, narrow_per_table: 3, wide_per_bucket: 2, wide_per_table: 4 };
+    fn whatever_happens_the_table_is_the_naive_one(actions in actions(), config in configs()) {
         let (mut table, mut model) = (RoutingTable::new(LOCAL, config.clone()), Model::default());
         for (step, action) in actions.into_iter().enumerate() {
             match action {
                 Action::Answered(contact) => {
                     let now = at(step as u64 / 2);
-                    let _ = table.answered(now, &contact, None);
+                    let (known, wanted) = (table.get(contact.id).is_some(), table.wants(&contact));
+                    let enters = match table.answered(now, &contact, None) {
+                        Admission::Added => true,
+                        Admission::Replaced { out } => {
+                            prop_assert!(table.get(out).is_none());
+                            true
+                        }
+                        Admission::Updated | Admission::Waiting { .. } | Admission::Refused(_) => false,
+                    };
+                    prop_assert_eq!(enters, !known && table.get(contact.id).is_some());
+                    prop_assert!(wanted || !enters, "a stranger that may enter is worth a PING");
                     model.answered(&config, now, &contact);
                 }
                 Action::Failed(contact) => {
@@ -200,6 +281,63 @@ proptest! {
             }
             check(&table, &model)?;
         }
+    }
+
+    #[test]
+    fn who_has_answered_is_in_the_table_unless_it_left_or_as_many_were_nearer(
+        actions in actions(),
+        config in configs(),
+    ) {
+        let mut table = RoutingTable::new(LOCAL, config.clone());
+        // Those that must be there.
+        let mut owed = BTreeSet::new();
+        for (step, action) in actions.into_iter().enumerate() {
+            let left = match action {
+                Action::Answered(contact) => {
+                    let admission = table.answered(at(step as u64), &contact, None);
+                    if !matches!(admission, Admission::Refused(_)) {
+                        owed.insert(contact.id);
+                    }
+                    None
+                }
+                Action::Failed(contact) => {
+                    matches!(table.failed(&contact), Removal::Removed { .. }).then_some(contact.id)
+                }
+                Action::Remove(id) => {
+                    let _ = table.remove(id);
+                    Some(id)
+                }
+            };
+            left.map(|id| owed.remove(&id));
+            owed.retain(|&id| nearer(&table, id) < config.neighbourhood);
+            for &id in &owed {
+                prop_assert!(table.get(id).is_some(), "{:?} is missing", id);
+            }
+            // Whoever is a neighbour stays one until it leaves or others are nearer.
+            let ids = table.contacts().map(|entry| entry.contact.id);
+            owed.extend(ids.filter(|&id| nearer(&table, id) < config.neighbourhood));
+        }
+    }
+
+    #[test]
+    fn while_nobody_leaves_the_table_has_the_nearest_of_all_that_ever_answered(
+        seed in any::<u64>(),
+        nodes in 1..400usize,
+        k in 1..9usize,
+        neighbourhood in 0..30usize,
+    ) {
+        let mut config = TableConfig::new(k, 0);
+        config.neighbourhood = neighbourhood;
+        let (mut table, mut rng) = (RoutingTable::new(LOCAL, config), crate::rng::Rng::new(seed));
+        let mut ids: Vec<NodeId> = (0..nodes).map(|_| NodeId::from_limbs([rng.next_u64(), 0, 0, 0])).collect();
+        for &id in &ids {
+            let _ = table.answered(at(1), &Contact::new(id, Street(1)), None);
+        }
+        ids.sort_by_key(|id| LOCAL.distance(id.to_key()));
+        ids.truncate(neighbourhood);
+        let mut scratch = ClosestScratch::default();
+        let closest = table.closest(LOCAL.to_key(), neighbourhood, &mut scratch);
+        prop_assert_eq!(closest.map(|entry| entry.contact.id).collect::<Vec<_>>(), ids);
     }
 
     #[test]
