@@ -6,20 +6,22 @@
 //!
 //! It refuses to believe hearsay: a contact enters only after it answered us ([`RoutingTable::answered`]). It refuses to
 //! forget old friends: a full bucket keeps its live contacts, because who has been up for long will stay (paper, figure 1),
-//! and because nobody can push them out by showing up often. There is one exception: the contacts nearest to the own id
-//! are always let in (`table/neighbourhood.rs`).
+//! and because nobody can push them out by showing up often. There are two exceptions: the contacts nearest to the own id
+//! are always let in (`table/neighbourhood.rs`), and of a far bucket a share is open to those that answer faster
+//! (`table/proximity.rs`).
 
 mod buckets;
 mod closest;
 mod config;
 mod known;
 mod neighbourhood;
+mod proximity;
 
 use self::buckets::Buckets;
 pub use self::closest::ClosestScratch;
 pub use self::config::{GroupLimits, TableConfig};
 pub use self::known::Entry;
-use self::known::Known;
+use self::known::{Known, MOST_FAILURES};
 use crate::{Address, AddressGroups, Contact, Distance, Duration, ID_BITS, Instant, Key, NodeId};
 
 /// Whom a node knows.
@@ -45,6 +47,8 @@ pub enum Admission<A> {
     Replaced {
         /// Who has left the table.
         out: NodeId,
+        /// What the newcomer is that the other one is not.
+        merit: Merit,
     },
     /// Its bucket is full. It waits for a place; `probe` is the contact that was silent for longest and deserves a PING.
     Waiting {
@@ -53,6 +57,15 @@ pub enum Admission<A> {
     },
     /// It may not enter.
     Refused(Refusal),
+}
+
+/// Why a contact took the place of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Merit {
+    /// It is one of the contacts nearest to the own id.
+    Near,
+    /// It answers clearly faster.
+    Fast,
 }
 
 /// Why a contact may not enter the table.
@@ -204,21 +217,26 @@ impl<A: Address> RoutingTable<A> {
         if let Some(refusal) = self.refusal(index, contact) {
             return Admission::Refused(refusal);
         }
-        let known = Known::new(now, contact, rtt);
-        self.waiting
-            .remove_where(index, |waiting| waiting.contact.id == contact.id);
+        let known = match self.waiting.take_where(index, |w| w.contact.id == contact.id) {
+            Some(mut known) => {
+                known.answered(now, contact, rtt);
+                known
+            }
+            None => Known::new(now, contact, rtt),
+        };
         if self.has_room(index) {
-            self.live.push(index, known);
-            return Admission::Added;
+            return self.push(index, known);
         }
         if self.is_neighbour(index, contact.id) {
             if let Some(place) = self.displaced_by(index, contact.id) {
-                return self.displace(index, place, known);
+                return self.displace(index, place, known, Merit::Near);
             }
             if !self.live.is_full() {
-                self.live.push(index, known);
-                return Admission::Added;
+                return self.push(index, known);
             }
+        }
+        if let Some(place) = self.outrun_by(index, &known) {
+            return self.displace(index, place, known, Merit::Fast);
         }
         self.wait(index, known);
         let oldest = self
@@ -239,7 +257,7 @@ impl<A: Address> RoutingTable<A> {
             return Removal::Unknown;
         };
         self.waiting
-            .remove_where(index, |waiting| waiting.contact == *contact);
+            .take_where(index, |waiting| waiting.contact == *contact);
         let Some(known) = self
             .live
             .bucket_mut(index)
@@ -248,8 +266,8 @@ impl<A: Address> RoutingTable<A> {
         else {
             return Removal::Unknown;
         };
-        known.failures = known.failures.saturating_add(1);
-        match known.failures >= self.config.failures {
+        known.fail();
+        match known.failures() >= self.config.failures.min(MOST_FAILURES) {
             true => self.remove(id),
             false => Removal::Kept,
         }
@@ -261,22 +279,22 @@ impl<A: Address> RoutingTable<A> {
         let Some(index) = self.index(id) else {
             return Removal::Unknown;
         };
-        self.waiting
-            .remove_where(index, |waiting| waiting.contact.id == id);
-        if !self.live.remove_where(index, |known| known.contact.id == id) {
+        self.waiting.take_where(index, |waiting| waiting.contact.id == id);
+        let left = self.live.take_where(index, |known| known.contact.id == id);
+        if left.is_none() {
             return Removal::Unknown;
         }
-        let promoted = self.heir(index).cloned();
-        if let Some(known) = &promoted {
-            let id = known.contact.id;
-            self.waiting
-                .remove_where(index, |waiting| waiting.contact.id == id);
-            // It is older evidence than all that is there, so it goes first.
-            self.live
-                .insert_sorted(index, known.clone(), |held| held.last_seen <= known.last_seen);
-        }
+        let heir = self.heir(index).map(|waiting| waiting.contact.id);
+        let promoted = heir.and_then(|id| self.waiting.take_where(index, |w| w.contact.id == id));
         Removal::Removed {
-            promoted: promoted.map(|known| known.contact),
+            promoted: promoted.map(|mut known| {
+                let (contact, seen) = (known.contact.clone(), known.last_seen);
+                known.set_tenured(self.gives_tenure(index));
+                // It is older evidence than all that is there, so it goes first.
+                self.live
+                    .insert_sorted(index, known, |held| held.last_seen <= seen);
+                contact
+            }),
         }
     }
 
@@ -294,17 +312,30 @@ impl<A: Address> RoutingTable<A> {
             .or_else(|| heirs().next_back().filter(|_| self.has_room(index)))
     }
 
+    /// Adds a contact that has just answered.
+    fn push(&mut self, index: u32, mut known: Known<A>) -> Admission<A> {
+        known.set_tenured(self.gives_tenure(index));
+        self.live.push(index, known);
+        Admission::Added
+    }
+
     /// Gives the place of a contact to another one that has just answered. The one that was there is alive, as far as is
     /// known, so it waits for the next place.
-    fn displace(&mut self, index: u32, place: usize, by: Known<A>) -> Admission<A> {
-        match self.live.replace(index, place, by) {
-            Some(out) => {
-                let id = out.contact.id;
-                self.wait(index, out);
-                Admission::Replaced { out: id }
-            }
-            None => Admission::Added,
+    fn displace(&mut self, index: u32, place: usize, by: Known<A>, merit: Merit) -> Admission<A> {
+        if merit == Merit::Fast {
+            self.begin_tenure(index);
         }
+        let Some(mut out) = self.live.replace(index, place, by) else {
+            return Admission::Added;
+        };
+        let tenured = merit != Merit::Fast && self.gives_tenure(index);
+        if let Some(newcomer) = self.live.bucket_mut(index).last_mut() {
+            newcomer.set_tenured(tenured);
+        }
+        let id = out.contact.id;
+        out.set_tenured(false);
+        self.wait(index, out);
+        Admission::Replaced { out: id, merit }
     }
 
     /// Puts a contact among those that wait for a place. When there are too many, the one that was seen longest ago is

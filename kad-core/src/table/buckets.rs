@@ -109,13 +109,10 @@ impl<T> Buckets<T> {
         bucket.last_mut().map(|last| core::mem::replace(last, item))
     }
 
-    /// Removes the first item for which `is` holds; says whether there was one.
-    pub(super) fn remove_where(&mut self, index: u32, is: impl FnMut(&T) -> bool) -> bool {
-        let Some(place) = self.bucket(index).iter().position(is) else {
-            return false;
-        };
-        self.remove_at(index, self.range(index).start + place);
-        true
+    /// Removes the first item for which `is` holds.
+    pub(super) fn take_where(&mut self, index: u32, is: impl FnMut(&T) -> bool) -> Option<T> {
+        let place = self.bucket(index).iter().position(is)?;
+        Some(self.remove_at(index, self.range(index).start + place))
     }
 
     fn insert_at(&mut self, index: u32, place: usize, item: T) {
@@ -136,14 +133,15 @@ impl<T> Buckets<T> {
         self.ends[rank..].iter_mut().for_each(|end| *end += 1);
     }
 
-    fn remove_at(&mut self, index: u32, place: usize) {
+    fn remove_at(&mut self, index: u32, place: usize) -> T {
         let rank = self.rank(index);
-        self.items.remove(place);
+        let item = self.items.remove(place);
         self.ends[rank..].iter_mut().for_each(|end| *end -= 1);
         if self.range(index).is_empty() {
             self.ends.remove(rank);
             self.exists[(index / 64) as usize] &= !(1 << (index % 64));
         }
+        item
     }
 
     /// How many buckets exist before this one.

@@ -14,10 +14,13 @@ pub struct TableConfig {
     /// Default k, so that a node knows the holders of what lies near to it; 0 switches it off. More than a bucket's size
     /// makes buckets grow up to this many.
     pub neighbourhood: usize,
+    /// Hundredths of the places of a far bucket that are open to whoever answers faster: see `table/proximity.rs`. Default
+    /// 50, so that an attacker with fast machines gets half of a bucket at most; 0 switches it off.
+    pub proximity_share: u8,
     /// Contacts of a bucket that wait for a place. Default 4: two requests in a row must fail before a place falls free, so
     /// a bucket rarely loses more than that between two refreshes.
     pub replacements: usize,
-    /// Requests in a row that may fail before a contact is removed. Default 2: one lost packet is no death.
+    /// Requests in a row that may fail before a contact is removed. Default 2: one lost packet is no death. At most 127.
     pub failures: u8,
     /// How many contacts of one address group there may be, in global scope.
     pub groups: GroupLimits,
@@ -74,6 +77,7 @@ impl TableConfig {
             bucket_size: k,
             wide: Vec::new(),
             neighbourhood: k,
+            proximity_share: 50,
             replacements: 4,
             failures: 2,
             groups,
@@ -87,5 +91,11 @@ impl TableConfig {
         self.wide
             .get(bucket as usize)
             .map_or(self.bucket_size, |&size| size.into())
+    }
+
+    /// Places of a bucket that proximity leaves alone.
+    pub(super) fn tenured_places(&self, bucket: u32) -> usize {
+        let size = self.bucket_size(bucket);
+        size - size.saturating_mul(self.proximity_share.min(100).into()) / 100
     }
 }

@@ -11,9 +11,19 @@ pub(super) struct Known<A> {
     rtt: u32,
     /// Its mean deviation in microseconds.
     deviation: Micros24,
-    /// Requests in a row that failed.
-    pub(super) failures: u8,
+    marks: Marks,
 }
+
+/// Requests in a row that failed, and in the uppermost bit whether the contact has tenure. In one byte, because a second
+/// would cost eight for each contact.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks(u8);
+
+/// The bit for tenure.
+const TENURE: u8 = 1 << 7;
+
+/// Failures in a row that can be counted.
+pub(super) const MOST_FAILURES: u8 = TENURE - 1;
 
 /// Up to 16.7 s in microseconds, big-endian. In three bytes, because a fourth would cost eight for each contact.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,7 +63,7 @@ impl<A: Address> Known<A> {
             last_seen: now,
             rtt: 0,
             deviation: Micros24::default(),
-            failures: 0,
+            marks: Marks::default(),
         };
         known.measure(rtt);
         known
@@ -65,8 +75,34 @@ impl<A: Address> Known<A> {
             (self.rtt, self.deviation) = (0, Micros24::default());
         }
         self.last_seen = now;
-        self.failures = 0;
+        self.marks.0 &= TENURE;
         self.measure(rtt);
+    }
+
+    /// One more request has failed.
+    pub(super) fn fail(&mut self) {
+        if self.failures() < MOST_FAILURES {
+            self.marks.0 += 1;
+        }
+    }
+
+    /// Requests in a row that failed.
+    pub(super) const fn failures(&self) -> u8 {
+        self.marks.0 & MOST_FAILURES
+    }
+
+    /// Whether nobody may take its place for being faster: see `proximity.rs`.
+    pub(super) const fn is_tenured(&self) -> bool {
+        self.marks.0 & TENURE != 0
+    }
+
+    pub(super) const fn set_tenured(&mut self, tenured: bool) {
+        self.marks.0 = self.failures() | if tenured { TENURE } else { 0 };
+    }
+
+    /// Its smoothed round trip in microseconds, if one was measured.
+    pub(super) fn rtt(&self) -> Option<u32> {
+        (self.rtt != 0).then_some(self.rtt)
     }
 
     /// RFC 6298, section 2, in whole microseconds.
@@ -87,9 +123,9 @@ impl<A: Address> Known<A> {
         Entry {
             contact: &self.contact,
             last_seen: self.last_seen,
-            rtt: (self.rtt != 0).then(|| Duration::from_micros(self.rtt.into())),
+            rtt: self.rtt().map(|micros| Duration::from_micros(micros.into())),
             deviation: Duration::from_micros(self.deviation.get().into()),
-            failures: self.failures,
+            failures: self.failures(),
         }
     }
 }

@@ -39,7 +39,7 @@ impl<A: Address> RoutingTable<A> {
         let farthest = |flagged: bool| {
             let places = self.live.bucket(index).iter().enumerate();
             places
-                .filter(|(_, known)| !flagged || known.failures > 0)
+                .filter(|(_, known)| !flagged || known.failures() > 0)
                 .map(|(place, known)| (self.distance(known.contact.id), place))
                 .max()
                 .filter(|&(distance, _)| {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::*;
 
 mod model;
+mod proximity;
 
 /// An address whose groups are its upper bytes, or none if they are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +145,11 @@ fn two_failures_in_a_row_end_a_place_and_the_freshest_that_waits_takes_it() {
     assert_eq!(ids(&table), [0, 2, 5]);
 }
 
+fn near(out: NodeId) -> Admission<Street> {
+    let merit = Merit::Near;
+    Admission::Replaced { out, merit }
+}
+
 /// A table with a full bucket 0 of these, seen in this order.
 fn full_of<const K: usize>(contacts: [u64; K], neighbourhood: usize) -> RoutingTable<Street> {
     let mut table = table_of(K);
@@ -161,7 +167,7 @@ fn a_neighbour_enters_a_full_bucket_in_the_place_of_the_farthest_that_is_none() 
     assert_eq!(table.failed(&far(5)), Removal::Kept);
     assert!(table.wants(&far(1)));
     let out = far(7).id;
-    assert_eq!(table.answered(at(8), &far(1), None), Admission::Replaced { out });
+    assert_eq!(table.answered(at(8), &far(1), None), near(out));
     assert_eq!(ids(&table), [5, 6, 1]);
     // Three are nearer.
     assert_eq!(
@@ -175,7 +181,7 @@ fn of_those_that_are_no_neighbours_one_that_failed_makes_room_first() {
     let mut table = full_of([5, 6, 7], 1);
     assert_eq!(table.failed(&far(6)), Removal::Kept);
     let out = far(6).id;
-    assert_eq!(table.answered(at(9), &far(0), None), Admission::Replaced { out });
+    assert_eq!(table.answered(at(9), &far(0), None), near(out));
     assert_eq!(ids(&table), [5, 7, 0]);
 }
 
@@ -183,7 +189,7 @@ fn of_those_that_are_no_neighbours_one_that_failed_makes_room_first() {
 fn who_made_room_for_a_neighbour_waits_and_comes_back() {
     let mut table = full_of([1, 2, 3], 1);
     let out = far(3).id;
-    assert_eq!(table.answered(at(5), &far(0), None), Admission::Replaced { out });
+    assert_eq!(table.answered(at(5), &far(0), None), near(out));
     let promoted = Some(far(3));
     assert_eq!(table.remove(far(1).id), Removal::Removed { promoted });
     assert_eq!(ids(&table), [2, 3, 0]);
@@ -202,7 +208,7 @@ fn a_bucket_of_neighbours_only_grows_to_their_number() {
         Admission::Waiting { .. }
     ));
     let out = far(5).id;
-    assert_eq!(table.answered(at(6), &far(3), None), Admission::Replaced { out });
+    assert_eq!(table.answered(at(6), &far(3), None), near(out));
     // Two nearer ones elsewhere, and two of the five are no longer neighbours. The bucket does not refill beyond its size.
     for n in [1, 2] {
         let near = Contact::new(NodeId::from_limbs([0, 0, 0, n]), Street(1));
@@ -232,6 +238,14 @@ fn among_those_that_wait_a_neighbour_comes_before_the_freshest() {
     }
     let promoted = Some(far(3));
     assert_eq!(table.remove(far(1).id), Removal::Removed { promoted });
+}
+
+#[test]
+fn no_number_of_failures_is_beyond_counting() {
+    let mut table = full(2);
+    table.config.failures = u8::MAX;
+    let failed = (1..200).find(|_| table.failed(&far(0)) != Removal::Kept);
+    assert_eq!(failed, Some(127));
 }
 
 #[test]

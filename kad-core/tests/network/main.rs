@@ -6,6 +6,7 @@ mod churn;
 mod contract;
 mod lookups;
 mod neighbourhood;
+mod proximity;
 mod records;
 mod shelf;
 mod simulation;
