@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 pub struct TableConfig {
     /// Contacts of each bucket that is not in [`wide`](Self::wide). Default k (paper, section 2.2).
     pub bucket_size: usize,
-    /// Sizes of the first buckets, from the far half inwards: wider ones buy hops for memory. Default none.
+    /// Sizes of the first buckets, from the far half inwards: wider ones buy hops for memory. Default none; see
+    /// [`with_wide`](Self::with_wide).
     pub wide: Vec<u16>,
     /// So many contacts nearest to the own id are kept even where their bucket is full: see `table/neighbourhood.rs`.
     /// Default k, so that a node knows the holders of what lies near to it; 0 switches it off. More than a bucket's size
@@ -83,6 +84,24 @@ impl TableConfig {
             groups,
             puzzle_bits,
         }
+    }
+
+    /// The same with other sizes of the first buckets, from the far half inwards.
+    ///
+    /// A lookup starts from the contacts nearest to its target: among eight times as many the nearest one shares three bits
+    /// more. It costs the memory of the contacts, more lookups to join, and PINGs to keep them fresh: of `max_probes` four
+    /// times in a refresh interval, so of more than 128 contacts that nobody asks each is asked less often.
+    ///
+    /// ```
+    /// use kad_core::table::TableConfig;
+    ///
+    /// let config = TableConfig::new(20, 0).with_wide(&[160, 80, 40]);
+    /// assert_eq!([0, 1, 2, 3].map(|bucket| config.bucket_size(bucket)), [160, 80, 40, 20]);
+    /// ```
+    #[must_use]
+    pub fn with_wide(mut self, sizes: &[u16]) -> Self {
+        self.wide = sizes.to_vec();
+        self
     }
 
     /// How many contacts a bucket takes.

@@ -302,18 +302,42 @@ fn an_id_without_its_work_is_refused() {
 
 #[test]
 fn wide_buckets_take_more() {
-    let mut config = TableConfig::new(2, 0);
-    config.wide = alloc::vec![5];
-    let mut table = RoutingTable::new(LOCAL, config);
+    let mut table = RoutingTable::new(LOCAL, TableConfig::new(2, 0).with_wide(&[5, 3]));
     for n in 0..10 {
-        let _ = table.answered(at(n), &far(n), None);
-        let _ = table.answered(
-            at(n),
-            &Contact::new(NodeId::from_limbs([1 << 62, 0, 0, n]), Street(1)),
-            None,
-        );
+        for bucket in 0..3 {
+            let contact = Contact::new(NodeId::from_limbs([1 << (63 - bucket), 0, 0, n]), Street(1));
+            let room = table.bucket_len(bucket) < [5, 3, 2][bucket as usize];
+            assert_eq!(table.has_room(bucket), room);
+            assert_eq!(table.answered(at(n), &contact, None) == Admission::Added, room);
+        }
     }
-    assert_eq!((table.bucket_len(0), table.bucket_len(1)), (5, 2));
+    let lens = [0, 1, 2].map(|bucket| (table.bucket_len(bucket), table.bucket_capacity(bucket)));
+    assert_eq!(lens, [(5, 5), (3, 3), (2, 2)]);
+}
+
+#[test]
+fn a_table_takes_65535_contacts_and_no_more_whatever_its_buckets_would() {
+    let mut table = RoutingTable::new(LOCAL, TableConfig::new(300, 0));
+    let mut full = None;
+    for n in 0..230 * 300 {
+        let (bucket, low) = (n / 300, n % 300);
+        let mut limbs = [0, 0, 0, u64::from(low)];
+        limbs[bucket as usize / 64] |= 1 << (63 - bucket % 64);
+        let contact = Contact::new(NodeId::from_limbs(limbs), Street(1));
+        if full.is_none() && !table.has_room(bucket) {
+            full = Some(table.len());
+        }
+        let _ = table.answered(at(n.into()), &contact, None);
+    }
+    assert_eq!((full, table.len()), (Some(65_535), 65_535));
+    // Not even a neighbour enters: in its bucket there is nobody to make room.
+    let near = Contact::new(NodeId::from_limbs([0, 0, 0, 1 << 34]), Street(1));
+    assert!(matches!(
+        table.answered(at(1 << 20), &near, None),
+        Admission::Waiting { .. }
+    ));
+    let _ = table.remove(far(0).id);
+    assert_eq!(table.answered(at(1 << 20), &near, None), Admission::Added);
 }
 
 #[test]

@@ -10,3 +10,4 @@ mod proximity;
 mod records;
 mod shelf;
 mod simulation;
+mod wide;
