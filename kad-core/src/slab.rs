@@ -59,6 +59,10 @@ impl<T> Slab<T> {
                 }
             }
             None => {
+                if self.places.len() == self.places.capacity() {
+                    // A Vec begins with four, and a query alone takes some hundred bytes. Most nodes have one.
+                    self.places.reserve_exact((self.places.len() / 2).max(1));
+                }
                 self.places.push(Place {
                     generation: 0,
                     value: Some(value),
