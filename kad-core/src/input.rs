@@ -37,7 +37,8 @@ pub enum Input<A> {
         id: RequestId,
         /// The answer; its records are verified and belong to the question.
         response: Response<A>,
-        /// The round trip, given only where it was one: PING and FIND_NODE over a connection that was already open.
+        /// The round trip, without the time to dial; given only where it was one: of PING and FIND_NODE, which a peer
+        /// answers at once.
         rtt: Option<Duration>,
     },
     /// A request came to nothing.

@@ -78,9 +78,9 @@ impl<A: Address> Kademlia<A> {
             return self.misfit(now, &flight, out);
         }
         self.stats.responses_received += 1;
-        if rtt.is_some() {
+        if let Some(rtt) = rtt {
             let expected = self.table.get(flight.contact.id).and_then(|entry| entry.rtt);
-            self.lateness.sample(now.monotonic.since(flight.sent), expected);
+            self.lateness.sample(rtt, expected);
         }
         match response {
             Response::Rejected(Rejection::ReadOnly) => {
