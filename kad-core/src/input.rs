@@ -96,6 +96,15 @@ pub enum Command<A> {
         /// Whom.
         contact: Contact<A>,
     },
+    /// One FIND_NODE to one contact, whether or not it is near the target: what a crawl is made of. Ends in
+    /// [`Outcome::Told`](crate::Outcome::Told); without an answer in [`QueryError::Unanswered`](crate::QueryError),
+    /// `Refused` or `NotAsked`.
+    Ask {
+        /// Whom. It is dialled within the rations of hearsay, and a node never asks itself.
+        contact: Contact<A>,
+        /// The point.
+        target: Key,
+    },
 }
 
 /// The most contacts that one [`Command::Bootstrap`] starts from.
