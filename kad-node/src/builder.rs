@@ -304,6 +304,7 @@ impl Builder {
             network,
             rules,
             quorum,
+            read_only: self.read_only,
             events,
             join,
             storage,

@@ -16,7 +16,7 @@ use kad_net::quic::QuicAddress;
 use kad_net::{BoxFuture, TransportStats};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Value};
+pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
 pub use self::records::{MutableOptions, PutOptions};
 use crate::driver::Order;
 use crate::join::JoinState;
@@ -46,6 +46,7 @@ pub(crate) struct Inner<A> {
     pub(crate) network: NetworkId,
     pub(crate) rules: Rules,
     pub(crate) quorum: usize,
+    pub(crate) read_only: bool,
     pub(crate) local: Contact<A>,
     pub(crate) events: broadcast::Sender<Event<A>>,
     pub(crate) join: watch::Receiver<JoinState>,
@@ -241,6 +242,12 @@ impl<A: kad_net::WireAddress> Node<A> {
         &self.inner.local
     }
 
+    /// Whether it only asks: nobody routes through it, and it stores nothing for others.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.inner.read_only
+    }
+
     /// The network it belongs to.
     #[must_use]
     pub fn network(&self) -> NetworkId {
@@ -333,6 +340,16 @@ impl<A: kad_net::WireAddress> Node<A> {
             Outcome::Pong { unix, observed, took } => Ok(Pong { unix, observed, took }),
             _ => Err(NodeError::Stopped),
         }
+    }
+
+    /// One question to one node: which contacts does it know near a point? What it tells is hearsay, the dead included.
+    ///
+    /// # Errors
+    /// [`NodeError::Query`]: with [`QueryError::Unanswered`](kad_core::QueryError) if it does not answer, with `Refused` if it is
+    /// there and refuses, with `NotAsked` if it was not asked, because too many at its host are being dialled or were found
+    /// dead.
+    pub async fn ask(&self, contact: Contact<A>, target: Key) -> Result<Told<A>, NodeError> {
+        Told::of(self.inner.asker.ask(Command::Ask { contact, target }).await?.0)
     }
 
     /// What happens from now on. A listener that falls more than 1024 events behind misses the oldest ones, and is told

@@ -42,6 +42,14 @@ impl Answer {
         }
     }
 
+    /// The same, of something that was interrupted and got so far.
+    pub(crate) fn interrupted(self) -> Self {
+        Self {
+            code: INTERRUPTED,
+            ..self
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }
