@@ -37,7 +37,8 @@ pub enum Input<A> {
         id: RequestId,
         /// The answer; its records are verified and belong to the question.
         response: Response<A>,
-        /// The round trip, given only where it was one: PING and FIND_NODE over a connection that was already open.
+        /// The round trip, without the time to dial; given only where it was one: of PING and FIND_NODE, which a peer
+        /// answers at once.
         rtt: Option<Duration>,
     },
     /// A request came to nothing.
@@ -98,6 +99,15 @@ pub enum Command<A> {
     Ping {
         /// Whom.
         contact: Contact<A>,
+    },
+    /// One FIND_NODE to one contact, whether or not it is near the target: what a crawl is made of. Ends in
+    /// [`Outcome::Told`](crate::Outcome::Told); without an answer in [`QueryError::Unanswered`](crate::QueryError),
+    /// `Refused` or `NotAsked`.
+    Ask {
+        /// Whom. It is dialled within the rations of hearsay, and a node never asks itself.
+        contact: Contact<A>,
+        /// The point.
+        target: Key,
     },
 }
 

@@ -152,6 +152,13 @@ pub enum Outcome<A> {
         /// How long the answer took, dialling included.
         took: Duration,
     },
+    /// To [`Command::Ask`](crate::Command::Ask).
+    Told {
+        /// What the contact told, in its order, at most [`MAX_CLOSER`](crate::MAX_CLOSER); hearsay, not filtered.
+        closer: Vec<Contact<A>>,
+        /// The round trip as the driver gave it, without the time to dial; if it gave none, since the request was sent.
+        took: Duration,
+    },
     /// It could not be done.
     Failed(QueryError),
 }
@@ -177,6 +184,11 @@ pub enum QueryError {
     TooMany,
     /// Nobody that was asked answered.
     Unanswered,
+    /// The one that was asked is there, but was busy, refused, or said something else.
+    Refused,
+    /// The one contact was not asked: too many of its host or site are being dialled or were found dead, this node's own
+    /// side failed, or it is this node itself. It says nothing about the contact.
+    NotAsked,
 }
 
 impl core::fmt::Display for QueryError {
@@ -185,6 +197,8 @@ impl core::fmt::Display for QueryError {
             Self::NoContacts => "this node knows no other node",
             Self::TooMany => "too many queries are under way",
             Self::Unanswered => "nobody answered",
+            Self::Refused => "the node is there and refused",
+            Self::NotAsked => "the node was not asked; it may be later",
         })
     }
 }

@@ -4,18 +4,20 @@
 //! [`Todo::Finish`], and is told what became of it. An input names its query, so only that one is asked; nothing ever walks
 //! over all queries.
 
+mod ask;
 mod find_value;
 mod store;
 
 use alloc::vec::Vec;
 
+pub(crate) use self::ask::Ask;
 pub(crate) use self::find_value::FindValueTask;
 pub(crate) use self::store::{Role, StoreTask};
 use crate::lookup::{Lookup, Step};
 use crate::slab::Handle;
 use crate::{
-    Address, Contact, Effort, FindValue, Instant, Key, NodeId, Outcome, QueryError, QueryId, Request,
-    Response, StoreEntry, StoreReply, UnixTime,
+    Address, Contact, Duration, Effort, FindValue, Instant, Key, NodeId, Outcome, QueryError, QueryId,
+    Request, Response, StoreEntry, StoreReply, UnixTime,
 };
 
 /// One query under way.
@@ -41,6 +43,7 @@ pub(crate) enum Task<A> {
     Store(StoreTask<A>),
     Bootstrap(Bootstrap),
     Ping(Ping<A>),
+    Ask(Ask<A>),
 }
 
 /// Joining: first the own id, then the buckets, from the far half inwards.
@@ -118,17 +121,24 @@ impl<A: Address> Query<A> {
                 ping.asked = true;
                 Todo::Ask(ping.contact.clone(), Request::Ping)
             }
-            (Task::Ping(_), _) if !self.flights.is_empty() => Todo::Wait,
-            (Task::Ping(_) | Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_), _) => Todo::Finish,
+            (Task::Ask(ask), _) if self.flights.is_empty() => match ask.next() {
+                Some((contact, request)) => Todo::Ask(contact, request),
+                None => Todo::Finish,
+            },
+            (Task::Ping(_) | Task::Ask(_), _) if !self.flights.is_empty() => Todo::Wait,
+            (Task::Ping(_) | Task::Ask(_) | Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_), _) => {
+                Todo::Finish
+            }
         }
     }
 
     /// A peer answered. The caller has checked that the kind of answer fits the kind of question.
-    /// Of the contacts that it told, only those for which `alive` holds are believed.
+    /// Of the contacts that it told, only those for which `alive` holds are believed. It took so long.
     pub(crate) fn on_response(
         &mut self,
         from: &Contact<A>,
         response: Response<A>,
+        took: Duration,
         alive: impl Fn(&Contact<A>) -> bool,
     ) -> Result<(), Misfit> {
         match (&mut self.task, response) {
@@ -141,6 +151,7 @@ impl<A: Address> Query<A> {
                 task.on_verdict(from.id, *verdicts.first().ok_or(Misfit)?);
                 self.extend(from.id, closer, alive);
             }
+            (Task::Ask(ask), Response::Nodes { closer }) => ask.on_told(closer, took),
             (_, Response::Nodes { closer }) => self.extend(from.id, closer, alive),
             _ => return Err(Misfit),
         }
@@ -150,7 +161,7 @@ impl<A: Address> Query<A> {
     pub(crate) fn on_failure(&mut self, id: NodeId) {
         let refused = match &mut self.task {
             Task::Store(task) => task.on_failure(id),
-            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) => false,
+            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => false,
         };
         match &mut self.lookup {
             // It answered on the way and then did not take the record: somebody else must be the holder.
@@ -177,6 +188,13 @@ impl<A: Address> Query<A> {
         }
     }
 
+    /// What is known of a failure beyond that there is no answer; it comes before [`on_failure`](Self::on_failure).
+    pub(crate) const fn explain(&mut self, why: QueryError) {
+        if let Task::Ask(ask) = &mut self.task {
+            ask.explain(why);
+        }
+    }
+
     pub(crate) fn on_store(&mut self, reply: StoreReply) {
         match (&mut self.task, reply) {
             (Task::FindValue(task), reply) => task.on_store(reply),
@@ -184,7 +202,7 @@ impl<A: Address> Query<A> {
                 task.on_put(verdicts.first().is_some_and(crate::Verdict::is_acknowledgement));
             }
             (Task::Store(task), _) => task.on_put(false),
-            (Task::FindNode | Task::Bootstrap(_) | Task::Ping(_), _) => {}
+            (Task::FindNode | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_), _) => {}
         }
     }
 
@@ -192,7 +210,7 @@ impl<A: Address> Query<A> {
     pub(crate) fn has_enough(&self) -> bool {
         match &self.task {
             Task::Store(task) => task.has_enough(self.lookup.as_ref()),
-            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) => false,
+            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => false,
         }
     }
 
@@ -201,7 +219,7 @@ impl<A: Address> Query<A> {
         let Some(lookup) = &self.lookup else { return 0 };
         let last = match &self.task {
             Task::FindValue(task) => task.last_holder(),
-            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) => None,
+            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => None,
         };
         let reached = last.or_else(|| lookup.results().next().map(|contact| contact.id));
         reached.and_then(|id| lookup.depth(id)).unwrap_or_default()
@@ -252,6 +270,7 @@ impl<A: Address> Query<A> {
                 },
                 None => Outcome::Failed(QueryError::Unanswered),
             },
+            Task::Ask(ask) => ask.outcome(self.effort.requests > 0),
             Task::FindValue(task) => {
                 let anybody = self
                     .lookup

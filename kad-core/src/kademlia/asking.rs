@@ -9,8 +9,8 @@ use crate::slab::Handle;
 use crate::table::{Admission, Merit, Removal};
 use crate::timers::Owner;
 use crate::{
-    Address, Contact, Duration, Event, Failure, NodeId, Now, Outbox, Output, Rejection, Request, RequestId,
-    Response,
+    Address, Contact, Duration, Event, Failure, NodeId, Now, Outbox, Output, QueryError, Rejection, Request,
+    RequestId, Response,
 };
 
 /// Requests to one dead contact that are given up in one go; those beyond run into their own deadlines.
@@ -88,15 +88,18 @@ impl<A: Address> Kademlia<A> {
         }
         match response {
             Response::Rejected(Rejection::ReadOnly) => {
+                self.explain(&flight, QueryError::Refused);
                 // It serves nobody, so it has no business in a table.
                 self.drop_contact(now, flight.contact.id, out);
                 self.fail_query(now, &flight, out);
             }
-            Response::Rejected(_) => self.fail_query(now, &flight, out),
+            Response::Rejected(_) => {
+                self.explain(&flight, QueryError::Refused);
+                self.fail_query(now, &flight, out);
+            }
             response => {
                 self.admit(now, &flight.contact, rtt, out);
-                let (Purpose::Query(query), Stage::Waiting | Stage::Late) = (flight.purpose, flight.stage)
-                else {
+                let Purpose::Query(query) = flight.purpose else {
                     return;
                 };
                 let Some(asking) = self.queries.get_mut(query) else {
@@ -109,7 +112,8 @@ impl<A: Address> Kademlia<A> {
                     flagged.is_none_or(|entry| entry.contact.address != contact.address)
                         && !shunned.contains(contact, now.monotonic)
                 };
-                match asking.on_response(&flight.contact, response, alive) {
+                let took = rtt.unwrap_or_else(|| now.monotonic.since(flight.sent));
+                match asking.on_response(&flight.contact, response, took, alive) {
                     Ok(()) => self.pump(now, query, out),
                     Err(Misfit) => self.misfit(now, &flight, out),
                 }
@@ -122,8 +126,12 @@ impl<A: Address> Kademlia<A> {
         match failure {
             Failure::Unreachable | Failure::WrongIdentity => self.blame(now, &flight, out),
             // It is there, or the fault was ours.
-            Failure::Busy | Failure::Local => {}
-            Failure::Malformed => self.stats.misfits += 1,
+            Failure::Busy => self.explain(&flight, QueryError::Refused),
+            Failure::Local => self.explain(&flight, QueryError::NotAsked),
+            Failure::Malformed => {
+                self.stats.misfits += 1;
+                self.explain(&flight, QueryError::Refused);
+            }
         }
         self.fail_query(now, &flight, out);
     }
@@ -250,7 +258,17 @@ impl<A: Address> Kademlia<A> {
 
     fn misfit(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
         self.stats.misfits += 1;
+        self.explain(flight, QueryError::Refused);
         self.fail_query(now, flight, out);
+    }
+
+    /// Tells the query of a request why it is about to fail, where that is not silence.
+    fn explain(&mut self, flight: &Flight<A>, why: QueryError) {
+        if let Purpose::Query(handle) = flight.purpose
+            && let Some(query) = self.queries.get_mut(handle)
+        {
+            query.explain(why);
+        }
     }
 
     /// A request has failed, and its query is told.

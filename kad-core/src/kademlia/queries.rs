@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Kademlia;
 use crate::lookup::{Lookup, LookupConfig, Seed};
-use crate::query::{Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
+use crate::query::{Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
 use crate::rpc::Purpose;
 use crate::slab::Handle;
 use crate::timers::Owner;
@@ -93,6 +93,7 @@ impl<A: Address> Kademlia<A> {
                 }),
                 None,
             ),
+            Command::Ask { contact, target } => (Task::Ask(Ask::new(self.local_id(), contact, target)), None),
         };
         self.start(now, Some(id), task, lookup, out);
     }
@@ -405,7 +406,7 @@ impl<A: Address> Kademlia<A> {
                 self.maintenance.refreshing = false;
                 self.refresh_next(now, out);
             }
-            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) => {}
+            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => {}
         }
     }
 }
