@@ -199,7 +199,12 @@ impl<A: Address> Kademlia<A> {
         let flight = self.flights.remove(handle)?;
         self.timers.clear(Owner::Rpc(handle.place));
         match flight.purpose {
-            Purpose::Probe => self.probing.retain(|&id| id != flight.contact.id),
+            Purpose::Probe => {
+                self.probing.retain(|&id| id != flight.contact.id);
+                if self.probing.is_empty() {
+                    self.probing = Vec::new(); // As the slabs do: idle nodes are small.
+                }
+            }
             Purpose::Query(query) => {
                 if let Some(query) = self.queries.get_mut(query) {
                     query.flights.retain(|&other| other != handle);
