@@ -45,6 +45,10 @@ pub(crate) enum Task<A> {
 pub(crate) struct Bootstrap {
     /// The next bucket to look at; `None` while the own id is looked up.
     pub(crate) bucket: Option<u32>,
+    /// Contacts that this bucket had when its lookup began.
+    pub(crate) held: usize,
+    /// Lookups of this bucket in a row that brought next to nothing.
+    pub(crate) barren: usize,
 }
 
 #[derive(Debug)]

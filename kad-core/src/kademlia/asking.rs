@@ -6,7 +6,7 @@ use super::Kademlia;
 use crate::query::Misfit;
 use crate::rpc::{Asked, Flight, Purpose};
 use crate::slab::Handle;
-use crate::table::{Admission, Removal};
+use crate::table::{Admission, Merit, Removal};
 use crate::timers::Owner;
 use crate::{
     Address, Contact, Duration, Event, Failure, NodeId, Now, Outbox, Output, Rejection, Request, RequestId,
@@ -238,6 +238,16 @@ impl<A: Address> Kademlia<A> {
             Admission::Added => {
                 self.stats.contacts_added += 1;
                 self.stats.isolated &= !was_empty;
+                out.push(Output::Event(Event::ContactAdded(contact.clone())));
+            }
+            Admission::Replaced {
+                out: displaced,
+                merit,
+            } => {
+                self.stats.contacts_added += 1;
+                self.stats.contacts_removed += 1;
+                self.stats.proximity_swaps += u64::from(merit == Merit::Fast);
+                out.push(Output::Event(Event::ContactRemoved(displaced)));
                 out.push(Output::Event(Event::ContactAdded(contact.clone())));
             }
             Admission::Waiting { probe: Some(old) } => self.probe(now, old, out),

@@ -8,12 +8,20 @@ use alloc::vec::Vec;
 pub struct TableConfig {
     /// Contacts of each bucket that is not in [`wide`](Self::wide). Default k (paper, section 2.2).
     pub bucket_size: usize,
-    /// Sizes of the first buckets, from the far half inwards: wider ones buy hops for memory. Default none.
+    /// Sizes of the first buckets, from the far half inwards: wider ones buy hops for memory. Default none; see
+    /// [`with_wide`](Self::with_wide).
     pub wide: Vec<u16>,
+    /// So many contacts nearest to the own id are kept even where their bucket is full: see `table/neighbourhood.rs`.
+    /// Default k, so that a node knows the holders of what lies near to it; 0 switches it off. More than a bucket's size
+    /// makes buckets grow up to this many.
+    pub neighbourhood: usize,
+    /// Hundredths of the places of a far bucket that are open to whoever answers faster: see `table/proximity.rs`. Default
+    /// 50, so that an attacker with fast machines gets half of a bucket at most; 0 switches it off.
+    pub proximity_share: u8,
     /// Contacts of a bucket that wait for a place. Default 4: two requests in a row must fail before a place falls free, so
     /// a bucket rarely loses more than that between two refreshes.
     pub replacements: usize,
-    /// Requests in a row that may fail before a contact is removed. Default 2: one lost packet is no death.
+    /// Requests in a row that may fail before a contact is removed. Default 2: one lost packet is no death. At most 127.
     pub failures: u8,
     /// How many contacts of one address group there may be, in global scope.
     pub groups: GroupLimits,
@@ -69,11 +77,31 @@ impl TableConfig {
         Self {
             bucket_size: k,
             wide: Vec::new(),
+            neighbourhood: k,
+            proximity_share: 50,
             replacements: 4,
             failures: 2,
             groups,
             puzzle_bits,
         }
+    }
+
+    /// The same with other sizes of the first buckets, from the far half inwards.
+    ///
+    /// A lookup starts from the contacts nearest to its target: among eight times as many the nearest one shares three bits
+    /// more. It costs the memory of the contacts, more lookups to join, and PINGs to keep them fresh: of `max_probes` four
+    /// times in a refresh interval, so of more than 128 contacts that nobody asks each is asked less often.
+    ///
+    /// ```
+    /// use kad_core::table::TableConfig;
+    ///
+    /// let config = TableConfig::new(20, 0).with_wide(&[160, 80, 40]);
+    /// assert_eq!([0, 1, 2, 3].map(|bucket| config.bucket_size(bucket)), [160, 80, 40, 20]);
+    /// ```
+    #[must_use]
+    pub fn with_wide(mut self, sizes: &[u16]) -> Self {
+        self.wide = sizes.to_vec();
+        self
     }
 
     /// How many contacts a bucket takes.
@@ -82,5 +110,11 @@ impl TableConfig {
         self.wide
             .get(bucket as usize)
             .map_or(self.bucket_size, |&size| size.into())
+    }
+
+    /// Places of a bucket that proximity leaves alone.
+    pub(super) fn tenured_places(&self, bucket: u32) -> usize {
+        let size = self.bucket_size(bucket);
+        size - size.saturating_mul(self.proximity_share.min(100).into()) / 100
     }
 }

@@ -5,6 +5,9 @@ mod churn;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod contract;
 mod lookups;
+mod neighbourhood;
+mod proximity;
 mod records;
 mod shelf;
 mod simulation;
+mod wide;
