@@ -243,7 +243,12 @@ impl<A: Address> Kademlia<A> {
         self.timers.clear(Owner::Rpc(handle.place));
         self.judging -= usize::from(flight.stage == Stage::GivenUp);
         match flight.purpose {
-            Purpose::Probe => self.probing.retain(|&id| id != flight.contact.id),
+            Purpose::Probe => {
+                self.probing.retain(|&id| id != flight.contact.id);
+                if self.probing.is_empty() {
+                    self.probing = Vec::new(); // As the slabs do: idle nodes are small.
+                }
+            }
             Purpose::Query(query) => self.forsake(query, handle),
         }
         Some(flight)
