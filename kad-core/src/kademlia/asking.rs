@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::Kademlia;
 use crate::query::Misfit;
-use crate::rpc::{Asked, Flight, Purpose};
+use crate::rpc::{Asked, Flight, Lateness, Purpose};
 use crate::slab::Handle;
 use crate::table::{Admission, Removal};
 use crate::timers::Owner;
@@ -31,6 +31,9 @@ impl<A: Address> Kademlia<A> {
         let patience = self
             .lateness
             .deadline(&self.config.patience, asked, known.as_ref(), now.monotonic);
+        let late = self
+            .lateness
+            .late(&self.config.patience, known.as_ref(), now.monotonic);
         let deadline = now.monotonic + patience;
         let flight = Flight {
             contact: contact.clone(),
@@ -40,7 +43,7 @@ impl<A: Address> Kademlia<A> {
             deadline,
         };
         let handle = self.flights.insert(flight);
-        let late = now.monotonic + self.lateness.after(&self.config.patience);
+        let late = now.monotonic + late;
         let hedged = matches!(purpose, Purpose::Query(_)) && late < deadline;
         self.timers
             .set(Owner::Rpc(handle.place), if hedged { late } else { deadline });
@@ -78,8 +81,10 @@ impl<A: Address> Kademlia<A> {
             return self.misfit(now, &flight, out);
         }
         self.stats.responses_received += 1;
-        if rtt.is_some() {
-            let expected = self.table.get(flight.contact.id).and_then(|entry| entry.rtt);
+        if !matches!(flight.asked, Asked::Store { .. }) {
+            // A STORE waits for a disk and says little of the way there.
+            let known = self.table.get(flight.contact.id);
+            let expected = Lateness::expected(known.as_ref(), flight.sent);
             self.lateness.sample(now.monotonic.since(flight.sent), expected);
         }
         match response {

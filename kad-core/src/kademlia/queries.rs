@@ -4,14 +4,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Kademlia;
-use crate::lookup::{Lookup, LookupConfig};
+use crate::lookup::{Lookup, LookupConfig, Seed};
 use crate::query::{Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
 use crate::rpc::Purpose;
 use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
-    Address, Command, Contact, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox, Outcome,
-    Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
+    Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox,
+    Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
 };
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
@@ -36,7 +36,10 @@ impl<A: Address> Kademlia<A> {
             return;
         }
         let (task, lookup) = match command {
-            Command::FindNode { target } => (Task::FindNode, Some(self.lookup(now, target, Vec::new()))),
+            Command::FindNode { target } => (
+                Task::FindNode,
+                Some(self.lookup(now, target, self.config.k, Vec::new())),
+            ),
             Command::FindValue { key, kind, read } => {
                 let want = if read == Read::Census {
                     Want::Digest
@@ -50,9 +53,15 @@ impl<A: Address> Kademlia<A> {
                     after: None,
                     want,
                 };
+                // A value that comes from several holders at once is waste; a census asks them all anyway.
+                let near = if read == Read::Census {
+                    self.config.k
+                } else {
+                    self.config.alpha
+                };
                 (
                     Task::FindValue(FindValueTask::new(ask, read)),
-                    Some(self.lookup(now, key, Vec::new())),
+                    Some(self.lookup(now, key, near, Vec::new())),
                 )
             }
             Command::Store {
@@ -60,7 +69,7 @@ impl<A: Address> Kademlia<A> {
                 expected,
                 keep,
             } => {
-                let lookup = self.lookup(now, record.key(), Vec::new());
+                let lookup = self.lookup(now, record.key(), self.config.k, Vec::new());
                 (
                     self.store_task(record, expected, Role::Publish { keep }),
                     Some(lookup),
@@ -68,7 +77,7 @@ impl<A: Address> Kademlia<A> {
             }
             Command::Bootstrap { mut contacts } => {
                 contacts.truncate(MAX_SEEDS);
-                let lookup = self.lookup(now, self.local_id().to_key(), contacts);
+                let lookup = self.lookup(now, self.local_id().to_key(), self.config.k, contacts);
                 (Task::Bootstrap(Bootstrap::default()), Some(lookup))
             }
             Command::Ping { contact } => (
@@ -108,7 +117,7 @@ impl<A: Address> Kademlia<A> {
 
     /// Stores a record that this node holds at the k nearest to it.
     pub(super) fn replicate(&mut self, now: Now, record: Record, own: bool, out: &mut Outbox<A>) {
-        let lookup = self.lookup(now, record.key(), Vec::new());
+        let lookup = self.lookup(now, record.key(), self.config.k, Vec::new());
         let task = self.store_task(record, None, Role::Replicate { own });
         self.stats.replications += 1;
         self.start(now, None, task, Some(lookup), out);
@@ -130,12 +139,11 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// A lookup that starts from the nearest contacts of the table, after those given.
-    fn lookup(&mut self, now: Now, target: Key, given: Vec<Contact<A>>) -> Lookup<A> {
-        let config = LookupConfig {
-            results: self.config.k,
-            parallelism: self.config.alpha,
-            paths: self.config.paths,
-        };
+    fn lookup(&mut self, now: Now, target: Key, near: usize, given: Vec<Contact<A>>) -> Lookup<A> {
+        let mut config = LookupConfig::new(self.config.k, self.config.alpha, self.config.paths);
+        config.radius = self.radius();
+        config.near = near;
+        config.usual = self.lateness.usual(&self.config.patience);
         let bucket = self.local_id().distance(target).leading_zeros();
         if let Some(deepest) = self.table.deepest() {
             self.maintenance.note_lookup(bucket, now.monotonic, deepest);
@@ -148,14 +156,31 @@ impl<A: Address> Kademlia<A> {
             .table
             .closest(target, seeds, &mut self.scratch)
             .filter(|entry| all_flagged || entry.failures == 0)
-            .map(|entry| entry.contact.clone());
-        Lookup::new(local, target, config, given.into_iter().chain(known))
+            .map(|entry| Seed {
+                contact: entry.contact.clone(),
+                rtt: entry.rtt,
+            });
+        Lookup::new(
+            local,
+            target,
+            config,
+            given.into_iter().map(Seed::from).chain(known),
+        )
+    }
+
+    /// Within this distance of a point there are likely k nodes.
+    fn radius(&mut self) -> Distance {
+        let local = self.local_id().to_key();
+        let nearest = self.table.closest(local, self.config.k, &mut self.scratch);
+        nearest
+            .last()
+            .map_or(Distance::ZERO, |entry| entry.contact.id.distance(local))
     }
 
     fn bucket_lookup(&mut self, now: Now, bucket: u32) -> Lookup<A> {
         self.stats.refreshes += 1;
         let target = self.local_id().to_key().at(self.rng.distance_in_bucket(bucket));
-        self.lookup(now, target, Vec::new())
+        self.lookup(now, target, self.config.k, Vec::new())
     }
 
     fn start(

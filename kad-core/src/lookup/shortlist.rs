@@ -30,9 +30,31 @@ pub(super) struct Candidate<A> {
     in_use: u8,
     pub(super) path: u8,
     pub(super) state: State,
+    pub(super) told: Told,
+}
+
+/// What is known of a candidate from whoever told of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    /// Its round trip in microseconds, measured or guessed.
+    pub(super) cost: u32,
+    /// Hops that lead to it.
+    pub(super) depth: u8,
 }
 
 impl<A: PartialEq> Candidate<A> {
+    pub(super) const fn distance(&self) -> Distance {
+        self.distance
+    }
+
+    pub(super) const fn cost(&self) -> u32 {
+        self.told.cost
+    }
+
+    pub(super) const fn depth(&self) -> u8 {
+        self.told.depth
+    }
+
     /// Gives up the address in use; says whether another one is left.
     pub(super) fn drop_address(&mut self) -> bool {
         self.in_use += 1;
@@ -108,7 +130,7 @@ impl<A: Address> Shortlist<A> {
     }
 
     /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked.
-    pub(super) fn insert(&mut self, contact: Contact<A>, path: u8) {
+    pub(super) fn insert(&mut self, contact: Contact<A>, path: u8, told: Told) {
         if contact.id == self.local {
             return;
         }
@@ -121,6 +143,7 @@ impl<A: Address> Shortlist<A> {
                 let candidate = &mut self.candidates[known];
                 if candidate.state != State::Answered && candidate.state != State::Failed {
                     candidate.add_address(contact.address);
+                    candidate.told.cost = candidate.told.cost.min(told.cost);
                 }
             }
             Err(place) => {
@@ -142,6 +165,7 @@ impl<A: Address> Shortlist<A> {
                     in_use: 0,
                     path,
                     state: State::New,
+                    told,
                 };
                 self.candidates.insert(place, candidate);
             }

@@ -101,7 +101,9 @@ impl<A: Address> StoreTask<A> {
             return if idle { Todo::Finish } else { Todo::Wait };
         };
         match lookup.next() {
-            Step::Ask(contact) if lookup.is_near() => self.attempt(contact),
+            Step::Ask(contact) if lookup.is_near() || lookup.is_in_region(contact.id) => {
+                self.attempt(contact)
+            }
             Step::Ask(contact) => Todo::Ask(
                 contact,
                 Request::FindNode {
