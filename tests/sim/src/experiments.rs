@@ -2,6 +2,7 @@
 //!
 //! Each is one file with a function that builds worlds, drives them and reports. The list is [`ALL`].
 
+mod adversaries;
 mod exactness;
 mod hop_law;
 mod sub_second;
@@ -57,7 +58,12 @@ impl Progress for Unwatched {
 }
 
 /// All experiments, in the order of their numbers.
-pub const ALL: &[Experiment] = &[hop_law::EXPERIMENT, exactness::EXPERIMENT, sub_second::EXPERIMENT];
+pub const ALL: &[Experiment] = &[
+    hop_law::EXPERIMENT,
+    exactness::EXPERIMENT,
+    adversaries::EXPERIMENT,
+    sub_second::EXPERIMENT,
+];
 
 /// The experiment of this name.
 #[must_use]
