@@ -3,6 +3,7 @@
 //! Each is one file with a function that builds worlds, drives them and reports. The list is [`ALL`].
 
 mod adversaries;
+mod censorship;
 mod exactness;
 mod hop_law;
 mod sub_second;
@@ -63,6 +64,7 @@ pub const ALL: &[Experiment] = &[
     exactness::EXPERIMENT,
     adversaries::EXPERIMENT,
     sub_second::EXPERIMENT,
+    censorship::EXPERIMENT,
 ];
 
 /// The experiment of this name.
