@@ -143,6 +143,7 @@ impl<A: Address> Kademlia<A> {
         let mut config = LookupConfig::new(self.config.k, self.config.alpha, self.config.paths);
         config.radius = self.radius();
         config.near = near;
+        config.max_paths = self.config.max_paths;
         config.usual = self.lateness.usual(&self.config.patience);
         let bucket = self.local_id().distance(target).leading_zeros();
         if let Some(deepest) = self.table.deepest() {

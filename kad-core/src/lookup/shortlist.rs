@@ -129,6 +129,15 @@ impl<A: Address> Shortlist<A> {
         on_path.next().map(|candidate| candidate.distance)
     }
 
+    /// Forgets all that were not asked, but the nearest so many.
+    pub(super) fn trim(&mut self, keep: usize) {
+        let mut place = 0;
+        self.candidates.retain(|candidate| {
+            place += 1;
+            place <= keep || candidate.state != State::New
+        });
+    }
+
     /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked.
     pub(super) fn insert(&mut self, contact: Contact<A>, path: u8, told: Told) {
         if contact.id == self.local {

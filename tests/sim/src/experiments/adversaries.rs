@@ -33,8 +33,8 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
 
 /// The paper's k.
 const K: usize = 16;
-/// Shares of adversaries.
-const SHARES: [f64; 6] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5];
+/// Shares of adversaries; the first is none.
+const SHARES: [f64; 7] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5];
 /// Walkers, and what was computed for them at 10, 20, 30, 40 and 50 % of adversaries.
 const PUBLISHED: [(usize, Option<[f64; 5]>); 4] = [
     (1, Some([84.6, 70.2, 58.6, 45.0, 33.0])),
@@ -155,12 +155,15 @@ impl Paths {
             ..Parameters::default()
         };
         let mut config = Config::for_network(&parameters);
-        config.paths = match self {
-            Self::One => 1,
-            Self::Four => 4,
-            Self::Eight => 8,
-            Self::Default => config.paths,
+        let fixed = match self {
+            Self::One => Some(1),
+            Self::Four => Some(4),
+            Self::Eight => Some(8),
+            Self::Default => None,
         };
+        if let Some(paths) = fixed {
+            (config.paths, config.max_paths) = (paths, paths);
+        }
         Arc::new(config)
     }
 }
@@ -251,6 +254,16 @@ fn of_lookups(report: &mut Report, behaviour: Behaviour, rounds: &[Round]) {
             .find(|round| round.paths == paths && round.share == share)
     };
     let name = behaviour.name();
+    if behaviour == Behaviour::Lying {
+        for paths in Paths::ALL {
+            let Some(round) = of(paths, 0.0) else { continue };
+            report.push(Row::new(
+                format!("all honest, {}: requests", paths.name()),
+                "RPCs",
+                round.requests.mean(),
+            ));
+        }
+    }
     for share in [0.2, 0.3, 0.5] {
         let percent = 100.0 * share;
         for paths in Paths::ALL {
@@ -331,8 +344,8 @@ fn walk(setup: &Setup<'_>, world: &mut World, report: &mut Report) {
                 "%",
                 arrived,
             );
-            // The published figures begin with the second share, and hold for this many nodes.
-            let Some(place) = place.checked_sub(1) else {
+            // The published figures begin with 10 %, and hold for this many nodes.
+            let Some(place) = place.checked_sub(2) else {
                 continue;
             };
             report.push(match published {
