@@ -149,6 +149,17 @@ impl<A: Address> Lookup<A> {
         id.distance(self.target()) <= self.config.radius
     }
 
+    /// Whether a peer is one of the k nearest that are known and have not failed.
+    #[must_use]
+    pub fn is_among_nearest(&self, id: NodeId) -> bool {
+        let distance = id.distance(self.target());
+        let nearer = self
+            .shortlist
+            .iter()
+            .take_while(|candidate| candidate.distance() < distance);
+        nearer.filter(|candidate| !candidate.state.is_out()).count() < self.config.results
+    }
+
     /// How many hops away a candidate is: 1 for a seed, one more than whoever told of it for the others.
     #[must_use]
     pub fn depth(&self, id: NodeId) -> Option<u8> {
@@ -172,7 +183,7 @@ impl<A: Address> Lookup<A> {
     }
 
     fn step(&mut self) -> Step<A> {
-        let (must_answer, may_ask) = (self.must_answer(), self.may_ask());
+        let (must_answer, may_ask) = (self.config.results, self.may_ask());
         if self.flights.len() > 1 {
             // Each path proves its share, all of them the k nearest together.
             let mut all_answered = true;
@@ -221,7 +232,7 @@ impl<A: Address> Lookup<A> {
             if seen == may_ask {
                 break;
             }
-            if candidate.state == State::Failed || !among(candidate) {
+            if candidate.state.is_out() || !among(candidate) {
                 continue;
             }
             seen += 1;
@@ -279,7 +290,10 @@ impl<A: Address> Lookup<A> {
         let Some(index) = self.shortlist.position(id) else {
             return;
         };
-        if matches!(self.shortlist[index].state, State::Waiting | State::Slow) {
+        if matches!(
+            self.shortlist[index].state,
+            State::Waiting | State::Slow | State::Overdue
+        ) {
             let next = if self.shortlist[index].drop_address() {
                 State::New
             } else {
@@ -314,6 +328,11 @@ impl<A: Address> Lookup<A> {
             let flight = &mut self.flights[usize::from(self.shortlist[index].path)];
             flight.pending = flight.pending.saturating_sub(1);
         }
+    }
+
+    /// The walk goes on as if the peer were dead. An answer still counts.
+    pub fn on_overdue(&mut self, id: NodeId) {
+        self.settle(id, State::Overdue);
     }
 
     /// The nearest peers that have answered, nearest first, at most as many as were wanted.
@@ -353,30 +372,23 @@ impl<A: Address> Lookup<A> {
             || (candidate.distance() <= self.config.radius && flight.pending < self.config.near)
     }
 
-    /// How many of the nearest must have answered: the k results, and one more for each that has failed, up to a half. Who
-    /// answers tells of the dead as well, in the place of somebody farther away, so the edge of the region takes a few more.
-    fn must_answer(&self) -> usize {
-        let dead = |candidate: &&Candidate<A>| candidate.state == State::Failed;
-        self.config.results
-            + self
-                .shortlist
-                .iter()
-                .filter(dead)
-                .take(self.config.results / 2)
-                .count()
-    }
-
-    /// How many of the nearest may be asked: as many as must answer, and one more for each that is slow, which is likely dead.
-    /// So what takes its place has answered by the time at which that is known.
+    /// How many of the nearest may be asked: the k results, one more for each that is slow, which is likely dead, and as many
+    /// as will be missing if of the others as many are dead as so far. So what takes the place of the dead has answered by the
+    /// time at which that is known.
     fn may_ask(&self) -> usize {
-        let slow = |candidate: &&Candidate<A>| candidate.state == State::Slow;
-        self.must_answer()
-            + self
-                .shortlist
-                .iter()
-                .filter(slow)
-                .take(self.config.results)
-                .count()
+        let (mut slow, mut out, mut answered) = (0, 0, 0);
+        for candidate in self.shortlist.iter() {
+            match candidate.state {
+                State::Slow => slow += 1,
+                State::Overdue | State::Failed => out += 1,
+                State::Answered => answered += 1,
+                State::New | State::Waiting => {}
+            }
+        }
+        let k = self.config.results;
+        let dead = slow + out;
+        let expected = k * out / (answered + dead + k / 2).max(1);
+        k + slow + expected.min(k / 2)
     }
 
     /// Moves a question in flight to its end; `None` if there was none.
@@ -387,7 +399,7 @@ impl<A: Address> Lookup<A> {
         let flight = &mut self.flights[usize::from(path)];
         match candidate.state {
             State::Waiting => flight.pending = flight.pending.saturating_sub(1),
-            State::Slow => {}
+            State::Slow | State::Overdue => {}
             State::New | State::Answered | State::Failed => return None,
         }
         candidate.state = state;

@@ -11,8 +11,42 @@ pub(crate) struct Flight<A> {
     pub(crate) purpose: Purpose,
     pub(crate) asked: Asked,
     pub(crate) sent: Instant,
-    /// When it fails.
-    pub(crate) deadline: Instant,
+    pub(crate) limits: Limits,
+    pub(crate) stage: Stage,
+}
+
+/// How long a request may take, from its sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Then somebody else is asked as well.
+    pub(crate) late: Duration,
+    /// Then whoever waits for it goes on without it.
+    pub(crate) given_up: Duration,
+    /// Then the contact is blamed. Later than the above: a query must not wait for the slow, and the slow must not be taken
+    /// for dead.
+    pub(crate) lost: Duration,
+}
+
+/// How far a request has come towards its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Waiting,
+    /// Somebody else was asked as well.
+    Late,
+    /// Its query goes on without it, or has ended. An answer still counts, and shows that the contact lives.
+    GivenUp,
+}
+
+impl<A> Flight<A> {
+    /// When its timer must fire next.
+    pub(crate) fn next(&self) -> Instant {
+        self.sent
+            + match self.stage {
+                Stage::Waiting => self.limits.late.min(self.limits.given_up),
+                Stage::Late => self.limits.given_up,
+                Stage::GivenUp => self.limits.lost,
+            }
+    }
 }
 
 /// Why it was sent.
@@ -153,44 +187,64 @@ impl Lateness {
         }
     }
 
-    /// When a request becomes late, so that somebody else is asked as well: a known contact when it takes longer than nearly
-    /// all others, a stranger when it takes longer than nearly all strangers.
-    pub(crate) fn late<A: Address>(
-        &self,
-        patience: &Patience,
-        known: Option<&Entry<'_, A>>,
-        now: Instant,
-    ) -> Duration {
-        match (Self::expected(known, now), known) {
-            (Some(rtt), Some(entry)) => {
-                rtt + (4 * entry.deviation)
-                    .max(2 * self.excess.get())
-                    .max(patience.hedge_floor)
-            }
-            _ if self.seen < ENOUGH => patience.initial / 4,
-            _ => self.strangers.get() + patience.hedge_floor,
-        }
-    }
-
     /// How long an answer to a request may take.
-    pub(crate) fn deadline<A: Address>(
+    pub(crate) fn limits<A: Address>(
         &self,
         patience: &Patience,
         asked: Asked,
         known: Option<&Entry<'_, A>>,
         now: Instant,
-    ) -> Duration {
+    ) -> Limits {
         let slack = (4 * self.excess.get()).max(patience.floor);
-        let base = match (Self::expected(known, now), known) {
-            (Some(rtt), Some(entry)) => (rtt + 4 * entry.deviation).max(4 * rtt) + slack,
-            _ if self.seen < ENOUGH => patience.initial,
-            _ => (3 * self.strangers.get() + slack).min(patience.initial),
+        let (late, given_up) = match (Self::expected(known, now), known) {
+            // Four round trips leave room for one lost packet (RFC 9002, section 6.2).
+            (Some(rtt), Some(entry)) => {
+                let spread = (4 * entry.deviation).max(2 * self.excess.get());
+                (
+                    rtt + spread.max(patience.hedge_floor),
+                    (rtt + 4 * entry.deviation).max(4 * rtt) + slack,
+                )
+            }
+            _ if self.seen < ENOUGH => (patience.initial / 4, patience.initial),
+            _ => {
+                let usual = self.strangers.get();
+                (
+                    usual + patience.hedge_floor,
+                    (2 * usual + slack).min(patience.initial),
+                )
+            }
         };
-        let base = base.min(patience.cap);
+        let given_up = given_up.min(patience.cap);
+        let lost = given_up.max(patience.initial);
         match asked {
-            Asked::Store { .. } => base.max(patience.store_floor),
-            Asked::Ping => base.max(patience.store_floor / 8),
-            Asked::FindNode | Asked::FindValue(_) => base,
+            Asked::Store { .. } => {
+                let given_up = given_up.max(patience.store_floor);
+                Limits {
+                    late,
+                    given_up,
+                    lost: given_up,
+                }
+            }
+            // It decides about a contact: nobody waits for it, so it is lost when it is given up.
+            Asked::Ping => {
+                let lost = given_up.max(patience.store_floor / 8);
+                Limits {
+                    late: lost,
+                    given_up: lost,
+                    lost,
+                }
+            }
+            // One answer is enough and somebody else may have it sooner: a hedge costs a request only where the value has not
+            // come by then.
+            Asked::FindValue(_) => {
+                let soon = (2 * self.usual(patience)).max(patience.hedge_floor);
+                Limits {
+                    late: late.min(soon),
+                    given_up,
+                    lost,
+                }
+            }
+            Asked::FindNode => Limits { late, given_up, lost },
         }
     }
 }
@@ -222,10 +276,13 @@ mod tests {
         for _ in 0..ENOUGH - 1 {
             lateness.sample(Duration::from_millis(2), None);
         }
-        let deadline =
-            |lateness: &Lateness| lateness.deadline::<u32>(&patience, Asked::FindNode, None, Instant::ZERO);
-        assert_eq!(deadline(&lateness), patience.initial);
+        let given_up = |lateness: &Lateness| {
+            let limits = lateness.limits::<u32>(&patience, Asked::FindNode, None, Instant::ZERO);
+            assert_eq!(limits.lost, patience.initial);
+            limits.given_up
+        };
+        assert_eq!(given_up(&lateness), patience.initial);
         lateness.sample(Duration::from_millis(2), None);
-        assert!(deadline(&lateness) < patience.initial / 4);
+        assert!(given_up(&lateness) < patience.initial / 4);
     }
 }

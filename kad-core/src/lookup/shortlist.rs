@@ -16,8 +16,17 @@ pub(super) enum State {
     Waiting,
     /// Waiting for longer than most answers take; holds no place among the questions in flight.
     Slow,
+    /// Given up, but an answer still counts.
+    Overdue,
     Answered,
     Failed,
+}
+
+impl State {
+    /// Whether the walk goes on as if there were no such node.
+    pub(super) const fn is_out(self) -> bool {
+        matches!(self, Self::Overdue | Self::Failed)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -125,20 +134,22 @@ impl<A: Address> Shortlist<A> {
         let mut on_path = self
             .candidates
             .iter()
-            .filter(|c| c.path == path && c.state != State::Failed);
+            .filter(|c| c.path == path && !c.state.is_out());
         on_path.next().map(|candidate| candidate.distance)
     }
 
-    /// Forgets all that were not asked, but the nearest so many.
+    /// Forgets all that were not asked, but the nearest so many. Who was asked at one address stays, or one could have it
+    /// asked there again.
     pub(super) fn trim(&mut self, keep: usize) {
         let mut place = 0;
         self.candidates.retain(|candidate| {
             place += 1;
-            place <= keep || candidate.state != State::New
+            place <= keep || candidate.state != State::New || candidate.in_use > 0
         });
     }
 
-    /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked.
+    /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked at any
+    /// address.
     pub(super) fn insert(&mut self, contact: Contact<A>, path: u8, told: Told) {
         if contact.id == self.local {
             return;
@@ -160,7 +171,7 @@ impl<A: Address> Shortlist<A> {
                     let farthest = self
                         .candidates
                         .iter()
-                        .rposition(|candidate| candidate.state == State::New);
+                        .rposition(|candidate| candidate.state == State::New && candidate.in_use == 0);
                     match farthest {
                         Some(farthest) if farthest >= place => {
                             self.candidates.remove(farthest);
