@@ -2,6 +2,9 @@
 //!
 //! Each is one file with a function that builds worlds, drives them and reports. The list is [`ALL`].
 
+mod adversaries;
+mod censorship;
+mod exactness;
 mod hop_law;
 mod sub_second;
 
@@ -56,7 +59,13 @@ impl Progress for Unwatched {
 }
 
 /// All experiments, in the order of their numbers.
-pub const ALL: &[Experiment] = &[hop_law::EXPERIMENT, sub_second::EXPERIMENT];
+pub const ALL: &[Experiment] = &[
+    hop_law::EXPERIMENT,
+    exactness::EXPERIMENT,
+    adversaries::EXPERIMENT,
+    sub_second::EXPERIMENT,
+    censorship::EXPERIMENT,
+];
 
 /// The experiment of this name.
 #[must_use]

@@ -108,6 +108,18 @@ impl World {
         self.queue.push(self.now, Arrival::Act { group });
     }
 
+    /// Takes nodes of adversaries out of the network without a word. They stay down.
+    pub fn retire(&mut self, numbers: &[usize]) {
+        for &number in numbers {
+            let node = &mut self.nodes[number];
+            if matches!(node.mind, Mind::Adversary(_)) {
+                node.mind = Mind::Down;
+                node.epoch += 1;
+                self.colluders.remove(node.id);
+            }
+        }
+    }
+
     fn add_node(&mut self, id: NodeId, site: Site, config: &Arc<Config>, mind: Mind) -> usize {
         let number = self.nodes.len();
         self.nodes.push(Node {
