@@ -9,6 +9,9 @@ const SAMPLE: usize = 2_000;
 /// A bucket is far if it has so many times more nodes to choose from than places, on average.
 const FAR: f64 = 4.0;
 
+/// Buckets with fewer contacts in all tables are not drawn: their shares are noise.
+const DRAWN: usize = 50;
+
 /// Contacts of one bucket index, in all tables.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
@@ -105,7 +108,7 @@ fn chart(buckets: &[Bucket], with_adversaries: bool, report: &mut Report) {
         points: buckets
             .iter()
             .enumerate()
-            .filter(|(_, bucket)| bucket.contacts > 0)
+            .filter(|(_, bucket)| bucket.contacts >= DRAWN)
             .map(|(index, bucket)| {
                 (
                     index as f64,
