@@ -66,7 +66,7 @@ pub struct Run {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BatchError {
-    /// A run panicked: a bug of the experiment or of what it tests. The other runs came to their ends and are lost.
+    /// A run panicked, or reported a metric twice: a bug of the experiment or of what it tests. The other runs came to their ends and are lost.
     Panicked {
         /// The first seed that did.
         seed: u64,
@@ -152,7 +152,16 @@ impl Plan {
             progress: &*progress,
         };
         let began = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| subject.run(&setup))) {
+        let run = || {
+            let report = subject.run(&setup);
+            let mut metrics: Vec<_> = report.rows.iter().map(|row| &row.metric).collect();
+            metrics.sort_unstable();
+            for pair in metrics.windows(2) {
+                assert_ne!(pair[0], pair[1], "a metric is reported twice");
+            }
+            report
+        };
+        match catch_unwind(AssertUnwindSafe(run)) {
             Ok(report) => Ok(Run {
                 seed,
                 report,

@@ -6,10 +6,12 @@
 //! The order of what happens: the nodes join one after the other; sybils join like anybody; all settle; adversaries turn;
 //! values are stored; the dead die; nodes begin to come and go; the load begins, and after the warm-up it is measured.
 
+mod enemies;
 mod error;
 mod file;
 mod load;
 mod play;
+mod reading;
 mod tables;
 mod values;
 
@@ -146,7 +148,7 @@ impl Scenario {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
-        file::parse(path, text)
+        reading::parse(path, text)
     }
 
     /// What the scenario is about, in its own words.

@@ -45,7 +45,11 @@ pub(crate) fn execute(args: &Args) -> Result<Answer, Failure> {
         .document
         .clone()
         .unwrap_or_else(|| checkout::file("docs/simulation.md"));
-    let results = read_all(&folder)?;
+    // Where nobody has kept anything, there is nothing to show.
+    let results = match args.results.is_some() || folder.is_dir() {
+        true => read_all(&folder)?,
+        false => Vec::new(),
+    };
     let unusable = |why: &str| {
         Failure::usage(format!(
             "the document {} cannot be used: {why}",

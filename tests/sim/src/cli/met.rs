@@ -45,6 +45,27 @@ pub(crate) struct Comparison {
     pub(crate) skipped: usize,
 }
 
+impl Comparison {
+    /// What was compared, for people; nothing if there was nothing to compare.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        if self.compared > 0 {
+            let held = self.compared - self.lost.len();
+            told.push(format!(
+                "{held} of {} targets that were once met are met",
+                self.compared
+            ));
+        }
+        if self.skipped > 0 {
+            told.push(format!(
+                "{} targets were once met with seeds that this run has not",
+                self.skipped
+            ));
+        }
+        told
+    }
+}
+
 const HEAD: &str = "\
 # Targets that were met once: kad-sim run fails where one of them is missed with the same nodes and seeds.
 # kad-sim run EXPERIMENT --record adds lines. Remove one by hand, and say why, if a target is given up.

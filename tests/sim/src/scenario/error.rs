@@ -58,9 +58,11 @@ impl ScenarioError {
     pub(super) fn parsing(file: &Path, text: &str, error: &toml::de::Error) -> Self {
         let words: Vec<&str> = error.message().split_whitespace().collect();
         let what = words.join(" ");
+        // A table that is missing is missing nowhere in particular.
+        let is_nowhere = |start: usize| start == 0 && what.starts_with("missing field");
         match error.span() {
-            Some(span) => Self::at(file, text, span.start, what),
-            None => Self::new(file, what),
+            Some(span) if !is_nowhere(span.start) => Self::at(file, text, span.start, what),
+            _ => Self::new(file, what),
         }
     }
 }

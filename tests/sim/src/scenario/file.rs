@@ -1,52 +1,46 @@
-//! The file: TOML, fields that nobody knows refused.
+//! The tables and fields of a scenario file; those that nobody knows are refused.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::{fs, io};
+use std::path::PathBuf;
 
-use kad_core::table::GroupLimits;
-use kad_core::{Config, Duration, MAX_CLOSER, Parameters};
+use kad_core::MAX_CLOSER;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::Scenario;
 use super::values::{Between, Count, Positive, Rate, Share, Span, Spot};
-use super::{Group, Kind, Life, Load, Members, Near, Partition, Scenario, ScenarioError};
-use crate::{Delay, Growth, Links, Place, Returns, SessionTrace, Sessions, Site};
-
-/// A session trace of more bytes has more sessions than [`MAX_TRACE`](crate::MAX_TRACE).
-const MAX_TRACE_BYTES: u64 = 1 << 30;
+use crate::Place;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(super) struct File {
     #[serde(default)]
-    title: String,
+    pub(super) title: String,
     #[serde(default)]
-    network: NetworkTable,
+    pub(super) network: NetworkTable,
     #[serde(default)]
-    config: ConfigTable,
+    pub(super) config: ConfigTable,
     #[serde(default)]
-    links: LinksTable,
-    partition: Option<PartitionTable>,
-    sessions: Option<Spanned<SessionsTable>>,
+    pub(super) links: LinksTable,
+    pub(super) partition: Option<PartitionTable>,
+    pub(super) sessions: Option<Spanned<SessionsTable>>,
     #[serde(default)]
-    adversaries: Vec<Spanned<GroupTable>>,
-    load: Spanned<LoadTable>,
+    pub(super) adversaries: Vec<Spanned<GroupTable>>,
+    pub(super) load: Spanned<LoadTable>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct NetworkTable {
-    nodes: Option<Between<{ Scenario::MIN_NODES as i64 }, { Place::MAX_NUMBER as i64 }>>,
-    site: SiteName,
-    joins_per_second: Option<Count>,
-    settle: Option<Span>,
-    dead: Share,
+pub(super) struct NetworkTable {
+    pub(super) nodes: Option<Between<{ Scenario::MIN_NODES as i64 }, { Place::MAX_NUMBER as i64 }>>,
+    pub(super) site: SiteName,
+    pub(super) joins_per_second: Option<Count>,
+    pub(super) settle: Option<Span>,
+    pub(super) dead: Share,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum SiteName {
+pub(super) enum SiteName {
     #[default]
     Private,
     Scattered,
@@ -55,40 +49,40 @@ enum SiteName {
 /// The knobs of [`Config`], by their names; `read_only` is left out, because a network of such nodes is none.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct ConfigTable {
-    k: Option<Between<1, { MAX_CLOSER as i64 }>>,
-    alpha: Option<Count>,
-    paths: Option<Between<1, { kad_core::lookup::MAX_PATHS as i64 }>>,
-    refresh: Option<Span>,
-    first_refresh: Option<Span>,
-    replicate: Option<Span>,
-    republish: Option<Span>,
-    lifetime: Option<Span>,
-    expire: Option<Span>,
-    max_queries: Option<Count>,
-    query_timeout: Option<Span>,
-    max_pending_requests: Option<Count>,
-    max_probes: Option<Count>,
-    shun: Option<Span>,
-    max_replications: Option<Count>,
-    read_quorum: Option<Count>,
-    table: TableTable,
-    patience: PatienceTable,
+pub(super) struct ConfigTable {
+    pub(super) k: Option<Between<1, { MAX_CLOSER as i64 }>>,
+    pub(super) alpha: Option<Count>,
+    pub(super) paths: Option<Between<1, { kad_core::lookup::MAX_PATHS as i64 }>>,
+    pub(super) refresh: Option<Span>,
+    pub(super) first_refresh: Option<Span>,
+    pub(super) replicate: Option<Span>,
+    pub(super) republish: Option<Span>,
+    pub(super) lifetime: Option<Span>,
+    pub(super) expire: Option<Span>,
+    pub(super) max_queries: Option<Count>,
+    pub(super) query_timeout: Option<Span>,
+    pub(super) max_pending_requests: Option<Count>,
+    pub(super) max_probes: Option<Count>,
+    pub(super) shun: Option<Span>,
+    pub(super) max_replications: Option<Count>,
+    pub(super) read_quorum: Option<Count>,
+    pub(super) table: TableTable,
+    pub(super) patience: PatienceTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct TableTable {
-    bucket_size: Option<Between<1, 1024>>,
-    wide: Vec<Between<1, 1024>>,
-    replacements: Option<Between<0, 1024>>,
-    failures: Option<Between<1, 100>>,
-    groups: Groups,
+pub(super) struct TableTable {
+    pub(super) bucket_size: Option<Between<1, 1024>>,
+    pub(super) wide: Vec<Between<1, 1024>>,
+    pub(super) replacements: Option<Between<0, 1024>>,
+    pub(super) failures: Option<Between<1, 100>>,
+    pub(super) groups: Groups,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Groups {
+pub(super) enum Groups {
     #[default]
     Limited,
     Unlimited,
@@ -96,59 +90,59 @@ enum Groups {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct PatienceTable {
-    floor: Option<Span>,
-    cap: Option<Span>,
-    initial: Option<Span>,
-    store_floor: Option<Span>,
-    hedge_floor: Option<Span>,
+pub(super) struct PatienceTable {
+    pub(super) floor: Option<Span>,
+    pub(super) cap: Option<Span>,
+    pub(super) initial: Option<Span>,
+    pub(super) store_floor: Option<Span>,
+    pub(super) hedge_floor: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct LinksTable {
-    delay: Option<DelayTable>,
-    jitter: Option<Share>,
-    loss: Option<Share>,
-    connections: Option<Count>,
-    idle: Option<Span>,
-    disk: Option<Span>,
+pub(super) struct LinksTable {
+    pub(super) delay: Option<DelayTable>,
+    pub(super) jitter: Option<Share>,
+    pub(super) loss: Option<Share>,
+    pub(super) connections: Option<Count>,
+    pub(super) idle: Option<Span>,
+    pub(super) disk: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-enum DelayTable {
+pub(super) enum DelayTable {
     Internet { scale: Positive },
     Even { shortest: Span, longest: Span },
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PartitionTable {
-    at: Span,
-    lasts: Span,
-    share: Share,
+pub(super) struct PartitionTable {
+    pub(super) at: Span,
+    pub(super) lasts: Span,
+    pub(super) share: Share,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SessionsTable {
-    like: Option<Like>,
-    up: Option<SpanTable>,
-    down: Option<SpanTable>,
-    returns: Option<ReturnsName>,
-    trace: Option<Spanned<std::path::PathBuf>>,
+pub(super) struct SessionsTable {
+    pub(super) like: Option<Like>,
+    pub(super) up: Option<SpanTable>,
+    pub(super) down: Option<SpanTable>,
+    pub(super) returns: Option<ReturnsName>,
+    pub(super) trace: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Like {
+pub(super) enum Like {
     Ipfs,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-enum SpanTable {
+pub(super) enum SpanTable {
     Exponential { mean: Span },
     Weibull { shape: Positive, scale: Span },
     Fixed { span: Span },
@@ -156,27 +150,27 @@ enum SpanTable {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum ReturnsName {
+pub(super) enum ReturnsName {
     Itself,
     Stranger,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GroupTable {
-    kind: KindName,
-    share: Option<Share>,
-    count: Option<Count>,
-    near: Option<Spot>,
-    sites: Option<Between<1, 200>>,
-    told: Option<Between<0, { MAX_CLOSER as i64 }>>,
-    victims: Option<Count>,
-    rate: Option<Count>,
+pub(super) struct GroupTable {
+    pub(super) kind: KindName,
+    pub(super) share: Option<Share>,
+    pub(super) count: Option<Count>,
+    pub(super) near: Option<Spot>,
+    pub(super) sites: Option<Between<1, 200>>,
+    pub(super) told: Option<Between<0, { MAX_CLOSER as i64 }>>,
+    pub(super) victims: Option<Count>,
+    pub(super) rate: Option<Count>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum KindName {
+pub(super) enum KindName {
     Silent,
     Lying,
     Flooding,
@@ -184,315 +178,15 @@ enum KindName {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LoadTable {
-    values: Option<Between<0, 1_000_000>>,
-    value_bytes: Option<Between<8, { kad_core::MAX_VALUE as i64 }>>,
+pub(super) struct LoadTable {
+    pub(super) values: Option<Between<0, 1_000_000>>,
+    pub(super) value_bytes: Option<Between<8, { kad_core::MAX_VALUE as i64 }>>,
     #[serde(default)]
-    lookups: Rate,
+    pub(super) lookups: Rate,
     #[serde(default)]
-    puts: Rate,
+    pub(super) puts: Rate,
     #[serde(default)]
-    gets: Rate,
-    warm_up: Option<Span>,
-    duration: Span,
-}
-
-/// What cannot be seen in one field alone: where, and what is wrong.
-type Mistake = (usize, String);
-
-/// Reads the text of a scenario.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Scenario, ScenarioError> {
-    let file: File = toml::from_str(text).map_err(|error| ScenarioError::parsing(path, text, &error))?;
-    let at = |(offset, what): Mistake| ScenarioError::at(path, text, offset, what);
-    let life = match &file.sessions {
-        None => Life::Still,
-        Some(table) => life(path, table).map_err(at)?,
-    };
-    let traced = match &life {
-        Life::Trace(trace) => Some(trace.nodes()),
-        Life::Still | Life::Sessions(_) => None,
-    };
-    let nodes = match (file.network.nodes, traced) {
-        (Some(nodes), _) => nodes.get(),
-        (None, Some(nodes)) if nodes >= Scenario::MIN_NODES => nodes,
-        (None, _) => {
-            let what = "network.nodes is missing: how many nodes are there?";
-            return Err(ScenarioError::new(path, what));
-        }
-    };
-    let config = config(&file.config);
-    let load = load(&file.load).map_err(at)?;
-    let adversaries: Result<Vec<_>, _> = file
-        .adversaries
-        .iter()
-        .map(|table| group(table, &config, &load))
-        .collect();
-    let adversaries = adversaries.map_err(at)?;
-    let turned = |group: &Group| match group.members {
-        Members::Share(share) => share,
-        Members::Sybils { .. } => 0.0,
-    };
-    if adversaries.iter().map(turned).sum::<f64>() + file.network.dead.0 > 0.95 {
-        let offset = file.adversaries.first().map_or(0, |first| first.span().start);
-        return Err(at((
-            offset,
-            "the shares of all adversaries and of the dead are 0.95 at most in sum".to_owned(),
-        )));
-    }
-    let name = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let network = &file.network;
-    Ok(Scenario {
-        title: if file.title.is_empty() {
-            name.clone()
-        } else {
-            file.title
-        },
-        name,
-        nodes,
-        site: match network.site {
-            SiteName::Private => Site::Private,
-            SiteName::Scattered => Site::Scattered,
-        },
-        growth: network
-            .joins_per_second
-            .map_or_else(Growth::default, |most| Growth {
-                most: most.get() as f64,
-                ..Growth::default()
-            }),
-        settle: network.settle.map_or(Duration::from_secs(600), |span| span.0),
-        dead: network.dead.0,
-        config: Arc::new(config),
-        links: links(&file.links),
-        partition: file.partition.map(|table| Partition {
-            at: table.at.0,
-            lasts: table.lasts.0,
-            share: table.share.0,
-        }),
-        life,
-        adversaries,
-        load,
-    })
-}
-
-fn config(table: &ConfigTable) -> Config {
-    fn set<T>(field: &mut T, given: Option<T>) {
-        if let Some(given) = given {
-            *field = given;
-        }
-    }
-    let span = |given: Option<Span>| given.map(|span| span.0);
-    let count = |given: Option<Count>| given.map(Count::get);
-    let mut parameters = Parameters::default();
-    set(&mut parameters.k, table.k.map(|k| k.get() as u16));
-    let mut config = Config::for_network(&parameters);
-    set(&mut config.alpha, count(table.alpha));
-    set(&mut config.paths, table.paths.map(Between::get));
-    set(&mut config.refresh, span(table.refresh));
-    set(&mut config.first_refresh, span(table.first_refresh));
-    set(&mut config.replicate, span(table.replicate));
-    set(&mut config.republish, span(table.republish));
-    set(&mut config.lifetime, span(table.lifetime));
-    set(&mut config.expire, span(table.expire));
-    set(&mut config.max_queries, count(table.max_queries));
-    set(&mut config.query_timeout, span(table.query_timeout));
-    set(
-        &mut config.max_pending_requests,
-        count(table.max_pending_requests),
-    );
-    set(&mut config.max_probes, count(table.max_probes));
-    set(&mut config.shun, span(table.shun));
-    set(&mut config.max_replications, count(table.max_replications));
-    set(&mut config.read_quorum, count(table.read_quorum));
-    set(
-        &mut config.table.bucket_size,
-        table.table.bucket_size.map(Between::get),
-    );
-    config.table.wide = table.table.wide.iter().map(|size| size.get() as u16).collect();
-    set(
-        &mut config.table.replacements,
-        table.table.replacements.map(Between::get),
-    );
-    set(
-        &mut config.table.failures,
-        table.table.failures.map(|most| most.get() as u8),
-    );
-    if let Groups::Unlimited = table.table.groups {
-        config.table.groups = GroupLimits::NONE;
-    }
-    set(&mut config.patience.floor, span(table.patience.floor));
-    set(&mut config.patience.cap, span(table.patience.cap));
-    set(&mut config.patience.initial, span(table.patience.initial));
-    set(&mut config.patience.store_floor, span(table.patience.store_floor));
-    set(&mut config.patience.hedge_floor, span(table.patience.hedge_floor));
-    config
-}
-
-fn links(table: &LinksTable) -> Links {
-    let default = Links::default();
-    Links {
-        delay: match table.delay {
-            None => default.delay,
-            Some(DelayTable::Internet { scale }) => Delay::Internet { scale: scale.0 },
-            // In either order: both are the ends of one span.
-            Some(DelayTable::Even { shortest, longest }) => Delay::Even {
-                shortest: shortest.0.min(longest.0),
-                longest: shortest.0.max(longest.0),
-            },
-        },
-        jitter: table.jitter.map_or(default.jitter, |share| share.0),
-        loss: table.loss.map_or(default.loss, |share| share.0),
-        connections: table.connections.map(Count::get),
-        idle: table.idle.map_or(default.idle, |span| span.0),
-        disk: table.disk.map_or(default.disk, |span| span.0),
-    }
-}
-
-fn life(path: &Path, table: &Spanned<SessionsTable>) -> Result<Life, Mistake> {
-    let start = table.span().start;
-    let table = table.get_ref();
-    match table {
-        SessionsTable {
-            like: Some(Like::Ipfs),
-            up: None,
-            down: None,
-            returns: None,
-            trace: None,
-        } => Ok(Life::Sessions(Sessions::ipfs())),
-        SessionsTable {
-            like: None,
-            up: Some(up),
-            down: Some(down),
-            returns,
-            trace: None,
-        } => Ok(Life::Sessions(Sessions {
-            up: span(*up),
-            down: span(*down),
-            returns: match returns.unwrap_or(ReturnsName::Itself) {
-                ReturnsName::Itself => Returns::Itself,
-                ReturnsName::Stranger => Returns::Stranger,
-            },
-        })),
-        SessionsTable {
-            like: None,
-            up: None,
-            down: None,
-            returns: None,
-            trace: Some(trace),
-        } => {
-            let beside = path.with_file_name(trace.get_ref());
-            let read = read_trace(&beside).map_err(|what| {
-                (
-                    trace.span().start,
-                    format!("the session trace {} cannot be used: {what}", beside.display()),
-                )
-            })?;
-            Ok(Life::Trace(Arc::new(read)))
-        }
-        _ => Err((
-            start,
-            "sessions are told in one of three ways: like = \"ipfs\", or up and down (and returns), or trace"
-                .to_owned(),
-        )),
-    }
-}
-
-fn read_trace(path: &Path) -> Result<SessionTrace, String> {
-    let told = |error: io::Error| error.to_string();
-    let size = fs::metadata(path).map_err(told)?.len();
-    if size > MAX_TRACE_BYTES {
-        return Err(format!("it has {size} bytes, more than {MAX_TRACE_BYTES}"));
-    }
-    let text = fs::read_to_string(path).map_err(told)?;
-    let trace: SessionTrace = text
-        .parse()
-        .map_err(|error: crate::TraceError| error.to_string())?;
-    match trace.is_empty() {
-        true => Err("it has no session".to_owned()),
-        false => Ok(trace),
-    }
-}
-
-const fn span(table: SpanTable) -> crate::Span {
-    match table {
-        SpanTable::Exponential { mean } => crate::Span::Exponential { mean: mean.0 },
-        SpanTable::Weibull { shape, scale } => crate::Span::Weibull {
-            shape: shape.0,
-            scale: scale.0,
-        },
-        SpanTable::Fixed { span } => crate::Span::Fixed(span.0),
-    }
-}
-
-fn load(table: &Spanned<LoadTable>) -> Result<Load, Mistake> {
-    let start = table.span().start;
-    let table = table.get_ref();
-    let load = Load {
-        values: table.values.map_or(0, Between::get),
-        value_bytes: table.value_bytes.map_or(100, Between::get),
-        lookups: table.lookups.0,
-        puts: table.puts.0,
-        gets: table.gets.0,
-        warm_up: table.warm_up.map_or(Duration::ZERO, |span| span.0),
-        duration: table.duration.0,
-    };
-    if load.duration < Duration::from_secs(1) {
-        return Err((start, "the load lasts a second at least".to_owned()));
-    }
-    if load.gets > 0.0 && load.puts == 0.0 && load.values == 0 {
-        return Err((
-            start,
-            "gets need something to read: give values or puts as well".to_owned(),
-        ));
-    }
-    Ok(load)
-}
-
-fn group(table: &Spanned<GroupTable>, config: &Config, load: &Load) -> Result<Group, Mistake> {
-    let wrong = |what: &str| Err((table.span().start, what.to_owned()));
-    let table = table.get_ref();
-    let members = match (table.share, table.count) {
-        (Some(share), None) if table.near.is_none() && table.sites.is_none() => Members::Share(share.0),
-        (Some(_), None) => {
-            return wrong("near and sites are for adversaries with a count, which join for it");
-        }
-        (None, Some(count)) => Members::Sybils {
-            count: count.get(),
-            near: match table.near {
-                None => Near::Anywhere,
-                Some(Spot::Key(key)) => Near::Key(key),
-                Some(Spot::FirstValue) => Near::FirstValue,
-            },
-            sites: table.sites.map_or(0, |sites| sites.get() as u8),
-        },
-        _ => {
-            return wrong(
-                "adversaries have either a share (of the nodes) or a count (of nodes that join for it)",
-            );
-        }
-    };
-    if matches!(table.near, Some(Spot::FirstValue)) && load.values == 0 {
-        return wrong("near = \"first-value\" needs load.values to be 1 at least");
-    }
-    let kind = match table.kind {
-        KindName::Silent => Kind::Silent,
-        KindName::Lying => Kind::Lying,
-        KindName::Flooding => Kind::Flooding,
-    };
-    if kind != Kind::Flooding && (table.victims.is_some() || table.rate.is_some()) {
-        return wrong("victims and rate are for flooding adversaries");
-    }
-    if kind == Kind::Silent && table.told.is_some() {
-        return wrong("silent adversaries tell nothing: told is for the others");
-    }
-    Ok(Group {
-        kind,
-        members,
-        told: table.told.map_or(config.k, Between::get),
-        victims: table.victims.map_or(1, Count::get),
-        rate: table.rate.map_or(10, Count::get),
-    })
+    pub(super) gets: Rate,
+    pub(super) warm_up: Option<Span>,
+    pub(super) duration: Span,
 }
