@@ -51,6 +51,10 @@ pub struct Config {
     pub shun: Duration,
     /// Records that are handed to their region at once. Default 4.
     pub max_replications: usize,
+    /// Holders that have acknowledged a write, of the k nearest, when it is told to be done; the others are told in the
+    /// background. Default three quarters of k, as IPFS' Optimistic Provide has it: with [`read_quorum`](Self::read_quorum)
+    /// more than k, so a read meets the newest write.
+    pub write_quorum: usize,
     /// Newest version wins after so many holders of a mutable record have answered. Default 6.
     pub read_quorum: usize,
 }
@@ -86,6 +90,7 @@ impl Config {
             max_probes: 32,
             shun: Duration::from_secs(120),
             max_replications: 4,
+            write_quorum: (3 * k).div_ceil(4),
             read_quorum: 6,
         }
     }

@@ -40,8 +40,10 @@ pub struct Stats {
     pub records_refused: u64,
     /// Contacts that entered the table.
     pub contacts_added: u64,
-    /// Contacts that were removed because they no longer answered or turned read-only.
+    /// Contacts that left the table, because they no longer answered, turned read-only, or had to make room.
     pub contacts_removed: u64,
+    /// Of these, the ones that gave their place to a faster one.
+    pub proximity_swaps: u64,
     /// Records handed to their region again.
     pub replications: u64,
     /// Buckets refreshed.

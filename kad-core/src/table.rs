@@ -6,16 +6,23 @@
 //!
 //! It refuses to believe hearsay: a contact enters only after it answered us ([`RoutingTable::answered`]). It refuses to
 //! forget old friends: a full bucket keeps its live contacts, because who has been up for long will stay (paper, figure 1),
-//! and because nobody can push them out by showing up often.
+//! and because nobody can push them out by showing up often. There are two exceptions: the contacts nearest to the own id
+//! are always let in (`table/neighbourhood.rs`), and of a far bucket a share is open to those that answer faster
+//! (`table/proximity.rs`).
 
 mod buckets;
 mod closest;
 mod config;
+mod known;
+mod neighbourhood;
+mod proximity;
 
 use self::buckets::Buckets;
 pub use self::closest::ClosestScratch;
-pub use self::config::{GroupLimits, TableConfig};
-use crate::{Address, AddressGroups, Contact, Duration, ID_BITS, Instant, Key, NodeId};
+pub use self::config::{DEFAULT_FULL_CONTACTS, GroupLimits, MAX_FULL_CONTACTS, TableConfig};
+pub use self::known::Entry;
+use self::known::{Known, MOST_FAILURES};
+use crate::{Address, AddressGroups, Contact, Distance, Duration, ID_BITS, Instant, Key, NodeId};
 
 /// Whom a node knows.
 #[derive(Debug)]
@@ -28,50 +35,6 @@ pub struct RoutingTable<A> {
     waiting: Buckets<Known<A>>,
 }
 
-/// A contact and what was seen of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Known<A> {
-    contact: Contact<A>,
-    last_seen: Instant,
-    /// Smoothed round trip in microseconds, 0 while none was measured.
-    rtt: u32,
-    /// Its mean deviation in microseconds.
-    deviation: Micros24,
-    /// Requests in a row that failed.
-    failures: u8,
-}
-
-/// Up to 16.7 s in microseconds, big-endian. In three bytes, because a fourth would cost eight for each contact.
-#[derive(Debug, Clone, Copy, Default)]
-struct Micros24([u8; 3]);
-
-impl Micros24 {
-    const fn get(self) -> u32 {
-        let [a, b, c] = self.0;
-        u32::from_be_bytes([0, a, b, c])
-    }
-
-    fn saturating(micros: u32) -> Self {
-        let [_, a, b, c] = micros.min((1 << 24) - 1).to_be_bytes();
-        Self([a, b, c])
-    }
-}
-
-/// A contact of the table, and what was seen of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry<'t, A> {
-    /// Who and where.
-    pub contact: &'t Contact<A>,
-    /// When it last answered.
-    pub last_seen: Instant,
-    /// Its smoothed round trip, if one was measured.
-    pub rtt: Option<Duration>,
-    /// The mean deviation of its round trips.
-    pub deviation: Duration,
-    /// Requests in a row that failed.
-    pub failures: u8,
-}
-
 /// What became of a contact that has answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -80,6 +43,13 @@ pub enum Admission<A> {
     Updated,
     /// It is in the table now.
     Added,
+    /// It is in the table now, in the place of another one, which waits for the next place.
+    Replaced {
+        /// Who has left the table.
+        out: NodeId,
+        /// What the newcomer is that the other one is not.
+        merit: Merit,
+    },
     /// Its bucket is full. It waits for a place; `probe` is the contact that was silent for longest and deserves a PING.
     Waiting {
         /// Whom to PING.
@@ -87,6 +57,15 @@ pub enum Admission<A> {
     },
     /// It may not enter.
     Refused(Refusal),
+}
+
+/// Why a contact took the place of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Merit {
+    /// It is one of the contacts nearest to the own id.
+    Near,
+    /// It answers clearly faster.
+    Fast,
 }
 
 /// Why a contact may not enter the table.
@@ -160,7 +139,8 @@ impl<A: Address> RoutingTable<A> {
         self.live.iter().map(Known::entry)
     }
 
-    /// Contacts in a bucket.
+    /// Contacts in a bucket. They may be more than its capacity where all of them are neighbours: at most
+    /// [`TableConfig::neighbourhood`].
     #[must_use]
     pub fn bucket_len(&self, bucket: u32) -> usize {
         self.live.bucket(bucket).len()
@@ -175,7 +155,7 @@ impl<A: Address> RoutingTable<A> {
     /// Whether a bucket takes one more contact.
     #[must_use]
     pub fn has_room(&self, bucket: u32) -> bool {
-        self.bucket_len(bucket) < self.bucket_capacity(bucket)
+        self.bucket_len(bucket) < self.bucket_capacity(bucket) && !self.live.is_full()
     }
 
     /// The index of the nearest bucket that has a contact.
@@ -198,7 +178,7 @@ impl<A: Address> RoutingTable<A> {
     }
 
     /// Whether a stranger is worth a PING: it is not known at this address, may enter, and there is room for it or for one
-    /// more to wait.
+    /// more to wait, or it would be a neighbour.
     #[must_use]
     pub fn wants(&self, contact: &Contact<A>) -> bool {
         let Some(index) = self.index(contact.id) else {
@@ -209,6 +189,7 @@ impl<A: Address> RoutingTable<A> {
         }
         let waiting = self.waiting.bucket(index);
         let room = self.has_room(index)
+            || self.is_neighbour(index, contact.id)
             || (waiting.len() < self.config.replacements
                 && !waiting.iter().any(|w| w.contact.id == contact.id));
         room && self.refusal(index, contact).is_none()
@@ -236,12 +217,26 @@ impl<A: Address> RoutingTable<A> {
         if let Some(refusal) = self.refusal(index, contact) {
             return Admission::Refused(refusal);
         }
-        let known = Known::new(now, contact, rtt);
+        let known = match self.waiting.take_where(index, |w| w.contact.id == contact.id) {
+            Some(mut known) => {
+                known.answered(now, contact, rtt);
+                known
+            }
+            None => Known::new(now, contact, rtt),
+        };
         if self.has_room(index) {
-            self.waiting
-                .remove_where(index, |waiting| waiting.contact.id == contact.id);
-            self.live.push(index, known);
-            return Admission::Added;
+            return self.push(index, known);
+        }
+        if self.is_neighbour(index, contact.id) {
+            if let Some(place) = self.displaced_by(index, contact.id) {
+                return self.displace(index, place, known, Merit::Near);
+            }
+            if !self.live.is_full() {
+                return self.push(index, known);
+            }
+        }
+        if let Some(place) = self.outrun_by(index, &known) {
+            return self.displace(index, place, known, Merit::Fast);
         }
         self.wait(index, known);
         let oldest = self
@@ -262,7 +257,7 @@ impl<A: Address> RoutingTable<A> {
             return Removal::Unknown;
         };
         self.waiting
-            .remove_where(index, |waiting| waiting.contact == *contact);
+            .take_where(index, |waiting| waiting.contact == *contact);
         let Some(known) = self
             .live
             .bucket_mut(index)
@@ -271,55 +266,90 @@ impl<A: Address> RoutingTable<A> {
         else {
             return Removal::Unknown;
         };
-        known.failures = known.failures.saturating_add(1);
-        match known.failures >= self.config.failures {
+        known.fail();
+        match known.failures() >= self.config.failures.min(MOST_FAILURES) {
             true => self.remove(id),
             false => Removal::Kept,
         }
     }
 
-    /// Removes a contact at once: it has left, or wants nobody to route through it. The freshest of those that wait takes
-    /// its place.
+    /// Removes a contact at once: it has left, or wants nobody to route through it. One of those that wait takes its place:
+    /// the nearest if it is a neighbour now, else the freshest.
     pub fn remove(&mut self, id: NodeId) -> Removal<A> {
         let Some(index) = self.index(id) else {
             return Removal::Unknown;
         };
-        self.waiting
-            .remove_where(index, |waiting| waiting.contact.id == id);
-        if !self.live.remove_where(index, |known| known.contact.id == id) {
+        self.waiting.take_where(index, |waiting| waiting.contact.id == id);
+        let left = self.live.take_where(index, |known| known.contact.id == id);
+        if left.is_none() {
             return Removal::Unknown;
         }
-        // The one that was seen last, among those that may still enter: groups may have filled up meanwhile.
-        let fresh = self
-            .waiting
-            .bucket(index)
-            .iter()
-            .rev()
-            .find(|w| self.refusal(index, &w.contact).is_none());
-        let promoted = fresh.cloned();
-        if let Some(known) = &promoted {
-            let id = known.contact.id;
-            self.waiting
-                .remove_where(index, |waiting| waiting.contact.id == id);
-            // It is older evidence than all that is there, so it goes first.
-            self.live
-                .insert_sorted(index, known.clone(), |held| held.last_seen <= known.last_seen);
-        }
+        let heir = self.heir(index).map(|waiting| waiting.contact.id);
+        let promoted = heir.and_then(|id| self.waiting.take_where(index, |w| w.contact.id == id));
         Removal::Removed {
-            promoted: promoted.map(|known| known.contact),
+            promoted: promoted.map(|mut known| {
+                let (contact, seen) = (known.contact.clone(), known.last_seen);
+                known.set_tenured(self.gives_tenure(index));
+                // It is older evidence than all that is there, so it goes first.
+                self.live
+                    .insert_sorted(index, known, |held| held.last_seen <= seen);
+                contact
+            }),
         }
     }
 
+    /// Who takes a place of a bucket that has fallen free, among those that may still enter: groups may have filled up since
+    /// they began to wait.
+    fn heir(&self, index: u32) -> Option<&Known<A>> {
+        let waiting = self.waiting.bucket(index);
+        let heirs = || {
+            let may_enter = |waiting: &&Known<A>| self.refusal(index, &waiting.contact).is_none();
+            waiting.iter().filter(may_enter)
+        };
+        let nearest = heirs().min_by_key(|waiting| self.distance(waiting.contact.id));
+        nearest
+            .filter(|waiting| self.is_neighbour(index, waiting.contact.id))
+            .or_else(|| heirs().next_back().filter(|_| self.has_room(index)))
+    }
+
+    /// Adds a contact that has just answered.
+    fn push(&mut self, index: u32, mut known: Known<A>) -> Admission<A> {
+        known.set_tenured(self.gives_tenure(index));
+        self.live.push(index, known);
+        Admission::Added
+    }
+
+    /// Gives the place of a contact to another one that has just answered. The one that was there is alive, as far as is
+    /// known, so it waits for the next place.
+    fn displace(&mut self, index: u32, place: usize, by: Known<A>, merit: Merit) -> Admission<A> {
+        if merit == Merit::Fast {
+            self.begin_tenure(index);
+        }
+        let Some(mut out) = self.live.replace(index, place, by) else {
+            return Admission::Added;
+        };
+        let tenured = merit != Merit::Fast && self.gives_tenure(index);
+        if let Some(newcomer) = self.live.bucket_mut(index).last_mut() {
+            newcomer.set_tenured(tenured);
+        }
+        let id = out.contact.id;
+        out.set_tenured(false);
+        self.wait(index, out);
+        Admission::Replaced { out: id, merit }
+    }
+
+    /// Puts a contact among those that wait for a place. When there are too many, the one that was seen longest ago is
+    /// forgotten.
     fn wait(&mut self, index: u32, known: Known<A>) {
-        if self.config.replacements == 0 {
+        if self.config.replacements == 0 || self.waiting.is_full() {
             return;
         }
+        let seen = known.last_seen;
         self.waiting
-            .remove_where(index, |waiting| waiting.contact.id == known.contact.id);
-        if self.waiting.bucket(index).len() >= self.config.replacements {
+            .insert_sorted(index, known, |held| held.last_seen <= seen);
+        if self.waiting.bucket(index).len() > self.config.replacements {
             self.waiting.remove_first(index);
         }
-        self.waiting.push(index, known);
     }
 
     fn refusal(&self, index: u32, contact: &Contact<A>) -> Option<Refusal> {
@@ -352,56 +382,12 @@ impl<A: Address> RoutingTable<A> {
     }
 
     fn index(&self, id: NodeId) -> Option<u32> {
-        let index = self.local.distance(id.to_key()).leading_zeros();
+        let index = self.distance(id).leading_zeros();
         (index < ID_BITS).then_some(index)
     }
-}
 
-impl<A: Address> Known<A> {
-    fn new(now: Instant, contact: &Contact<A>, rtt: Option<Duration>) -> Self {
-        let mut known = Self {
-            contact: contact.clone(),
-            last_seen: now,
-            rtt: 0,
-            deviation: Micros24::default(),
-            failures: 0,
-        };
-        known.measure(rtt);
-        known
-    }
-
-    fn answered(&mut self, now: Instant, contact: &Contact<A>, rtt: Option<Duration>) {
-        if self.contact.address != contact.address {
-            self.contact.address = contact.address.clone();
-            (self.rtt, self.deviation) = (0, Micros24::default());
-        }
-        self.last_seen = now;
-        self.failures = 0;
-        self.measure(rtt);
-    }
-
-    /// RFC 6298, section 2, in whole microseconds.
-    fn measure(&mut self, rtt: Option<Duration>) {
-        let Some(rtt) = rtt else { return };
-        let sample = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
-        if self.rtt == 0 {
-            (self.rtt, self.deviation) = (sample, Micros24::saturating(sample / 2));
-            return;
-        }
-        let off = self.rtt.abs_diff(sample);
-        let deviation = self.deviation.get();
-        self.deviation = Micros24::saturating(deviation - deviation / 4 + off / 4);
-        self.rtt = (self.rtt - self.rtt / 8).saturating_add(sample / 8).max(1);
-    }
-
-    fn entry(&self) -> Entry<'_, A> {
-        Entry {
-            contact: &self.contact,
-            last_seen: self.last_seen,
-            rtt: (self.rtt != 0).then(|| Duration::from_micros(self.rtt.into())),
-            deviation: Duration::from_micros(self.deviation.get().into()),
-            failures: self.failures,
-        }
+    fn distance(&self, id: NodeId) -> Distance {
+        self.local.distance(id.to_key())
     }
 }
 

@@ -18,7 +18,8 @@ pub(crate) enum Owner {
     Maintenance,
 }
 
-/// At most one deadline for each owner; as many places as there were ever owners at once.
+/// At most one deadline for each owner. As many places as there were owners at once since only the maintenance had one, which
+/// is when the memory for the others is given back.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: Vec<(Instant, Owner)>,
@@ -85,6 +86,10 @@ impl Timers {
         if index < self.heap.len() {
             let index = self.sift_up(index);
             self.sift_down(index);
+        }
+        if matches!(self.heap[..], [] | [(_, Owner::Maintenance)]) {
+            (self.rpcs, self.queries) = (Vec::new(), Vec::new());
+            self.heap.shrink_to(1);
         }
     }
 
@@ -165,6 +170,27 @@ mod tests {
         timers.set(Owner::Rpc(1), Instant::MAX);
         timers.postpone(Instant::MAX);
         assert_eq!(timers.first(), None);
+    }
+
+    #[test]
+    fn an_idle_node_has_memory_for_one_deadline() {
+        let mut timers = Timers::default();
+        timers.set(Owner::Maintenance, Instant::from_micros(5));
+        for slot in 0..50 {
+            timers.set(Owner::Rpc(slot), Instant::from_micros(9));
+            timers.set(Owner::Query(slot), Instant::from_micros(9));
+        }
+        for slot in 0..50 {
+            timers.clear(Owner::Query(slot));
+            timers.clear(Owner::Rpc(slot));
+        }
+        let places = (
+            timers.heap.capacity(),
+            timers.rpcs.capacity(),
+            timers.queries.capacity(),
+        );
+        assert_eq!(places, (1, 0, 0));
+        assert_eq!(timers.pop_due(Instant::from_micros(5)), Some(Owner::Maintenance));
     }
 
     proptest! {

@@ -139,6 +139,26 @@ fn a_machine_among_100_000_takes_22_kibibytes() {
 }
 
 #[test]
+fn wider_buckets_cost_their_contacts_and_little_more() {
+    let mut outbox = Outbox::new();
+    let mut held = |wide: &[u16]| {
+        let mut config = Config::default();
+        config.table = config.table.with_wide(wide);
+        let config = Arc::new(config);
+        drop(full(&mut outbox, &config));
+        let before = HELD.get();
+        let machine = full(&mut outbox, &config);
+        (machine.table().len(), HELD.get().wrapping_sub(before))
+    };
+    let (contacts, heap) = held(&[]);
+    let (more_contacts, more_heap) = held(&[160, 80, 40]);
+    assert_eq!(more_contacts, contacts + 140 + 60 + 20);
+    let each = (more_heap - heap) / (more_contacts - contacts);
+    eprintln!("{each} bytes for each contact");
+    assert!(each <= 64, "{each} bytes");
+}
+
+#[test]
 fn closest_allocates_nothing_and_an_answer_one_list() {
     let mut outbox = Outbox::new();
     let mut machine = full(&mut outbox, &Arc::new(Config::default()));

@@ -111,16 +111,15 @@ impl<A: Address> Kademlia<A> {
             .any(|(_, query)| query.id.is_none() && query.target() == Some(record.key()))
     }
 
-    /// PINGs contacts that were silent for a refresh interval, as many as may be probed at once: lookups meet most of the dead,
-    /// and this the rest.
+    /// PINGs contacts that were silent for a refresh interval, as many as may be probed at once, those that were silent for
+    /// longest first: lookups meet most of the dead, and this the rest.
     fn probe_the_silent(&mut self, now: Now, out: &mut Outbox<A>) {
         let silent = |entry: &Entry<'_, A>| entry.last_seen + self.config.refresh <= now.monotonic;
-        let contacts = self
-            .table
-            .contacts()
-            .filter(silent)
-            .map(|entry| entry.contact.clone());
-        let contacts: Vec<_> = contacts.take(self.config.max_probes).collect();
+        let mut contacts: Vec<Entry<'_, A>> = self.table.contacts().filter(silent).collect();
+        // Or a wide bucket would always come before the others.
+        contacts.sort_by_key(|entry| entry.last_seen);
+        contacts.truncate(self.config.max_probes);
+        let contacts: Vec<_> = contacts.into_iter().map(|entry| entry.contact.clone()).collect();
         for contact in contacts {
             self.probe(now, contact, out);
         }

@@ -21,12 +21,12 @@ fn nodes(range: core::ops::Range<u64>) -> impl Iterator<Item = Contact<u32>> {
 }
 
 fn lookup(results: usize, paths: usize, seeds: impl Iterator<Item = Contact<u32>>) -> Lookup<u32> {
-    let config = LookupConfig {
-        results,
-        parallelism: 3,
-        paths,
-    };
-    Lookup::new(LOCAL, TARGET, config, seeds)
+    Lookup::new(
+        LOCAL,
+        TARGET,
+        LookupConfig::new(results, 3, paths),
+        seeds.map(Seed::from),
+    )
 }
 
 /// All that the lookup wants to ask now, as distances.
@@ -118,16 +118,69 @@ fn a_slow_question_is_hedged_and_its_answer_still_counts() {
     assert_eq!(asked(&mut lookup), [1, 2, 3]);
     lookup.on_slow(node(2).id);
     lookup.on_slow(node(2).id);
-    // Its place among those in flight is free, and only for the k nearest.
-    assert_eq!(asked(&mut lookup), []);
+    // Its place among those in flight is free, and should it be dead somebody will have to answer for it.
+    assert_eq!(asked(&mut lookup), [4]);
     lookup.on_failure(node(1).id);
-    // One in the place of the dead, and one more at the edge of the region.
-    assert_eq!(asked(&mut lookup), [4, 5]);
+    assert_eq!(asked(&mut lookup), [5]);
     for id in [2, 3, 4, 5] {
         answer(&mut lookup, id, 0..0);
     }
     assert_eq!(lookup.next(), Step::Done);
     assert_eq!(lookup.results().collect::<Vec<_>>(), [node(2), node(3), node(4)]);
+}
+
+#[test]
+fn among_the_nearest_the_fastest_are_asked_first() {
+    let rtt = |n: u64| Some(Duration::from_millis(if n < 6 { 10 * (10 - n) } else { 1 }));
+    let seeds = nodes(1..9).map(|contact| Seed {
+        rtt: rtt(contact.id.to_limbs()[3]),
+        contact,
+    });
+    let mut lookup = Lookup::new(LOCAL, TARGET, LookupConfig::new(5, 3, 1), seeds);
+    // Of the five nearest; 6 to 8 are faster still, and none of their business yet.
+    assert_eq!(asked(&mut lookup), [5, 4, 3]);
+}
+
+#[test]
+fn a_hop_less_outweighs_a_faster_contact() {
+    let seed = |n, millis| Seed {
+        contact: node(n),
+        rtt: Some(Duration::from_millis(millis)),
+    };
+    let config = LookupConfig {
+        usual: Duration::from_millis(100),
+        ..LookupConfig::new(4, 1, 1)
+    };
+    // Ten bits are two hops of 100 ms.
+    let mut lookup = Lookup::new(
+        LOCAL,
+        TARGET,
+        config,
+        [seed(2, 150), seed(2 << 10, 10)].into_iter(),
+    );
+    assert_eq!(asked(&mut lookup), [2]);
+    let mut lookup = Lookup::new(
+        LOCAL,
+        TARGET,
+        config,
+        [seed(2, 250), seed(2 << 10, 10)].into_iter(),
+    );
+    assert_eq!(asked(&mut lookup), [2 << 10]);
+}
+
+#[test]
+fn into_the_region_all_are_asked_at_once() {
+    let radius = Distance::from_limbs([0, 0, 0, 7]);
+    let config = LookupConfig {
+        radius,
+        near: 8,
+        ..LookupConfig::new(8, 3, 1)
+    };
+    let mut lookup = Lookup::new(LOCAL, TARGET, config, nodes(5..30).map(Seed::from));
+    assert_eq!(asked(&mut lookup), [5, 6, 7]);
+    answer(&mut lookup, 5, 1..5);
+    assert_eq!(asked(&mut lookup), [1, 2, 3, 4]);
+    assert_eq!(lookup.depth(node(4).id), Some(2));
 }
 
 #[test]
@@ -278,14 +331,10 @@ impl World {
 
     /// Walks to the end, answers in any order; the most questions there may be is a matter of the shortlist only.
     fn walk(&self) -> Result<Vec<NodeId>, TestCaseError> {
-        let config = LookupConfig {
-            results: self.k,
-            parallelism: 3,
-            paths: self.paths,
-        };
+        let config = LookupConfig::new(self.k, 3, self.paths);
         let contact = |id: &NodeId| Contact::new(*id, 1);
         let seeds = self.ids.iter().rev().take(self.seeds).map(contact);
-        let mut lookup = Lookup::new(LOCAL, self.target, config, seeds);
+        let mut lookup = Lookup::new(LOCAL, self.target, config, seeds.map(Seed::from));
         let bound = MAX_ADDRESSES * SHORTLIST_FLOOR.max(SHORTLIST_PER_RESULT * self.k);
         let (mut in_flight, mut questions, mut asked) = (Vec::new(), 0, BTreeSet::new());
         let alive = self.alive();

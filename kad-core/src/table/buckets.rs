@@ -20,6 +20,10 @@ pub(super) struct Buckets<T> {
 /// Places by which an array that is full grows.
 const GROWTH: usize = 8;
 
+/// Items of all buckets together, because their places are counted in 16 bits. Two hundred times what a network of a
+/// million nodes fills with buckets of 20.
+pub(super) const MAX_ITEMS: usize = 65_535;
+
 impl<T> Buckets<T> {
     pub(super) const fn new() -> Self {
         Self {
@@ -31,6 +35,11 @@ impl<T> Buckets<T> {
 
     pub(super) const fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// Whether nothing can be inserted any more.
+    pub(super) const fn is_full(&self) -> bool {
+        self.items.len() >= MAX_ITEMS
     }
 
     pub(super) fn iter(&self) -> core::slice::Iter<'_, T> {
@@ -93,13 +102,17 @@ impl<T> Buckets<T> {
         }
     }
 
-    /// Removes the first item for which `is` holds; says whether there was one.
-    pub(super) fn remove_where(&mut self, index: u32, is: impl FnMut(&T) -> bool) -> bool {
-        let Some(place) = self.bucket(index).iter().position(is) else {
-            return false;
-        };
-        self.remove_at(index, self.range(index).start + place);
-        true
+    /// Takes out the item at a place within a bucket and puts another one at the bucket's end.
+    pub(super) fn replace(&mut self, index: u32, place: usize, item: T) -> Option<T> {
+        let bucket = self.bucket_mut(index).get_mut(place..)?;
+        bucket.rotate_left(1);
+        bucket.last_mut().map(|last| core::mem::replace(last, item))
+    }
+
+    /// Removes the first item for which `is` holds.
+    pub(super) fn take_where(&mut self, index: u32, is: impl FnMut(&T) -> bool) -> Option<T> {
+        let place = self.bucket(index).iter().position(is)?;
+        Some(self.remove_at(index, self.range(index).start + place))
     }
 
     fn insert_at(&mut self, index: u32, place: usize, item: T) {
@@ -120,14 +133,15 @@ impl<T> Buckets<T> {
         self.ends[rank..].iter_mut().for_each(|end| *end += 1);
     }
 
-    fn remove_at(&mut self, index: u32, place: usize) {
+    fn remove_at(&mut self, index: u32, place: usize) -> T {
         let rank = self.rank(index);
-        self.items.remove(place);
+        let item = self.items.remove(place);
         self.ends[rank..].iter_mut().for_each(|end| *end -= 1);
         if self.range(index).is_empty() {
             self.ends.remove(rank);
             self.exists[(index / 64) as usize] &= !(1 << (index % 64));
         }
+        item
     }
 
     /// How many buckets exist before this one.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::*;
 
 mod model;
+mod proximity;
 
 /// An address whose groups are its upper bytes, or none if they are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +134,8 @@ fn a_full_bucket_keeps_its_old_live_contacts() {
 #[test]
 fn two_failures_in_a_row_end_a_place_and_the_freshest_that_waits_takes_it() {
     let mut table = full(3);
+    // A table of three is all neighbourhood, where the nearest counts more than the freshest.
+    table.config.neighbourhood = 0;
     for waiting in 3..6 {
         let _ = table.answered(at(waiting), &far(waiting), None);
     }
@@ -140,6 +143,109 @@ fn two_failures_in_a_row_end_a_place_and_the_freshest_that_waits_takes_it() {
     let promoted = Some(far(5));
     assert_eq!(table.failed(&far(1)), Removal::Removed { promoted });
     assert_eq!(ids(&table), [0, 2, 5]);
+}
+
+fn near(out: NodeId) -> Admission<Street> {
+    let merit = Merit::Near;
+    Admission::Replaced { out, merit }
+}
+
+/// A table with a full bucket 0 of these, seen in this order.
+fn full_of<const K: usize>(contacts: [u64; K], neighbourhood: usize) -> RoutingTable<Street> {
+    let mut table = table_of(K);
+    table.config.neighbourhood = neighbourhood;
+    for (seen, n) in contacts.into_iter().enumerate() {
+        assert_eq!(table.answered(at(seen as u64), &far(n), None), Admission::Added);
+    }
+    table
+}
+
+#[test]
+fn a_neighbour_enters_a_full_bucket_in_the_place_of_the_farthest_that_is_none() {
+    let mut table = full_of([5, 6, 7], 3);
+    // A neighbour stays, even one that failed lately.
+    assert_eq!(table.failed(&far(5)), Removal::Kept);
+    assert!(table.wants(&far(1)));
+    let out = far(7).id;
+    assert_eq!(table.answered(at(8), &far(1), None), near(out));
+    assert_eq!(ids(&table), [5, 6, 1]);
+    // Three are nearer.
+    assert_eq!(
+        table.answered(at(9), &far(8), None),
+        Admission::Waiting { probe: Some(far(5)) }
+    );
+}
+
+#[test]
+fn of_those_that_are_no_neighbours_one_that_failed_makes_room_first() {
+    let mut table = full_of([5, 6, 7], 1);
+    assert_eq!(table.failed(&far(6)), Removal::Kept);
+    let out = far(6).id;
+    assert_eq!(table.answered(at(9), &far(0), None), near(out));
+    assert_eq!(ids(&table), [5, 7, 0]);
+}
+
+#[test]
+fn who_made_room_for_a_neighbour_waits_and_comes_back() {
+    let mut table = full_of([1, 2, 3], 1);
+    let out = far(3).id;
+    assert_eq!(table.answered(at(5), &far(0), None), near(out));
+    let promoted = Some(far(3));
+    assert_eq!(table.remove(far(1).id), Removal::Removed { promoted });
+    assert_eq!(ids(&table), [2, 3, 0]);
+}
+
+#[test]
+fn a_bucket_of_neighbours_only_grows_to_their_number() {
+    let mut table = full_of([0, 1, 2], 5);
+    for n in [4, 5] {
+        assert!(table.wants(&far(n)));
+        assert_eq!(table.answered(at(n), &far(n), None), Admission::Added);
+    }
+    assert_eq!((table.bucket_len(0), table.has_room(0)), (5, false));
+    assert!(matches!(
+        table.answered(at(6), &far(6), None),
+        Admission::Waiting { .. }
+    ));
+    let out = far(5).id;
+    assert_eq!(table.answered(at(6), &far(3), None), near(out));
+    // Two nearer ones elsewhere, and two of the five are no longer neighbours. The bucket does not refill beyond its size.
+    for n in [1, 2] {
+        let near = Contact::new(NodeId::from_limbs([0, 0, 0, n]), Street(1));
+        assert_eq!(table.answered(at(7), &near, None), Admission::Added);
+    }
+    assert_eq!(table.remove(far(4).id), Removal::Removed { promoted: None });
+    assert_eq!(table.bucket_len(0), 4);
+}
+
+#[test]
+fn nearness_is_no_way_around_the_limits_of_groups() {
+    let mut table = table_of(3);
+    for n in [5, 6, 7] {
+        let _ = table.answered(at(n), &placed(n, 1, n as u32 / 2), None);
+    }
+    let third = placed(1, 1, 3);
+    assert!(!table.wants(&third));
+    let refused = Admission::Refused(Refusal::Diversity);
+    assert_eq!(table.answered(at(8), &third, None), refused);
+}
+
+#[test]
+fn among_those_that_wait_a_neighbour_comes_before_the_freshest() {
+    let mut table = full_of([0, 1, 2], 3);
+    for (seen, n) in [(5, 4), (6, 3), (7, 5)] {
+        let _ = table.answered(at(seen), &far(n), None);
+    }
+    let promoted = Some(far(3));
+    assert_eq!(table.remove(far(1).id), Removal::Removed { promoted });
+}
+
+#[test]
+fn no_number_of_failures_is_beyond_counting() {
+    let mut table = full(2);
+    table.config.failures = u8::MAX;
+    let failed = (1..200).find(|_| table.failed(&far(0)) != Removal::Kept);
+    assert_eq!(failed, Some(127));
 }
 
 #[test]
@@ -196,18 +302,42 @@ fn an_id_without_its_work_is_refused() {
 
 #[test]
 fn wide_buckets_take_more() {
-    let mut config = TableConfig::new(2, 0);
-    config.wide = alloc::vec![5];
-    let mut table = RoutingTable::new(LOCAL, config);
+    let mut table = RoutingTable::new(LOCAL, TableConfig::new(2, 0).with_wide(&[5, 3]));
     for n in 0..10 {
-        let _ = table.answered(at(n), &far(n), None);
-        let _ = table.answered(
-            at(n),
-            &Contact::new(NodeId::from_limbs([1 << 62, 0, 0, n]), Street(1)),
-            None,
-        );
+        for bucket in 0..3 {
+            let contact = Contact::new(NodeId::from_limbs([1 << (63 - bucket), 0, 0, n]), Street(1));
+            let room = table.bucket_len(bucket) < [5, 3, 2][bucket as usize];
+            assert_eq!(table.has_room(bucket), room);
+            assert_eq!(table.answered(at(n), &contact, None) == Admission::Added, room);
+        }
     }
-    assert_eq!((table.bucket_len(0), table.bucket_len(1)), (5, 2));
+    let lens = [0, 1, 2].map(|bucket| (table.bucket_len(bucket), table.bucket_capacity(bucket)));
+    assert_eq!(lens, [(5, 5), (3, 3), (2, 2)]);
+}
+
+#[test]
+fn a_table_takes_65535_contacts_and_no_more_whatever_its_buckets_would() {
+    let mut table = RoutingTable::new(LOCAL, TableConfig::new(300, 0));
+    let mut full = None;
+    for n in 0..230 * 300 {
+        let (bucket, low) = (n / 300, n % 300);
+        let mut limbs = [0, 0, 0, u64::from(low)];
+        limbs[bucket as usize / 64] |= 1 << (63 - bucket % 64);
+        let contact = Contact::new(NodeId::from_limbs(limbs), Street(1));
+        if full.is_none() && !table.has_room(bucket) {
+            full = Some(table.len());
+        }
+        let _ = table.answered(at(n.into()), &contact, None);
+    }
+    assert_eq!((full, table.len()), (Some(65_535), 65_535));
+    // Not even a neighbour enters: in its bucket there is nobody to make room.
+    let near = Contact::new(NodeId::from_limbs([0, 0, 0, 1 << 34]), Street(1));
+    assert!(matches!(
+        table.answered(at(1 << 20), &near, None),
+        Admission::Waiting { .. }
+    ));
+    let _ = table.remove(far(0).id);
+    assert_eq!(table.answered(at(1 << 20), &near, None), Admission::Added);
 }
 
 #[test]

@@ -7,8 +7,8 @@ mod life;
 use std::sync::Arc;
 
 use kad_core::{
-    Command, Config, Contact, Found, Input, Instant, Kind, NodeId, Now, Output, QueryId, Read, ReplyId,
-    Request, Response, StoreReply, UnixTime,
+    Command, Config, Contact, Duration, Found, Input, Instant, Kind, NodeId, Now, Output, QueryId, Read,
+    ReplyId, Request, Response, StoreReply, UnixTime,
 };
 
 use self::contract::Checked;
@@ -66,6 +66,79 @@ fn the_clock_may_stand_at_the_end_of_time() {
     assert_eq!(driven.machine.machine().poll_timeout(), None);
     driven.feed(Input::Cancel { query: QueryId(1) });
     assert!(driven.machine.asked().is_empty());
+}
+
+#[test]
+fn no_contact_is_silent_for_long_however_wide_the_buckets_are() {
+    let config = Config::default();
+    let refresh = config.refresh;
+    let mut wide = config.clone();
+    wide.table = config.table.with_wide(&[200, 200]);
+    let mut now = Now {
+        monotonic: Instant::ZERO,
+        unix: UnixTime::from_secs(1_000_000),
+    };
+    let machine = Checked::new(NodeId::default(), Arc::new(wide), 7, now);
+    let mut driven = Driven { machine, now, ids: 0 };
+    let mut todo = Vec::new();
+    for n in 0..400 {
+        let from = Contact::new(NodeId::from_limbs([1 << (62 + n % 2), n, 0, 0]), n as u32);
+        let reply_to = ReplyId(driven.next_id());
+        let request = Request::Ping;
+        todo.extend(driven.feed(Input::Request {
+            from,
+            read_only: false,
+            reply_to,
+            request,
+        }));
+        answer_all(&mut driven, &mut todo);
+    }
+    // Four times an hour 32 of 400 are asked: each every 12.5 quarters of an hour.
+    let mut longest = Duration::ZERO;
+    while now.monotonic < Instant::ZERO + 24 * refresh {
+        now.monotonic = driven
+            .machine
+            .machine()
+            .poll_timeout()
+            .expect("there is always upkeep");
+        driven.now = now;
+        todo.extend(driven.feed(Input::Timeout));
+        answer_all(&mut driven, &mut todo);
+        let table = driven.machine.machine().table();
+        assert_eq!(table.len(), 400);
+        let silences = table.contacts().map(|entry| now.monotonic.since(entry.last_seen));
+        longest = longest.max(silences.max().expect("nobody left"));
+    }
+    eprintln!("silent for {longest:?} at most");
+    assert!(longest < 5 * refresh, "{longest:?}");
+}
+
+/// Answers what the machine asks, with no news.
+fn answer_all(driven: &mut Driven, todo: &mut Vec<Output<u32>>) {
+    while let Some(output) = todo.pop() {
+        let input = match output {
+            Output::Request { id, request, .. } => {
+                let response = match request {
+                    Request::Ping => Response::Pong {
+                        unix: driven.now.unix,
+                        observed: 0,
+                    },
+                    _ => Response::Nodes { closer: Vec::new() },
+                };
+                Input::Response {
+                    id,
+                    response,
+                    rtt: None,
+                }
+            }
+            Output::Store { id, .. } => Input::Store {
+                id,
+                reply: StoreReply::Failed,
+            },
+            _ => continue,
+        };
+        todo.extend(driven.feed(input));
+    }
 }
 
 #[test]

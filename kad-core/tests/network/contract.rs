@@ -23,6 +23,8 @@ pub(crate) struct Checked {
     owed: BTreeSet<ReplyId>,
     storing: BTreeSet<StoreId>,
     running: BTreeSet<QueryId>,
+    /// The table, as far as events told of it.
+    told: BTreeSet<NodeId>,
     trace: Fnv,
     most_outputs: usize,
 }
@@ -38,6 +40,7 @@ impl Checked {
             owed: BTreeSet::new(),
             storing: BTreeSet::new(),
             running: BTreeSet::new(),
+            told: BTreeSet::new(),
             trace: Fnv(0xcbf2_9ce4_8422_2325),
             most_outputs: 0,
         }
@@ -93,6 +96,7 @@ impl Checked {
             self.note_output(&output);
             outputs.push(output);
         }
+        self.check_table(&outputs);
         if timeout {
             let next = self.machine.poll_timeout();
             assert!(
@@ -114,6 +118,28 @@ impl Checked {
             "contacts that entered and left"
         );
         outputs
+    }
+
+    /// The table is the one that the events told of.
+    fn check_table(&self, outputs: &[Output<u32>]) {
+        let contacts = self.machine.table().contacts();
+        let changed = outputs.iter().any(|output| {
+            let Output::Event(event) = output else {
+                return false;
+            };
+            matches!(event, Event::ContactAdded(_) | Event::ContactRemoved(_))
+        });
+        match changed {
+            true => {
+                let table: BTreeSet<NodeId> = contacts.map(|entry| entry.contact.id).collect();
+                assert_eq!(table, self.told, "events told of another table");
+            }
+            false => assert_eq!(
+                contacts.count(),
+                self.told.len(),
+                "the table changed without a word"
+            ),
+        }
     }
 
     fn note_input(&mut self, input: &Input<u32>) {
@@ -151,6 +177,16 @@ impl Checked {
             Output::Store { id, .. } => assert!(self.storing.insert(*id), "{id:?} is under way twice"),
             Output::Event(Event::QueryFinished { query, .. }) => {
                 assert!(self.running.remove(query), "{query:?} was not under way");
+            }
+            Output::Event(Event::ContactAdded(contact)) => {
+                let known = self.machine.table().get(contact.id).is_some();
+                assert!(
+                    known && self.told.insert(contact.id),
+                    "{contact:?} was there, or is not"
+                );
+            }
+            Output::Event(Event::ContactRemoved(id)) => {
+                assert!(self.told.remove(id), "{id:?} was not there");
             }
             Output::Event(_) => {}
         }

@@ -50,6 +50,7 @@ fn put(world: &mut Simulation, node: u32, record: &Record, keep: bool) -> (Vec<u
         record: record.clone(),
         expected: None,
         keep,
+        enough: usize::MAX,
     };
     match world.ask(node, command).0 {
         Outcome::Stored {
@@ -209,6 +210,7 @@ fn a_write_that_expects_another_version_is_a_conflict() {
         record: version(1, 3, b"new", now),
         expected: Some(2),
         keep: false,
+        enough: usize::MAX,
     };
     let Outcome::Stored { holders, refused, .. } = world.ask(9, command).0 else {
         panic!("nobody answered");

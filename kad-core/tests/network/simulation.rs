@@ -44,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) machine: Checked,
     pub(crate) shelf: Shelf,
     pub(crate) alive: bool,
+    /// How much longer its answers are on their way than those of others.
+    pub(crate) remote: Duration,
     pub(crate) config: Arc<Config>,
     /// What the application was told, but for the ends of queries.
     pub(crate) events: Vec<Event<u32>>,
@@ -156,6 +158,7 @@ impl Simulation {
             machine: Checked::new(id, Arc::clone(config), seed, now),
             shelf: Shelf::default(),
             alive: true,
+            remote: Duration::ZERO,
             config: Arc::clone(config),
             events: Vec::new(),
             replies: BTreeMap::new(),
@@ -350,7 +353,7 @@ impl Simulation {
                     .replies
                     .remove(&reply_to)
                     .expect("asked once");
-                let delay = self.delay();
+                let delay = self.delay() + self.nodes[place as usize].remote;
                 let took = self.now.since(asked.sent) + delay;
                 let arrival = Arrival::Response {
                     id: asked.id,

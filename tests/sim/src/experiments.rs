@@ -3,6 +3,7 @@
 //! Each is one file with a function that builds worlds, drives them and reports. The list is [`ALL`].
 
 mod hop_law;
+mod sub_second;
 
 use crate::Report;
 
@@ -61,7 +62,7 @@ pub const MIN_NODES: usize = 200;
 pub const MAX_NODES: usize = 16_000_000;
 
 /// All experiments, in the order of their numbers.
-pub const ALL: &[Experiment] = &[hop_law::EXPERIMENT];
+pub const ALL: &[Experiment] = &[hop_law::EXPERIMENT, sub_second::EXPERIMENT];
 
 /// The experiment of this name.
 #[must_use]

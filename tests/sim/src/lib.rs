@@ -32,7 +32,7 @@
 //!         let expiry = now + Duration::from_secs(3600);
 //!         let record = Record::immutable(&[value], expiry, world.rules(), now).expect("it is short");
 //!         keys.push(record.key());
-//!         world.ask(node, Command::Store { record, expected: None, keep: false });
+//!         world.ask(node, Command::Store { record, expected: None, keep: false, enough: usize::MAX });
 //!     }
 //!     for node in 0..world.len() {
 //!         if world.dice().chance(death) {
@@ -80,6 +80,7 @@ mod check;
 mod dice;
 pub mod experiments;
 mod links;
+pub mod load;
 mod place;
 mod queue;
 pub mod report;

@@ -64,6 +64,8 @@ pub struct World {
     trace: Trace,
     traffic: Traffic,
     events: u64,
+    /// debug
+    pub log: Option<(u32, Vec<(Instant, String)>)>,
 }
 
 /// Something on its way through the queue.
@@ -169,6 +171,7 @@ impl World {
             trace: Trace::new(seed),
             traffic: Traffic::default(),
             events: 0,
+            log: None,
         }
     }
 
@@ -409,6 +412,11 @@ impl World {
         if self.nodes[call.by as usize].epoch != call.epoch {
             return; // Whoever asked has gone.
         }
+        if let Some((who, log)) = &mut self.log
+            && *who == call.by
+        {
+            log.push((self.now, format!("    answer #{}", call.to)));
+        }
         self.meet(call.by, call.to);
         let rtt = call.timed.then(|| self.now.since(call.sent));
         self.feed(
@@ -499,6 +507,19 @@ impl World {
         let node = &self.nodes[number as usize];
         let (from, read_only, epoch) = (node.contact(), node.config.read_only, node.epoch);
         let peer = to.address.number() as u32;
+        if let Some((who, log)) = &mut self.log
+            && *who == number
+        {
+            let dead = matches!(self.nodes[to.address.number()].mind, Mind::Down);
+            log.push((
+                self.now,
+                format!(
+                    "ask {:?} dead {dead} {}",
+                    to.address,
+                    matches!(request, Request::Ping)
+                ),
+            ));
+        }
         self.traffic.request(&request);
         let one_way = self.one_way(from.address, to.address);
         let mut leaves = self.now;

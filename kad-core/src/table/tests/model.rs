@@ -1,6 +1,6 @@
 //! The table against a naive one, and `closest` against a full sort.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -20,6 +20,16 @@ struct Held {
     contact: Contact<Street>,
     seen: Instant,
     failures: u8,
+    rtt: Option<u32>,
+    tenured: bool,
+}
+
+/// RFC 6298 with whole numbers.
+fn smoothed(old: Option<u32>, sample: Option<u32>) -> Option<u32> {
+    match (old, sample) {
+        (Some(old), Some(sample)) => Some((old - old / 8 + sample / 8).max(1)),
+        (old, sample) => sample.or(old),
+    }
 }
 
 impl Model {
@@ -47,34 +57,127 @@ impl Model {
             || count(None, &wide) >= config.groups.wide_per_table
     }
 
-    fn answered(&mut self, config: &TableConfig, now: Instant, contact: &Contact<Street>) {
+    /// The neighbours, if this contact were in the table as well.
+    fn neighbours(&self, config: &TableConfig, with: NodeId) -> Vec<NodeId> {
+        let live = self.live.values().flatten().map(|held| held.contact.id);
+        let mut all: Vec<NodeId> = live.chain([with]).collect();
+        all.sort_by_key(|id| LOCAL.distance(id.to_key()));
+        all.truncate(config.neighbourhood);
+        all
+    }
+
+    /// Who makes room in a full bucket for a contact that will be a neighbour.
+    fn victim(&self, index: u32, neighbours: &[NodeId]) -> Option<usize> {
+        let bucket = self.live.get(&index)?;
+        let others = (0..bucket.len()).filter(|&place| !neighbours.contains(&bucket[place].contact.id));
+        // A failure counts more than any distance.
+        others.max_by_key(|&place| {
+            let held = &bucket[place];
+            (held.failures > 0, LOCAL.distance(held.contact.id.to_key()))
+        })
+    }
+
+    fn wait(&mut self, config: &TableConfig, index: u32, held: Held) {
+        let waiting = self.waiting.entry(index).or_default();
+        waiting.push(Held {
+            tenured: false,
+            ..held
+        });
+        waiting.sort_by_key(|held| held.seen);
+        if waiting.len() > config.replacements {
+            waiting.remove(0);
+        }
+    }
+
+    fn tenured(&self, index: u32) -> usize {
+        self.live[&index].iter().filter(|held| held.tenured).count()
+    }
+
+    /// Contacts that must keep their place when somebody faster comes.
+    fn floor(config: &TableConfig, index: u32) -> usize {
+        let size = config.bucket_size(index);
+        size - size * usize::from(config.proximity_share) / 100
+    }
+
+    /// The slowest contact of a full bucket that may have to make room for a faster one.
+    fn slowest(&self, config: &TableConfig, index: u32, rtt: Option<u32>) -> Option<usize> {
+        let rtt = rtt?;
+        let nearer: usize = self.live.range(index + 1..).map(|(_, held)| held.len()).sum();
+        if config.proximity_share == 0 || nearer < 2 * config.bucket_size.max(config.neighbourhood) {
+            return None;
+        }
+        let tenured = self.tenured(index);
+        let spare = tenured == 0 || tenured > Self::floor(config, index);
+        let bucket = &self.live[&index];
+        let spare = spare && (tenured > 0 || bucket.len() > Self::floor(config, index));
+        let slower = (0..bucket.len()).filter(|&place| {
+            let held = &bucket[place];
+            (spare || !held.tenured && tenured > 0) && held.rtt.is_some_and(|other| 4 * rtt <= 3 * other)
+        });
+        slower.max_by_key(|&place| (bucket[place].rtt, place))
+    }
+
+    /// Puts a contact into a bucket, in the place of another one if need be.
+    fn enter(&mut self, config: &TableConfig, index: u32, new: Held, out: Option<usize>, fast: bool) {
+        if fast && self.tenured(index) == 0 {
+            self.live
+                .entry(index)
+                .or_default()
+                .iter_mut()
+                .for_each(|held| held.tenured = true);
+        }
+        let live = self.live.entry(index).or_default();
+        let out = out.map(|place| live.remove(place));
+        let tenured = self.tenured(index);
+        let tenured = !fast && tenured > 0 && tenured < Self::floor(config, index);
+        self.live.entry(index).or_default().push(Held { tenured, ..new });
+        if let Some(out) = out {
+            self.wait(config, index, out);
+        }
+    }
+
+    fn answered(&mut self, config: &TableConfig, now: Instant, contact: &Contact<Street>, rtt: Option<u32>) {
         let index = LOCAL.distance(contact.id.to_key()).leading_zeros();
         if index == ID_BITS {
             return;
         }
         let refused = self.refusal(config, index, contact);
+        let live = self.live.entry(index).or_default();
+        let waiting = self.waiting.entry(index).or_default();
+        let of = |list: &[Held]| list.iter().position(|held| held.contact.id == contact.id);
+        let old = of(live)
+            .map(|place| live[place])
+            .or_else(|| of(waiting).map(|place| waiting[place]));
+        let same = old.filter(|old| old.contact.address == contact.address);
         let new = Held {
             contact: *contact,
             seen: now,
             failures: 0,
+            rtt: smoothed(same.and_then(|old| old.rtt), rtt),
+            tenured: old.is_some_and(|old| old.tenured),
         };
-        let live = self.live.entry(index).or_default();
-        let waiting = self.waiting.entry(index).or_default();
-        if let Some(place) = live.iter().position(|held| held.contact.id == contact.id) {
-            if live[place].contact.address == contact.address || !refused {
+        if let Some(place) = of(live) {
+            if same.is_some() || !refused {
                 live.remove(place);
                 live.push(new);
             }
-        } else if !refused {
-            waiting.retain(|held| held.contact.id != contact.id);
-            if live.len() < config.bucket_size(index) {
-                live.push(new);
-            } else {
-                waiting.push(new);
-                if waiting.len() > config.replacements {
-                    waiting.remove(0);
-                }
-            }
+            return;
+        }
+        if refused {
+            return;
+        }
+        waiting.retain(|held| held.contact.id != contact.id);
+        if live.len() < config.bucket_size(index) {
+            return self.enter(config, index, new, None, false);
+        }
+        let neighbours = self.neighbours(config, contact.id);
+        if neighbours.contains(&contact.id) {
+            let victim = self.victim(index, &neighbours);
+            return self.enter(config, index, new, victim, false);
+        }
+        match self.slowest(config, index, new.rtt) {
+            Some(slowest) => self.enter(config, index, new, Some(slowest), true),
+            None => self.wait(config, index, new),
         }
     }
 
@@ -106,14 +209,20 @@ impl Model {
         if live.len() == before {
             return;
         }
+        let room = live.len() < config.bucket_size(index);
         let waiting = self.waiting[&index].clone();
-        let fresh = waiting
-            .iter()
-            .rposition(|held| !self.refusal(config, index, &held.contact));
-        if let Some(place) = fresh {
+        let heirs: Vec<usize> = (0..waiting.len())
+            .filter(|&place| !self.refusal(config, index, &waiting[place].contact))
+            .collect();
+        let distance = |place: &usize| LOCAL.distance(waiting[*place].contact.id.to_key());
+        let nearest = heirs.iter().copied().min_by_key(distance).filter(|&place| {
+            let id = waiting[place].contact.id;
+            self.neighbours(config, id).contains(&id)
+        });
+        if let Some(place) = nearest.or_else(|| heirs.last().copied().filter(|_| room)) {
             let promoted = self.waiting.entry(index).or_default().remove(place);
+            self.enter(config, index, promoted, None, false);
             let live = self.live.entry(index).or_default();
-            live.push(promoted);
             live.sort_by_key(|held| held.seen);
         }
     }
@@ -124,7 +233,9 @@ fn check(table: &RoutingTable<Street>, model: &Model) -> Result<(), TestCaseErro
     let held = |known: &Known<Street>| Held {
         contact: known.contact,
         seen: known.last_seen,
-        failures: known.failures,
+        failures: known.failures(),
+        rtt: known.rtt(),
+        tenured: known.is_tenured(),
     };
     for (real, naive) in [(&table.live, &model.live), (&table.waiting, &model.waiting)] {
         let expected: Vec<Held> = naive.values().flatten().copied().collect();
@@ -138,6 +249,14 @@ fn check(table: &RoutingTable<Street>, model: &Model) -> Result<(), TestCaseErro
             prop_assert!(bucket.iter().all(fits));
         }
     }
+    for index in 0..ID_BITS {
+        let most = table.bucket_capacity(index).max(table.config.neighbourhood);
+        prop_assert!(
+            table.bucket_len(index) <= most,
+            "bucket {} outgrew its bound",
+            index
+        );
+    }
     for known in table.waiting.iter() {
         prop_assert!(table.get(known.contact.id).is_none(), "waits and is in the table");
     }
@@ -146,7 +265,7 @@ fn check(table: &RoutingTable<Street>, model: &Model) -> Result<(), TestCaseErro
 
 #[derive(Debug, Clone)]
 enum Action {
-    Answered(Contact<Street>),
+    Answered(Contact<Street>, Option<u32>),
     Failed(Contact<Street>),
     Remove(NodeId),
 }
@@ -164,30 +283,67 @@ fn contacts() -> impl Strategy<Value = Contact<Street>> {
     (id, street).prop_map(|(id, street)| Contact::new(id, street))
 }
 
+fn rtts() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![Just(None), (1..100u32).prop_map(Some)]
+}
+
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
-        6 => contacts().prop_map(Action::Answered),
+        6 => (contacts(), rtts()).prop_map(|(contact, rtt)| Action::Answered(contact, rtt)),
         3 => contacts().prop_map(Action::Failed),
         1 => contacts().prop_map(|contact| Action::Remove(contact.id)),
     ];
     prop::collection::vec(action, 1..60)
 }
 
+fn configs() -> impl Strategy<Value = TableConfig> {
+    let wide = prop::collection::vec(1..6u16, 0..3);
+    let sizes = (1..4usize, wide, 0..4usize, 0..8usize, 0..=100u8);
+    sizes.prop_map(|(k, wide, replacements, neighbourhood, share)| {
+        let mut config = TableConfig::new(k, 0);
+        (config.wide, config.replacements, config.neighbourhood) = (wide, replacements, neighbourhood);
+        config.proximity_share = share;
+        config.groups = GroupLimits {
+            narrow_per_bucket: 1,
+            narrow_per_table: 3,
+            wide_per_bucket: 2,
+            wide_per_table: 4,
+        };
+        config
+    })
+}
+
+/// Contacts of the table that are nearer than this one.
+fn nearer(table: &RoutingTable<Street>, id: NodeId) -> usize {
+    let distance = |id: NodeId| LOCAL.distance(id.to_key());
+    let nearer = table
+        .contacts()
+        .filter(|entry| distance(entry.contact.id) < distance(id));
+    nearer.count()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
-    fn whatever_happens_the_table_is_the_naive_one(actions in actions(), k in 1..4usize, replacements in 0..4usize) {
-        let mut config = TableConfig::new(k, 0);
-        config.replacements = replacements;
-        config.groups = GroupLimits { narrow_per_bucket: 1, narrow_per_table: 3, wide_per_bucket: 2, wide_per_table: 4 };
+    fn whatever_happens_the_table_is_the_naive_one(actions in actions(), config in configs()) {
         let (mut table, mut model) = (RoutingTable::new(LOCAL, config.clone()), Model::default());
         for (step, action) in actions.into_iter().enumerate() {
             match action {
-                Action::Answered(contact) => {
+                Action::Answered(contact, rtt) => {
                     let now = at(step as u64 / 2);
-                    let _ = table.answered(now, &contact, None);
-                    model.answered(&config, now, &contact);
+                    let (known, wanted) = (table.get(contact.id).is_some(), table.wants(&contact));
+                    let micros = rtt.map(|rtt| Duration::from_micros(rtt.into()));
+                    let admission = table.answered(now, &contact, micros);
+                    if let Admission::Replaced { out, .. } = admission {
+                        prop_assert!(table.get(out).is_none());
+                    }
+                    let enters = matches!(admission, Admission::Added | Admission::Replaced { .. });
+                    prop_assert_eq!(enters, !known && table.get(contact.id).is_some());
+                    // Whether it is fast shows only when it has answered.
+                    let fast = matches!(admission, Admission::Replaced { merit: Merit::Fast, .. });
+                    prop_assert!(wanted || fast || !enters, "a stranger that may enter is worth a PING");
+                    model.answered(&config, now, &contact, rtt);
                 }
                 Action::Failed(contact) => {
                     let _ = table.failed(&contact);
@@ -200,6 +356,64 @@ proptest! {
             }
             check(&table, &model)?;
         }
+    }
+
+    #[test]
+    fn who_has_answered_is_in_the_table_unless_it_left_or_as_many_were_nearer(
+        actions in actions(),
+        config in configs(),
+    ) {
+        let mut table = RoutingTable::new(LOCAL, config.clone());
+        // Those that must be there.
+        let mut owed = BTreeSet::new();
+        for (step, action) in actions.into_iter().enumerate() {
+            let left = match action {
+                Action::Answered(contact, rtt) => {
+                    let rtt = rtt.map(|rtt| Duration::from_micros(rtt.into()));
+                    let admission = table.answered(at(step as u64), &contact, rtt);
+                    if !matches!(admission, Admission::Refused(_)) {
+                        owed.insert(contact.id);
+                    }
+                    None
+                }
+                Action::Failed(contact) => {
+                    matches!(table.failed(&contact), Removal::Removed { .. }).then_some(contact.id)
+                }
+                Action::Remove(id) => {
+                    let _ = table.remove(id);
+                    Some(id)
+                }
+            };
+            left.map(|id| owed.remove(&id));
+            owed.retain(|&id| nearer(&table, id) < config.neighbourhood);
+            for &id in &owed {
+                prop_assert!(table.get(id).is_some(), "{:?} is missing", id);
+            }
+            // Whoever is a neighbour stays one until it leaves or others are nearer.
+            let ids = table.contacts().map(|entry| entry.contact.id);
+            owed.extend(ids.filter(|&id| nearer(&table, id) < config.neighbourhood));
+        }
+    }
+
+    #[test]
+    fn while_nobody_leaves_the_table_has_the_nearest_of_all_that_ever_answered(
+        seed in any::<u64>(),
+        nodes in 1..400usize,
+        k in 1..9usize,
+        neighbourhood in 0..30usize,
+    ) {
+        let mut config = TableConfig::new(k, 0);
+        config.neighbourhood = neighbourhood;
+        let (mut table, mut rng) = (RoutingTable::new(LOCAL, config), crate::rng::Rng::new(seed));
+        let mut ids: Vec<NodeId> = (0..nodes).map(|_| NodeId::from_limbs([rng.next_u64(), 0, 0, 0])).collect();
+        for &id in &ids {
+            let _ = table.answered(at(1), &Contact::new(id, Street(1)), None);
+        }
+        ids.sort_by_key(|id| LOCAL.distance(id.to_key()));
+        ids.truncate(neighbourhood);
+        let mut scratch = ClosestScratch::default();
+        let closest = table.closest(LOCAL.to_key(), neighbourhood, &mut scratch);
+        prop_assert_eq!(closest.map(|entry| entry.contact.id).collect::<Vec<_>>(), ids);
     }
 
     #[test]

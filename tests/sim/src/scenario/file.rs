@@ -65,6 +65,7 @@ pub(super) struct ConfigTable {
     pub(super) max_probes: Option<Count>,
     pub(super) shun: Option<Span>,
     pub(super) max_replications: Option<Count>,
+    pub(super) write_quorum: Option<Count>,
     pub(super) read_quorum: Option<Count>,
     pub(super) table: TableTable,
     pub(super) patience: PatienceTable,
@@ -75,6 +76,8 @@ pub(super) struct ConfigTable {
 pub(super) struct TableTable {
     pub(super) bucket_size: Option<Between<1, 1024>>,
     pub(super) wide: Vec<Between<1, 1024>>,
+    pub(super) neighbourhood: Option<Between<0, 1024>>,
+    pub(super) proximity_share: Option<Between<0, 100>>,
     pub(super) replacements: Option<Between<0, 1024>>,
     pub(super) failures: Option<Between<1, 100>>,
     pub(super) groups: Groups,

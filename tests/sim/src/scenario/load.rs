@@ -15,6 +15,7 @@ const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Asks, and counts what comes of it.
 pub(super) struct Driver {
     k: usize,
+    write_quorum: usize,
     value_bytes: usize,
     first_values: Vec<Vec<u8>>,
     /// What can be read, and since when it is there, oldest first.
@@ -52,6 +53,7 @@ struct Tally {
     /// Whoever asked went down first.
     abandoned: u64,
     milliseconds: Samples,
+    hops: Samples,
     requests: Samples,
     failures: Samples,
 }
@@ -60,6 +62,7 @@ impl Tally {
     fn end(&mut self, succeeded: bool, effort: &Effort) {
         self.ended += 1;
         self.succeeded += u64::from(succeeded);
+        self.hops.push(effort.hops.into());
         self.requests.push(effort.requests.into());
         self.failures.push(effort.failures.into());
         if succeeded {
@@ -83,6 +86,7 @@ impl Tally {
         row("p50", "ms", self.milliseconds.quantile(0.5));
         row("p90", "ms", self.milliseconds.quantile(0.9));
         row("p99", "ms", self.milliseconds.quantile(0.99));
+        row("hops", "", self.hops.mean());
         row("RPCs", "", self.requests.mean());
         row("RPCs that failed", "", self.failures.mean());
     }
@@ -93,6 +97,7 @@ impl Driver {
         let value_bytes = scenario.load.value_bytes;
         Self {
             k: scenario.config.k,
+            write_quorum: scenario.config.write_quorum,
             value_bytes,
             first_values: (0..scenario.load.values)
                 .map(|_| value(world, value_bytes))
@@ -163,6 +168,7 @@ impl Driver {
             record,
             expected: None,
             keep: false,
+            enough: self.write_quorum,
         };
         self.ask(world, what, store);
     }
@@ -272,7 +278,11 @@ impl Driver {
         }
         self.puts.report("puts", report);
         if self.puts.ended > 0 {
-            report.push(Row::new("puts, holders", "", self.holders.mean()));
+            report.push(Row::new(
+                "puts, acknowledgements when told to be done",
+                "",
+                self.holders.mean(),
+            ));
         }
         self.gets.report("gets", report);
         let curves = [

@@ -90,6 +90,7 @@ fn store_values(world: &mut World, driver: &mut Driver, progress: &dyn Progress)
             record,
             expected: None,
             keep: false,
+            enough: usize::MAX,
         };
         let (outcome, _) = world.ask(node, store);
         if let Outcome::Stored { holders, .. } = outcome

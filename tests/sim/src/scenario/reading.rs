@@ -125,12 +125,21 @@ fn config(table: &ConfigTable) -> Config {
     set(&mut config.max_probes, count(table.max_probes));
     set(&mut config.shun, span(table.shun));
     set(&mut config.max_replications, count(table.max_replications));
+    set(&mut config.write_quorum, count(table.write_quorum));
     set(&mut config.read_quorum, count(table.read_quorum));
     set(
         &mut config.table.bucket_size,
         table.table.bucket_size.map(Between::get),
     );
     config.table.wide = table.table.wide.iter().map(|size| size.get() as u16).collect();
+    set(
+        &mut config.table.neighbourhood,
+        table.table.neighbourhood.map(Between::get),
+    );
+    set(
+        &mut config.table.proximity_share,
+        table.table.proximity_share.map(|share| share.get() as u8),
+    );
     set(
         &mut config.table.replacements,
         table.table.replacements.map(Between::get),
