@@ -58,6 +58,12 @@ impl Progress for Unwatched {
     fn done(&self, _: u64) {}
 }
 
+/// The fewest nodes that every experiment can be run with: ten times k, so that a lookup has somewhere to go.
+pub const MIN_NODES: usize = 200;
+
+/// The most nodes that an experiment can be run with: those that a simulation numbers, less room for the experiment's own.
+pub const MAX_NODES: usize = 16_000_000;
+
 /// All experiments, in the order of their numbers.
 pub const ALL: &[Experiment] = &[
     hop_law::EXPERIMENT,
