@@ -185,7 +185,7 @@ class Routing(AgainstDaemons):
         self.assertLess(abs(pong.unix - self.now), 60)
         self.assertEqual([str(socket.ip) for socket in pong.observed], ["127.0.0.1"])
 
-    async def test_nodes_come_nearest_first_and_without_the_one_who_answers(self):
+    async def test_nodes_are_the_nearest_without_the_one_who_answers(self):
         target = Identity().id
         contacts = await self.client.find_node(self.node.contact, target)
         others = [node.contact.id for node in daemons.nodes[1:]]

@@ -176,6 +176,7 @@ fn put_and_read(world: &mut World, records: &[Record], round: &mut Round) {
             record,
             expected: None,
             keep: false,
+            enough: usize::MAX,
         };
         (writer, command, ())
     };
