@@ -170,6 +170,7 @@ impl<A: Address> Kademlia<A> {
         config.radius = self.radius();
         config.near = near;
         config.far = far;
+        config.eager = far == self.config.alpha;
         config.max_paths = self.config.max_paths;
         config.usual = self.lateness.usual(&self.config.patience);
         let bucket = self.local_id().distance(target).leading_zeros();
