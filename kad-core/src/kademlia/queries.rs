@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Kademlia;
 use crate::lookup::{Lookup, LookupConfig};
+use crate::population::Samples;
 use crate::query::{Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
 use crate::rpc::Purpose;
 use crate::slab::Handle;
@@ -162,6 +163,19 @@ impl<A: Address> Kademlia<A> {
         self.lookup(now, target, Vec::new())
     }
 
+    /// A lookup of a random point that this node drew has come to its end: it may tell how many nodes there are.
+    fn take_sample(&mut self, now: Now, lookup: &Lookup<A>) {
+        let target = lookup.target();
+        if !Samples::count(self.local_id(), target) {
+            return;
+        }
+        if let Some((before, farthest)) = lookup.results().enumerate().last() {
+            let (k, distance) = (self.config.k, farthest.id.distance(target));
+            self.samples
+                .take(now.monotonic, before + 1, k, distance, self.table.len());
+        }
+    }
+
     fn start(
         &mut self,
         now: Now,
@@ -256,6 +270,15 @@ impl<A: Address> Kademlia<A> {
         let Some(query) = self.queries.get_mut(handle) else {
             return false;
         };
+        // The first lookup is that of the own id, the others are of random points.
+        if matches!(query.task, Task::Bootstrap(Bootstrap { bucket: Some(_), .. }))
+            && let Some(lookup) = query.lookup.take()
+        {
+            self.take_sample(now, &lookup);
+        }
+        let Some(query) = self.queries.get_mut(handle) else {
+            return false;
+        };
         let Task::Bootstrap(join) = &mut query.task else {
             return false;
         };
@@ -337,6 +360,9 @@ impl<A: Address> Kademlia<A> {
                 self.scan_due(now, out);
             }
             Task::FindNode if query.id.is_none() => {
+                if let Some(lookup) = query.lookup.as_ref().filter(|_| !query.effort.timed_out) {
+                    self.take_sample(now, lookup);
+                }
                 self.maintenance.refreshing = false;
                 self.refresh_next(now, out);
             }

@@ -6,6 +6,7 @@ mod churn;
 mod contract;
 mod lookups;
 mod neighbourhood;
+mod population;
 mod proximity;
 mod records;
 mod shelf;
