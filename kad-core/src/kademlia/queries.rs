@@ -64,11 +64,11 @@ impl<A: Address> Kademlia<A> {
                     after: None,
                     want,
                 };
-                // A value that comes from several holders at once is waste; a census asks them all anyway.
+                // A value that comes from several holders at once is waste, but one more finds a fast one; a census asks all.
                 let near = if read == Read::Census {
                     self.config.k
                 } else {
-                    self.config.alpha
+                    self.config.alpha + 1
                 };
                 (
                     Task::FindValue(FindValueTask::new(ask, read)),
