@@ -14,7 +14,7 @@ mod config;
 
 use self::buckets::Buckets;
 pub use self::closest::ClosestScratch;
-pub use self::config::{GroupLimits, TableConfig};
+pub use self::config::{DEFAULT_FULL_CONTACTS, GroupLimits, MAX_FULL_CONTACTS, TableConfig};
 use crate::{Address, AddressGroups, Contact, Duration, ID_BITS, Instant, Key, NodeId};
 
 /// Whom a node knows.

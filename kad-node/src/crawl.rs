@@ -135,7 +135,7 @@ impl<A: kad_net::WireAddress> Node<A> {
 pub(crate) async fn follow<A, Asking>(
     walk: &mut Walk<A>,
     parallel: usize,
-    ask: impl Fn(Contact<A>, Key) -> Asking,
+    mut ask: impl FnMut(Contact<A>, Key) -> Asking,
     mut watch: impl FnMut(CrawlProgress),
 ) -> Result<(), NodeError>
 where
@@ -143,7 +143,7 @@ where
     Asking: Future<Output = Result<Told<A>, NodeError>>,
 {
     let parallel = parallel.clamp(1, MAX_PARALLEL);
-    let ask = |question: walk::Question<A>| {
+    let mut ask = |question: walk::Question<A>| {
         let asking = ask(question.0.contact.clone(), question.0.target());
         async move { (question, asking.await) }
     };

@@ -183,14 +183,18 @@ impl<A: kad_net::WireAddress> WeakAsker<A> {
         })
     }
 
-    pub(crate) async fn bootstrap(&self, contacts: Vec<Contact<A>>) -> Result<usize, NodeError> {
+    /// What came of a command. Dropping the future does not cancel it: those who ask here stop with the node.
+    pub(crate) async fn ask(&self, command: Command<A>) -> Result<Outcome<A>, NodeError> {
         let asker = self.upgrade().ok_or(NodeError::Stopped)?;
         let id = QueryId(self.next_query.fetch_add(1, Ordering::Relaxed));
         let (answer, outcome) = oneshot::channel();
-        let command = Command::Bootstrap { contacts };
         asker.order(Order::Query { id, command, answer }).await?;
         drop(asker); // While this waits it must not keep the node alive.
-        match outcome.await.map_err(|_| NodeError::Stopped)?.0 {
+        Ok(outcome.await.map_err(|_| NodeError::Stopped)?.0)
+    }
+
+    pub(crate) async fn bootstrap(&self, contacts: Vec<Contact<A>>) -> Result<usize, NodeError> {
+        match self.ask(Command::Bootstrap { contacts }).await? {
             Outcome::Bootstrapped { contacts } => Ok(contacts),
             Outcome::Failed(error) => Err(error.into()),
             _ => Err(NodeError::Stopped),

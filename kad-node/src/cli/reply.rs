@@ -183,6 +183,7 @@ impl From<SpawnError> for Failure {
             SpawnError::Bind(_) => "; give another address with --listen (port 0 is any free one)",
             SpawnError::Store(_) => "; move it away, or give another directory with --data",
             SpawnError::Data { .. } => "; give another directory with --data",
+            SpawnError::Table(_) => "; give it other limits in the config file",
             SpawnError::Key(_) => "; give a file that 'kad-node key new' wrote",
             _ => "",
         };
