@@ -1,7 +1,7 @@
 //! One experiment with several seeds, side by side on threads.
 //!
-//! Each seed is a run of its own in one thread; they share nothing. So what comes out depends on the seeds alone, and not on
-//! how many of them ran at a time.
+//! Each seed is a run of its own in one thread; they share nothing. So what comes out depends on the seeds alone, and
+//! not on how many of them ran at a time.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,7 +66,8 @@ pub struct Run {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BatchError {
-    /// A run panicked, or reported a metric twice: a bug of the experiment or of what it tests. The other runs came to their ends and are lost.
+    /// A run panicked, or reported a metric twice: a bug of the experiment or of what it tests. The other runs came to
+    /// their ends and are lost.
     Panicked {
         /// The first seed that did.
         seed: u64,
