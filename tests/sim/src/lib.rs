@@ -65,6 +65,7 @@
 //! | [`adversary`] | nodes that do not play by the rules |
 //! | [`Place`], [`Site`] | addresses, and the groups that they are in |
 //! | [`Census`] | who is there: what a lookup should have found |
+//! | [`load`] | operations begun at a rate, and what came of each |
 //! | [`traffic`] | what messages weigh on a wire |
 //! | [`report`] | figures beside what others published, and charts |
 //! | [`experiments`] | published results, repeated |
