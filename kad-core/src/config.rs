@@ -12,8 +12,11 @@ pub struct Config {
     pub k: usize,
     /// Questions that a lookup has in flight while it makes progress. Default 3 (paper, section 2.3).
     pub alpha: usize,
-    /// Disjoint paths of a lookup (S/Kademlia, section 4.2). Default 1: more cost as many times the requests.
+    /// Disjoint paths of a lookup from its start (S/Kademlia, section 4.2). Default 1: more cost as many times the requests.
     pub paths: usize,
+    /// The most paths of a lookup whose end is not to be believed because its results lie too far apart. Default 8, as many
+    /// as S/Kademlia measured: honest networks need none of them, and each costs some five requests.
+    pub max_paths: usize,
     /// Whether this node only asks: it says so with every request, nobody routes through it, and it stores nothing for
     /// others. Default false.
     pub read_only: bool,
@@ -75,6 +78,7 @@ impl Config {
             k,
             alpha: 3,
             paths: 1,
+            max_paths: crate::lookup::MAX_PATHS,
             read_only: false,
             table: TableConfig::new(k, u32::from(parameters.puzzle_bits)),
             patience: Patience::default(),

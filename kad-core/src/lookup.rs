@@ -11,10 +11,12 @@
 //!             └───── on_failure(id) / on_slow(id) ◄────────────────┘
 //! ```
 
+mod paths;
 mod shortlist;
 
 use alloc::vec::Vec;
 
+use self::paths::Doubts;
 use self::shortlist::{Candidate, Shortlist, State, Told};
 use crate::{Address, Contact, Distance, Duration, Key, NodeId};
 
@@ -26,8 +28,10 @@ pub struct LookupConfig {
     pub results: usize,
     /// Questions in flight while the lookup makes progress: alpha.
     pub parallelism: usize,
-    /// Paths that share no node (S/Kademlia, section 4.2); 1 is plain Kademlia.
+    /// Paths that share no node, from the start (S/Kademlia, section 4.2); 1 is plain Kademlia.
     pub paths: usize,
+    /// The most paths, where the walk comes to an end that is not to be believed.
+    pub max_paths: usize,
     /// The region: whoever is within this distance of the target is likely one of the results. [`Distance::ZERO`] where
     /// nothing is known of it.
     pub radius: Distance,
@@ -45,6 +49,7 @@ impl LookupConfig {
             results,
             parallelism,
             paths,
+            max_paths: paths,
             radius: Distance::ZERO,
             near: parallelism,
             usual: Duration::ZERO,
@@ -86,6 +91,7 @@ pub struct Lookup<A> {
     shortlist: Shortlist<A>,
     /// Questions in flight for each path that are not slow; what bounds the parallelism.
     flights: Vec<Flight>,
+    doubts: Doubts<A>,
 }
 
 /// How one path is doing.
@@ -107,7 +113,11 @@ impl<A: Address> Lookup<A> {
         let paths = config.paths.clamp(1, MAX_PATHS);
         let capacity = config.results.saturating_mul(SHORTLIST_PER_RESULT);
         let mut shortlist = Shortlist::new(local, target, capacity.max(SHORTLIST_FLOOR));
+        let mut kept = Vec::new();
         for (i, seed) in seeds.enumerate() {
+            if config.max_paths > paths {
+                kept.push(seed.clone());
+            }
             let cost = micros(seed.rtt.unwrap_or(config.usual));
             shortlist.insert(seed.contact, (i % paths) as u8, Told { cost, depth: 1 });
         }
@@ -115,6 +125,7 @@ impl<A: Address> Lookup<A> {
             config: LookupConfig { paths, ..config },
             shortlist,
             flights: alloc::vec![Flight::default(); paths],
+            doubts: Doubts::new(kept),
         }
     }
 
@@ -163,16 +174,21 @@ impl<A: Address> Lookup<A> {
         reason = "it has no end: what comes next depends on what it is told"
     )]
     pub fn next(&mut self) -> Step<A> {
+        loop {
+            match self.step() {
+                Step::Done if self.open_path() => {}
+                step => return step,
+            }
+        }
+    }
+
+    fn step(&mut self) -> Step<A> {
         let (must_answer, may_ask) = (self.config.results, self.may_ask());
-        if self.config.paths > 1 {
+        if self.flights.len() > 1 {
             // Each path proves its share, all of them the k nearest together.
-            let share = self
-                .config
-                .results
-                .div_ceil(self.config.paths)
-                .max(self.config.parallelism);
             let mut all_answered = true;
-            for path in 0..self.config.paths {
+            for path in 0..self.flights.len() {
+                let share = self.share(path);
                 let on_path = |candidate: &Candidate<A>| usize::from(candidate.path) == path;
                 match self.choose(share, share, on_path) {
                     Choice::Ask(index) => return self.ask(index),
@@ -190,6 +206,17 @@ impl<A: Address> Lookup<A> {
             Choice::Ask(index) => self.ask(index),
             Choice::Done => Step::Done,
             Choice::Wait => Step::Wait,
+        }
+    }
+
+    /// How many of the nearest on a path must have answered, besides the nearest of all. A path that was opened in doubt only
+    /// has to show whether it leads elsewhere.
+    fn share(&self, path: usize) -> usize {
+        let alpha = self.config.parallelism;
+        if path < self.config.paths {
+            self.config.results.div_ceil(self.config.paths).max(alpha)
+        } else {
+            alpha
         }
     }
 

@@ -82,7 +82,8 @@ impl<A: Address> Kademlia<A> {
             }
             Command::Bootstrap { mut contacts } => {
                 contacts.truncate(MAX_SEEDS);
-                let lookup = self.lookup(now, self.local_id().to_key(), self.config.k, contacts);
+                let me = self.local_id().to_key();
+                let lookup = self.lookup(now, me, self.config.k, contacts).without_doubts();
                 (Task::Bootstrap(Bootstrap::default()), Some(lookup))
             }
             Command::Ping { contact } => (
@@ -149,6 +150,7 @@ impl<A: Address> Kademlia<A> {
         let mut config = LookupConfig::new(self.config.k, self.config.alpha, self.config.paths);
         config.radius = self.radius();
         config.near = near;
+        config.max_paths = self.config.max_paths;
         config.usual = self.lateness.usual(&self.config.patience);
         let bucket = self.local_id().distance(target).leading_zeros();
         if let Some(deepest) = self.table.deepest() {
@@ -187,6 +189,7 @@ impl<A: Address> Kademlia<A> {
         self.stats.refreshes += 1;
         let target = self.local_id().to_key().at(self.rng.distance_in_bucket(bucket));
         self.lookup(now, target, self.config.k, Vec::new())
+            .without_doubts()
     }
 
     fn start(

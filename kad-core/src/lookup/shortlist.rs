@@ -138,7 +138,18 @@ impl<A: Address> Shortlist<A> {
         on_path.next().map(|candidate| candidate.distance)
     }
 
-    /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked.
+    /// Forgets all that were not asked, but the nearest so many. Who was asked at one address stays, or one could have it
+    /// asked there again.
+    pub(super) fn trim(&mut self, keep: usize) {
+        let mut place = 0;
+        self.candidates.retain(|candidate| {
+            place += 1;
+            place <= keep || candidate.state != State::New || candidate.in_use > 0
+        });
+    }
+
+    /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked at any
+    /// address.
     pub(super) fn insert(&mut self, contact: Contact<A>, path: u8, told: Told) {
         if contact.id == self.local {
             return;
@@ -160,7 +171,7 @@ impl<A: Address> Shortlist<A> {
                     let farthest = self
                         .candidates
                         .iter()
-                        .rposition(|candidate| candidate.state == State::New);
+                        .rposition(|candidate| candidate.state == State::New && candidate.in_use == 0);
                     match farthest {
                         Some(farthest) if farthest >= place => {
                             self.candidates.remove(farthest);

@@ -2,7 +2,11 @@
 //!
 //! Each is one file with a function that builds worlds, drives them and reports. The list is [`ALL`].
 
+mod adversaries;
+mod censorship;
+mod exactness;
 mod hop_law;
+mod publish;
 mod sub_second;
 
 use crate::Report;
@@ -62,7 +66,14 @@ pub const MIN_NODES: usize = 200;
 pub const MAX_NODES: usize = 16_000_000;
 
 /// All experiments, in the order of their numbers.
-pub const ALL: &[Experiment] = &[hop_law::EXPERIMENT, sub_second::EXPERIMENT];
+pub const ALL: &[Experiment] = &[
+    hop_law::EXPERIMENT,
+    exactness::EXPERIMENT,
+    adversaries::EXPERIMENT,
+    sub_second::EXPERIMENT,
+    publish::EXPERIMENT,
+    censorship::EXPERIMENT,
+];
 
 /// The experiment of this name.
 #[must_use]
