@@ -110,6 +110,7 @@ fn config(table: &ConfigTable) -> Config {
     let mut config = Config::for_network(&parameters);
     set(&mut config.alpha, count(table.alpha));
     set(&mut config.paths, table.paths.map(Between::get));
+    set(&mut config.max_paths, table.max_paths.map(Between::get));
     set(&mut config.refresh, span(table.refresh));
     set(&mut config.first_refresh, span(table.first_refresh));
     set(&mut config.replicate, span(table.replicate));
