@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Kademlia;
 use crate::lookup::{Lookup, LookupConfig, Seed};
+use crate::population::Samples;
 use crate::query::{Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
 use crate::rpc::Purpose;
 use crate::slab::Handle;
@@ -170,6 +171,7 @@ impl<A: Address> Kademlia<A> {
         config.radius = self.radius();
         config.near = near;
         config.far = far;
+        config.eager = far == self.config.alpha;
         config.max_paths = self.config.max_paths;
         config.usual = self.lateness.usual(&self.config.patience);
         let bucket = self.local_id().distance(target).leading_zeros();
@@ -197,12 +199,10 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// Within this distance of a point there are likely k nodes.
-    fn radius(&mut self) -> Distance {
-        let local = self.local_id().to_key();
-        let nearest = self.table.closest(local, self.config.k, &mut self.scratch);
-        nearest
-            .last()
-            .map_or(Distance::ZERO, |entry| entry.contact.id.distance(local))
+    fn radius(&self) -> Distance {
+        let nodes = self.config.k as u64;
+        self.population()
+            .map_or(Distance::ZERO, |population| population.radius(nodes))
     }
 
     fn bucket_lookup(&mut self, now: Now, bucket: u32) -> Lookup<A> {
@@ -210,6 +210,19 @@ impl<A: Address> Kademlia<A> {
         let target = self.local_id().to_key().at(self.rng.distance_in_bucket(bucket));
         self.lookup(now, target, (FAR_OF_UPKEEP, self.config.k), Vec::new())
             .without_doubts()
+    }
+
+    /// A lookup of a random point that this node drew has come to its end: it may tell how many nodes there are.
+    fn take_sample(&mut self, now: Now, lookup: &Lookup<A>) {
+        let target = lookup.target();
+        if !Samples::count(self.local_id(), target) {
+            return;
+        }
+        if let Some((before, farthest)) = lookup.results().enumerate().last() {
+            let (k, distance) = (self.config.k, farthest.id.distance(target));
+            self.samples
+                .take(now.monotonic, before + 1, k, distance, self.table.len());
+        }
     }
 
     fn start(
@@ -305,6 +318,15 @@ impl<A: Address> Kademlia<A> {
         let Some(deepest) = self.table.deepest() else {
             return false;
         };
+        let Some(query) = self.queries.get_mut(handle) else {
+            return false;
+        };
+        // The first lookup is that of the own id, the others are of random points.
+        if matches!(query.task, Task::Bootstrap(Bootstrap { bucket: Some(_), .. }))
+            && let Some(lookup) = query.lookup.take()
+        {
+            self.take_sample(now, &lookup);
+        }
         let Some(query) = self.queries.get_mut(handle) else {
             return false;
         };
@@ -426,6 +448,9 @@ impl<A: Address> Kademlia<A> {
                 self.scan_due(now, out);
             }
             Task::FindNode if query.id.is_none() => {
+                if let Some(lookup) = query.lookup.as_ref().filter(|_| !query.effort.timed_out) {
+                    self.take_sample(now, lookup);
+                }
                 self.maintenance.refreshing = false;
                 self.refresh_next(now, out);
             }
