@@ -12,8 +12,11 @@ pub struct Config {
     pub k: usize,
     /// Questions that a lookup has in flight while it makes progress. Default 3 (paper, section 2.3).
     pub alpha: usize,
-    /// Disjoint paths of a lookup (S/Kademlia, section 4.2). Default 1: more cost as many times the requests.
+    /// Disjoint paths of a lookup from its start (S/Kademlia, section 4.2). Default 1: more cost as many times the requests.
     pub paths: usize,
+    /// The most paths of a lookup whose end is not to be believed because its results lie too far apart. Default 8, as many
+    /// as S/Kademlia measured: honest networks need none of them, and each costs some five requests.
+    pub max_paths: usize,
     /// Whether this node only asks: it says so with every request, nobody routes through it, and it stores nothing for
     /// others. Default false.
     pub read_only: bool,
@@ -51,6 +54,10 @@ pub struct Config {
     pub shun: Duration,
     /// Records that are handed to their region at once. Default 4.
     pub max_replications: usize,
+    /// Holders that have acknowledged a write, of the k nearest, when it is told to be done; the others are told in the
+    /// background. Default three quarters of k, as IPFS' Optimistic Provide has it: with [`read_quorum`](Self::read_quorum)
+    /// more than k, so a read meets the newest write.
+    pub write_quorum: usize,
     /// Newest version wins after so many holders of a mutable record have answered. Default 6.
     pub read_quorum: usize,
 }
@@ -71,6 +78,7 @@ impl Config {
             k,
             alpha: 3,
             paths: 1,
+            max_paths: crate::lookup::MAX_PATHS,
             read_only: false,
             table: TableConfig::new(k, u32::from(parameters.puzzle_bits)),
             patience: Patience::default(),
@@ -86,6 +94,7 @@ impl Config {
             max_probes: 32,
             shun: Duration::from_secs(120),
             max_replications: 4,
+            write_quorum: (3 * k).div_ceil(4),
             read_quorum: 6,
         }
     }

@@ -37,7 +37,8 @@ pub enum Input<A> {
         id: RequestId,
         /// The answer; its records are verified and belong to the question.
         response: Response<A>,
-        /// The round trip, given only where it was one: PING and FIND_NODE over a connection that was already open.
+        /// The round trip, without the time to dial; given only where it was one: of PING and FIND_NODE, which a peer
+        /// answers at once.
         rtt: Option<Duration>,
     },
     /// A request came to nothing.
@@ -75,7 +76,8 @@ pub enum Command<A> {
         /// When to stop.
         read: Read,
     },
-    /// Store at the k nearest to the record's key. Ends in [`Outcome::Stored`](crate::Outcome::Stored).
+    /// Store at the k nearest to the record's key. Ends in [`Outcome::Stored`](crate::Outcome::Stored) when enough of them
+    /// have acknowledged; the others are told after that, and [`Event::Placed`](crate::Event::Placed) tells how it went.
     Store {
         /// The record.
         record: Record,
@@ -83,6 +85,9 @@ pub enum Command<A> {
         expected: Option<u64>,
         /// Whether this node keeps a copy as its own and keeps publishing it.
         keep: bool,
+        /// Of the k nearest, how many must have acknowledged for the query to end; `usize::MAX` waits for all.
+        /// [`Config::write_quorum`](crate::Config::write_quorum) is a good number.
+        enough: usize,
     },
     /// Join: look up the own id through these contacts and those already known, then fill the buckets. Ends in
     /// [`Outcome::Bootstrapped`](crate::Outcome::Bootstrapped).
@@ -94,6 +99,15 @@ pub enum Command<A> {
     Ping {
         /// Whom.
         contact: Contact<A>,
+    },
+    /// One FIND_NODE to one contact, whether or not it is near the target: what a crawl is made of. Ends in
+    /// [`Outcome::Told`](crate::Outcome::Told); without an answer in [`QueryError::Unanswered`](crate::QueryError),
+    /// `Refused` or `NotAsked`.
+    Ask {
+        /// Whom. It is dialled within the rations of hearsay, and a node never asks itself.
+        contact: Contact<A>,
+        /// The point.
+        target: Key,
     },
 }
 

@@ -36,6 +36,8 @@ pub struct Kademlia<A> {
     lateness: Lateness,
     /// Ids that are being probed, at most [`Config::max_probes`].
     probing: Vec<NodeId>,
+    /// Requests in flight that nobody waits for any more.
+    judging: usize,
     shunned: Shunned<A>,
     scratch: ClosestScratch,
     stats: Stats,
@@ -63,6 +65,7 @@ impl<A: Address> Kademlia<A> {
             maintenance,
             lateness: Lateness::default(),
             probing: Vec::new(),
+            judging: 0,
             shunned: Shunned::new(),
             scratch: ClosestScratch::default(),
             stats: Stats::default(),

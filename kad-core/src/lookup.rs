@@ -11,22 +11,65 @@
 //!             └───── on_failure(id) / on_slow(id) ◄────────────────┘
 //! ```
 
+mod paths;
 mod shortlist;
 
 use alloc::vec::Vec;
 
-use self::shortlist::{Candidate, Shortlist, State};
-use crate::{Address, Contact, Key, NodeId};
+use self::paths::Doubts;
+use self::shortlist::{Candidate, Shortlist, State, Told};
+use crate::{Address, Contact, Distance, Duration, Key, NodeId};
 
 /// How a lookup walks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LookupConfig {
     /// How many of the nearest must have answered, and how many results there are: k.
     pub results: usize,
     /// Questions in flight while the lookup makes progress: alpha.
     pub parallelism: usize,
-    /// Paths that share no node (S/Kademlia, section 4.2); 1 is plain Kademlia.
+    /// Paths that share no node, from the start (S/Kademlia, section 4.2); 1 is plain Kademlia.
     pub paths: usize,
+    /// The most paths, where the walk comes to an end that is not to be believed.
+    pub max_paths: usize,
+    /// The region: whoever is within this distance of the target is likely one of the results. [`Distance::ZERO`] where
+    /// nothing is known of it.
+    pub radius: Distance,
+    /// Questions in flight while the next one goes into the region: there is nothing to be learned on the way any more.
+    pub near: usize,
+    /// What an answer of somebody usually takes. It weighs a hop against a faster contact.
+    pub usual: Duration,
+}
+
+impl LookupConfig {
+    /// A walk that knows nothing of the region and of round trips.
+    #[must_use]
+    pub const fn new(results: usize, parallelism: usize, paths: usize) -> Self {
+        Self {
+            results,
+            parallelism,
+            paths,
+            max_paths: paths,
+            radius: Distance::ZERO,
+            near: parallelism,
+            usual: Duration::ZERO,
+        }
+    }
+}
+
+/// A contact from which a lookup starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed<A> {
+    /// Who and where.
+    pub contact: Contact<A>,
+    /// Its round trip, if it was measured.
+    pub rtt: Option<Duration>,
+}
+
+impl<A> From<Contact<A>> for Seed<A> {
+    fn from(contact: Contact<A>) -> Self {
+        Self { contact, rtt: None }
+    }
 }
 
 /// What to do next.
@@ -48,6 +91,7 @@ pub struct Lookup<A> {
     shortlist: Shortlist<A>,
     /// Questions in flight for each path that are not slow; what bounds the parallelism.
     flights: Vec<Flight>,
+    doubts: Doubts<A>,
 }
 
 /// How one path is doing.
@@ -64,18 +108,24 @@ impl<A: Address> Lookup<A> {
         local: NodeId,
         target: Key,
         config: LookupConfig,
-        seeds: impl Iterator<Item = Contact<A>>,
+        seeds: impl Iterator<Item = Seed<A>>,
     ) -> Self {
         let paths = config.paths.clamp(1, MAX_PATHS);
         let capacity = config.results.saturating_mul(SHORTLIST_PER_RESULT);
         let mut shortlist = Shortlist::new(local, target, capacity.max(SHORTLIST_FLOOR));
+        let mut kept = Vec::new();
         for (i, seed) in seeds.enumerate() {
-            shortlist.insert(seed, (i % paths) as u8);
+            if config.max_paths > paths {
+                kept.push(seed.clone());
+            }
+            let cost = micros(seed.rtt.unwrap_or(config.usual));
+            shortlist.insert(seed.contact, (i % paths) as u8, Told { cost, depth: 1 });
         }
         Self {
             config: LookupConfig { paths, ..config },
             shortlist,
             flights: alloc::vec![Flight::default(); paths],
+            doubts: Doubts::new(kept),
         }
     }
 
@@ -93,48 +143,138 @@ impl<A: Address> Lookup<A> {
             .all(|flight| flight.idle >= self.config.parallelism)
     }
 
+    /// Whether a node at this point is likely one of the results, for all that is known of the size of the network.
+    #[must_use]
+    pub fn is_in_region(&self, id: NodeId) -> bool {
+        id.distance(self.target()) <= self.config.radius
+    }
+
+    /// Whether a peer is one of the k nearest that are known and have not failed.
+    #[must_use]
+    pub fn is_among_nearest(&self, id: NodeId) -> bool {
+        let distance = id.distance(self.target());
+        let nearer = self
+            .shortlist
+            .iter()
+            .take_while(|candidate| candidate.distance() < distance);
+        nearer.filter(|candidate| !candidate.state.is_out()).count() < self.config.results
+    }
+
+    /// How many hops away a candidate is: 1 for a seed, one more than whoever told of it for the others.
+    #[must_use]
+    pub fn depth(&self, id: NodeId) -> Option<u8> {
+        self.shortlist
+            .position(id)
+            .map(|index| self.shortlist[index].depth())
+    }
+
     /// Whom to ask next. Call it again until it says something else than [`Step::Ask`].
     #[expect(
         clippy::should_implement_trait,
         reason = "it has no end: what comes next depends on what it is told"
     )]
     pub fn next(&mut self) -> Step<A> {
-        let mut all_answered = true;
-        for path in 0..self.config.paths {
-            let wanted = self.wanted_on_path();
-            let mut seen = 0;
-            for index in 0..self.shortlist.len() {
-                if seen == wanted {
-                    break;
+        loop {
+            match self.step() {
+                Step::Done if self.open_path() => {}
+                step => return step,
+            }
+        }
+    }
+
+    fn step(&mut self) -> Step<A> {
+        let (must_answer, may_ask) = (self.config.results, self.may_ask());
+        if self.flights.len() > 1 {
+            // Each path proves its share, all of them the k nearest together.
+            let mut all_answered = true;
+            for path in 0..self.flights.len() {
+                let share = self.share(path);
+                let on_path = |candidate: &Candidate<A>| usize::from(candidate.path) == path;
+                match self.choose(share, share, on_path) {
+                    Choice::Ask(index) => return self.ask(index),
+                    Choice::Wait => all_answered = false,
+                    Choice::Done => {}
                 }
-                let candidate = &self.shortlist[index];
-                if usize::from(candidate.path) != path || candidate.state == State::Failed {
-                    continue;
-                }
-                seen += 1;
-                match candidate.state {
-                    State::Answered | State::Failed => {}
-                    State::Waiting | State::Slow => all_answered = false,
-                    State::New if self.has_room(path) => return self.ask(index),
-                    State::New => all_answered = false,
+            }
+            return match self.choose(must_answer, may_ask, |_| true) {
+                Choice::Ask(index) => self.ask(index),
+                Choice::Done if all_answered => Step::Done,
+                Choice::Done | Choice::Wait => Step::Wait,
+            };
+        }
+        match self.choose(must_answer, may_ask, |_| true) {
+            Choice::Ask(index) => self.ask(index),
+            Choice::Done => Step::Done,
+            Choice::Wait => Step::Wait,
+        }
+    }
+
+    /// How many of the nearest on a path must have answered, besides the nearest of all. A path that was opened in doubt only
+    /// has to show whether it leads elsewhere.
+    fn share(&self, path: usize) -> usize {
+        let alpha = self.config.parallelism;
+        if path < self.config.paths {
+            self.config.results.div_ceil(self.config.paths).max(alpha)
+        } else {
+            alpha
+        }
+    }
+
+    /// Among the nearest candidates that have not failed: the one that promises to be fastest of those that have not been
+    /// asked and may be.
+    ///
+    /// Nobody can draw a walk off its way by being fast: only the `may_ask` nearest are looked at, all of which are asked in the
+    /// end. Round trips decide in which order.
+    fn choose(&self, must_answer: usize, may_ask: usize, among: impl Fn(&Candidate<A>) -> bool) -> Choice {
+        let (mut seen, mut all_answered) = (0, true);
+        let mut best: Option<(u64, usize)> = None;
+        for (index, candidate) in self.shortlist.iter().enumerate() {
+            if seen == may_ask {
+                break;
+            }
+            if candidate.state.is_out() || !among(candidate) {
+                continue;
+            }
+            seen += 1;
+            all_answered &= candidate.state == State::Answered || seen > must_answer;
+            if candidate.state == State::New && self.has_room(candidate) {
+                let price = self.price(candidate);
+                if best.is_none_or(|(lowest, _)| price < lowest) {
+                    best = Some((price, index));
                 }
             }
         }
-        match self.ask_among_nearest() {
-            Some(index) => self.ask(index),
-            None if all_answered && self.nearest_have_answered() => Step::Done,
-            None => Step::Wait,
+        match best {
+            Some((_, index)) => Choice::Ask(index),
+            None if all_answered => Choice::Done,
+            None => Choice::Wait,
         }
+    }
+
+    /// The time, in microseconds, in which this candidate promises to lead into the region: its own round trip and those of
+    /// the hops that are left, a hop bringing some five bits.
+    fn price(&self, candidate: &Candidate<A>) -> u64 {
+        let bits = self
+            .config
+            .radius
+            .leading_zeros()
+            .saturating_sub(candidate.distance().leading_zeros());
+        u64::from(candidate.cost()) + u64::from(bits) * u64::from(micros(self.config.usual)) / BITS_PER_HOP
     }
 
     /// The peer answered, with contacts nearer to the target. Unknown and repeated answers change nothing.
     pub fn on_response(&mut self, id: NodeId, closer: impl Iterator<Item = Contact<A>>) {
-        let Some(path) = self.settle(id, State::Answered) else {
+        let Some((path, teller)) = self.settle(id, State::Answered) else {
             return;
         };
         let before = self.shortlist.nearest_on(path);
+        let depth = teller.depth.saturating_add(1);
+        // A teller names first whom it reaches fastest. From here that is a guess: half of the way to the teller, and the more
+        // the later it is named, twice the usual round trip for the last.
+        let (mut cost, step) = (teller.cost / 2, micros(self.config.usual) / 10);
         for contact in closer {
-            self.shortlist.insert(contact, path);
+            self.shortlist.insert(contact, path, Told { cost, depth });
+            cost = cost.saturating_add(step);
         }
         let progress = match (before, self.shortlist.nearest_on(path)) {
             (Some(before), Some(after)) => after < before,
@@ -150,7 +290,10 @@ impl<A: Address> Lookup<A> {
         let Some(index) = self.shortlist.position(id) else {
             return;
         };
-        if matches!(self.shortlist[index].state, State::Waiting | State::Slow) {
+        if matches!(
+            self.shortlist[index].state,
+            State::Waiting | State::Slow | State::Overdue
+        ) {
             let next = if self.shortlist[index].drop_address() {
                 State::New
             } else {
@@ -187,6 +330,11 @@ impl<A: Address> Lookup<A> {
         }
     }
 
+    /// The walk goes on as if the peer were dead. An answer still counts.
+    pub fn on_overdue(&mut self, id: NodeId) {
+        self.settle(id, State::Overdue);
+    }
+
     /// The nearest peers that have answered, nearest first, at most as many as were wanted.
     pub fn results(&self) -> impl Iterator<Item = Contact<A>> + '_ {
         self.shortlist
@@ -210,71 +358,70 @@ impl<A: Address> Lookup<A> {
             .map_or(Step::Wait, Step::Ask)
     }
 
-    /// With one path, the k nearest; with several, each path proves its share and all of them the k nearest together.
-    fn wanted_on_path(&self) -> usize {
-        match self.config.paths {
-            1 => self.must_answer(),
-            paths => self.config.results.div_ceil(paths).max(self.config.parallelism),
-        }
-    }
-
-    /// Alpha questions at once while answers bring progress; k when alpha answers in a row brought none.
-    fn has_room(&self, path: usize) -> bool {
-        let flight = self.flights[path];
+    /// Alpha questions at once while answers bring progress; k when alpha answers in a row brought none. Into the region as
+    /// many as it is said to take.
+    fn has_room(&self, candidate: &Candidate<A>) -> bool {
+        let flight = self.flights[usize::from(candidate.path)];
         let stalled = flight.idle >= self.config.parallelism;
-        flight.pending
-            < if stalled {
-                self.config.results
-            } else {
-                self.config.parallelism
+        let room = if stalled {
+            self.config.results
+        } else {
+            self.config.parallelism
+        };
+        flight.pending < room
+            || (candidate.distance() <= self.config.radius && flight.pending < self.config.near)
+    }
+
+    /// How many of the nearest may be asked: the k results, one more for each that is slow, which is likely dead, and as many
+    /// as will be missing if of the others as many are dead as so far. So what takes the place of the dead has answered by the
+    /// time at which that is known.
+    fn may_ask(&self) -> usize {
+        let (mut slow, mut out, mut answered) = (0, 0, 0);
+        for candidate in self.shortlist.iter() {
+            match candidate.state {
+                State::Slow => slow += 1,
+                State::Overdue | State::Failed => out += 1,
+                State::Answered => answered += 1,
+                State::New | State::Waiting => {}
             }
-    }
-
-    fn ask_among_nearest(&self) -> Option<usize> {
-        self.nearest().find_map(|(index, candidate)| {
-            (candidate.state == State::New && self.has_room(usize::from(candidate.path))).then_some(index)
-        })
-    }
-
-    fn nearest_have_answered(&self) -> bool {
-        self.nearest()
-            .all(|(_, candidate)| candidate.state == State::Answered)
-    }
-
-    fn nearest(&self) -> impl Iterator<Item = (usize, &Candidate<A>)> {
-        let alive = self
-            .shortlist
-            .iter()
-            .enumerate()
-            .filter(|(_, candidate)| candidate.state != State::Failed);
-        alive.take(self.must_answer())
-    }
-
-    /// How many of the nearest must have answered: the k results, and one more for each that has failed, up to a half. Who
-    /// answers tells of the dead as well, in the place of somebody farther away, so the edge of the region takes a few more.
-    fn must_answer(&self) -> usize {
-        let dead = self
-            .shortlist
-            .iter()
-            .filter(|candidate| candidate.state == State::Failed);
-        self.config.results + dead.take(self.config.results / 2).count()
+        }
+        let k = self.config.results;
+        let dead = slow + out;
+        let expected = k * out / (answered + dead + k / 2).max(1);
+        k + slow + expected.min(k / 2)
     }
 
     /// Moves a question in flight to its end; `None` if there was none.
-    fn settle(&mut self, id: NodeId, state: State) -> Option<u8> {
+    fn settle(&mut self, id: NodeId, state: State) -> Option<(u8, Told)> {
         let index = self.shortlist.position(id)?;
         let candidate = &mut self.shortlist[index];
         let path = candidate.path;
         let flight = &mut self.flights[usize::from(path)];
         match candidate.state {
             State::Waiting => flight.pending = flight.pending.saturating_sub(1),
-            State::Slow => {}
+            State::Slow | State::Overdue => {}
             State::New | State::Answered | State::Failed => return None,
         }
         candidate.state = state;
-        Some(path)
+        Some((path, candidate.told))
     }
 }
+
+/// What one look at the shortlist came to.
+enum Choice {
+    Ask(usize),
+    /// Somebody has not answered yet.
+    Wait,
+    /// All that must have answered.
+    Done,
+}
+
+fn micros(span: Duration) -> u32 {
+    u32::try_from(span.as_micros()).unwrap_or(u32::MAX)
+}
+
+/// Bits by which a hop comes nearer, rounded down: 1 + m_k is 5.69 for k = 20 (`docs/simulation.md`, hop law).
+const BITS_PER_HOP: u64 = 5;
 
 /// The most disjoint paths; d = 8 is the largest that S/Kademlia measured.
 pub const MAX_PATHS: usize = 8;

@@ -76,7 +76,8 @@ pub enum Response<A> {
         /// Where it sees the asker.
         observed: A,
     },
-    /// To FIND_NODE: the contacts nearest to the target that it knows, nearest first, at most [`MAX_CLOSER`].
+    /// To FIND_NODE: the contacts nearest to the target that it knows, k and a quarter more and at most
+    /// [`MAX_CLOSER`]; those first that it reaches fastest.
     Nodes {
         /// The contacts.
         closer: Vec<Contact<A>>,

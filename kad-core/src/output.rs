@@ -104,6 +104,15 @@ pub enum Event<A> {
     ContactAdded(Contact<A>),
     /// A contact left the table.
     ContactRemoved(NodeId),
+    /// A [`Command::Store`](crate::Command::Store) that ended when enough had acknowledged has told the others as well.
+    Placed {
+        /// The query, which has ended before.
+        query: QueryId,
+        /// What came of it in the end: an [`Outcome::Stored`].
+        outcome: Outcome<A>,
+        /// What it took, all in all.
+        effort: Effort,
+    },
     /// A signed record of this node's own nears its end and wants a new version.
     RepublishDue(Record),
 }
@@ -143,6 +152,13 @@ pub enum Outcome<A> {
         /// How long the answer took, dialling included.
         took: Duration,
     },
+    /// To [`Command::Ask`](crate::Command::Ask).
+    Told {
+        /// What the contact told, in its order, at most [`MAX_CLOSER`](crate::MAX_CLOSER); hearsay, not filtered.
+        closer: Vec<Contact<A>>,
+        /// The round trip as the driver gave it, without the time to dial; if it gave none, since the request was sent.
+        took: Duration,
+    },
     /// It could not be done.
     Failed(QueryError),
 }
@@ -168,6 +184,11 @@ pub enum QueryError {
     TooMany,
     /// Nobody that was asked answered.
     Unanswered,
+    /// The one that was asked is there, but was busy, refused, or said something else.
+    Refused,
+    /// The one contact was not asked: too many of its host or site are being dialled or were found dead, this node's own
+    /// side failed, or it is this node itself. It says nothing about the contact.
+    NotAsked,
 }
 
 impl core::fmt::Display for QueryError {
@@ -176,6 +197,8 @@ impl core::fmt::Display for QueryError {
             Self::NoContacts => "this node knows no other node",
             Self::TooMany => "too many queries are under way",
             Self::Unanswered => "nobody answered",
+            Self::Refused => "the node is there and refused",
+            Self::NotAsked => "the node was not asked; it may be later",
         })
     }
 }
@@ -191,6 +214,9 @@ pub struct Effort {
     pub failures: u32,
     /// From the command to the end.
     pub took: Duration,
+    /// Hops to the nearest node that answered, or to the holder that ended a read: 1 for a contact of the own table, 0 if
+    /// nobody answered.
+    pub hops: u8,
     /// Whether it ran into [`Config::query_timeout`](crate::Config::query_timeout) and ended with what it had.
     pub timed_out: bool,
 }

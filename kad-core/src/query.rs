@@ -4,11 +4,13 @@
 //! [`Todo::Finish`], and is told what became of it. An input names its query, so only that one is asked; nothing ever walks
 //! over all queries.
 
+mod ask;
 mod find_value;
 mod store;
 
 use alloc::vec::Vec;
 
+pub(crate) use self::ask::Ask;
 pub(crate) use self::find_value::FindValueTask;
 pub(crate) use self::store::{Role, StoreTask};
 use crate::lookup::{Lookup, Step};
@@ -21,7 +23,10 @@ use crate::{
 /// One query under way.
 #[derive(Debug)]
 pub(crate) struct Query<A> {
+    /// Whom to tell of its end; `None` for the node's own queries.
     pub(crate) id: Option<QueryId>,
+    /// The application was told that enough hold its record; it is told once more when all were asked.
+    pub(crate) released: bool,
     pub(crate) started: Instant,
     pub(crate) effort: Effort,
     /// The requests in flight, at most twice k.
@@ -38,6 +43,7 @@ pub(crate) enum Task<A> {
     Store(StoreTask<A>),
     Bootstrap(Bootstrap),
     Ping(Ping<A>),
+    Ask(Ask<A>),
 }
 
 /// Joining: first the own id, then the buckets, from the far half inwards.
@@ -115,17 +121,24 @@ impl<A: Address> Query<A> {
                 ping.asked = true;
                 Todo::Ask(ping.contact.clone(), Request::Ping)
             }
-            (Task::Ping(_), _) if !self.flights.is_empty() => Todo::Wait,
-            (Task::Ping(_) | Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_), _) => Todo::Finish,
+            (Task::Ask(ask), _) if self.flights.is_empty() => match ask.next() {
+                Some((contact, request)) => Todo::Ask(contact, request),
+                None => Todo::Finish,
+            },
+            (Task::Ping(_) | Task::Ask(_), _) if !self.flights.is_empty() => Todo::Wait,
+            (Task::Ping(_) | Task::Ask(_) | Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_), _) => {
+                Todo::Finish
+            }
         }
     }
 
     /// A peer answered. The caller has checked that the kind of answer fits the kind of question.
-    /// Of the contacts that it told, only those for which `alive` holds are believed.
+    /// Of the contacts that it told, only those for which `alive` holds are believed. It took so long.
     pub(crate) fn on_response(
         &mut self,
         from: &Contact<A>,
         response: Response<A>,
+        took: Duration,
         alive: impl Fn(&Contact<A>) -> bool,
     ) -> Result<(), Misfit> {
         match (&mut self.task, response) {
@@ -138,6 +151,7 @@ impl<A: Address> Query<A> {
                 task.on_verdict(from.id, *verdicts.first().ok_or(Misfit)?);
                 self.extend(from.id, closer, alive);
             }
+            (Task::Ask(ask), Response::Nodes { closer }) => ask.on_told(closer, took),
             (_, Response::Nodes { closer }) => self.extend(from.id, closer, alive),
             _ => return Err(Misfit),
         }
@@ -147,13 +161,37 @@ impl<A: Address> Query<A> {
     pub(crate) fn on_failure(&mut self, id: NodeId) {
         let refused = match &mut self.task {
             Task::Store(task) => task.on_failure(id),
-            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) => false,
+            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => false,
         };
         match &mut self.lookup {
             // It answered on the way and then did not take the record: somebody else must be the holder.
             Some(lookup) if refused && lookup.has_answered(id) => lookup.exclude(id),
             Some(lookup) => lookup.on_failure(id),
             None => {}
+        }
+    }
+
+    /// The answer takes long: somebody else is asked as well.
+    pub(crate) fn on_slow(&mut self, id: NodeId) {
+        if let Some(lookup) = &mut self.lookup {
+            lookup.on_slow(id);
+        }
+    }
+
+    /// The query goes on without the answer, which still counts if it comes.
+    pub(crate) fn on_overdue(&mut self, id: NodeId) {
+        match (&self.task, &mut self.lookup) {
+            // It answered on the way and does not take the record: somebody else must.
+            (Task::Store(_), Some(lookup)) if lookup.has_answered(id) => lookup.exclude(id),
+            (_, Some(lookup)) => lookup.on_overdue(id),
+            (_, None) => {}
+        }
+    }
+
+    /// What is known of a failure beyond that there is no answer; it comes before [`on_failure`](Self::on_failure).
+    pub(crate) const fn explain(&mut self, why: QueryError) {
+        if let Task::Ask(ask) = &mut self.task {
+            ask.explain(why);
         }
     }
 
@@ -164,7 +202,35 @@ impl<A: Address> Query<A> {
                 task.on_put(verdicts.first().is_some_and(crate::Verdict::is_acknowledgement));
             }
             (Task::Store(task), _) => task.on_put(false),
-            (Task::FindNode | Task::Bootstrap(_) | Task::Ping(_), _) => {}
+            (Task::FindNode | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_), _) => {}
+        }
+    }
+
+    /// Whether the application need not wait for the rest.
+    pub(crate) fn has_enough(&self) -> bool {
+        match &self.task {
+            Task::Store(task) => task.has_enough(self.lookup.as_ref()),
+            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => false,
+        }
+    }
+
+    /// Hops to the nearest that answered, or to the holder that was found last.
+    fn hops(&self) -> u8 {
+        let Some(lookup) = &self.lookup else { return 0 };
+        let last = match &self.task {
+            Task::FindValue(task) => task.last_holder(),
+            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => None,
+        };
+        let reached = last.or_else(|| lookup.results().next().map(|contact| contact.id));
+        reached.and_then(|id| lookup.depth(id)).unwrap_or_default()
+    }
+
+    /// What it took until now.
+    pub(crate) fn effort(&self, now: Instant) -> Effort {
+        Effort {
+            took: now.since(self.started),
+            hops: self.hops(),
+            ..self.effort
         }
     }
 
@@ -178,13 +244,17 @@ impl<A: Address> Query<A> {
     }
 
     /// What came of it, with everything that is known by now.
-    pub(crate) fn outcome(self, contacts: usize, now: Instant) -> Outcome<A> {
+    pub(crate) fn outcome(&self, contacts: usize, now: Instant) -> Outcome<A> {
         let nobody = match self.effort.requests {
             0 => QueryError::NoContacts,
             _ => QueryError::Unanswered,
         };
-        match self.task {
-            Task::FindNode => match self.lookup.map(|lookup| lookup.results().collect::<Vec<_>>()) {
+        match &self.task {
+            Task::FindNode => match self
+                .lookup
+                .as_ref()
+                .map(|lookup| lookup.results().collect::<Vec<_>>())
+            {
                 Some(closest) if !closest.is_empty() => Outcome::Closest(closest),
                 _ => Outcome::Failed(nobody),
             },
@@ -192,17 +262,19 @@ impl<A: Address> Query<A> {
                 0 => Outcome::Failed(nobody),
                 contacts => Outcome::Bootstrapped { contacts },
             },
-            Task::Ping(ping) => match ping.answer {
+            Task::Ping(ping) => match &ping.answer {
                 Some((unix, observed)) => Outcome::Pong {
-                    unix,
-                    observed,
+                    unix: *unix,
+                    observed: observed.clone(),
                     took: now.since(self.started),
                 },
                 None => Outcome::Failed(QueryError::Unanswered),
             },
+            Task::Ask(ask) => ask.outcome(self.effort.requests > 0),
             Task::FindValue(task) => {
                 let anybody = self
                     .lookup
+                    .as_ref()
                     .is_some_and(|lookup| lookup.results().next().is_some());
                 match task.outcome() {
                     Some(found) => found,
@@ -215,10 +287,6 @@ impl<A: Address> Query<A> {
             }
             Task::Store(task) => task.outcome().unwrap_or(Outcome::Failed(nobody)),
         }
-    }
-
-    pub(crate) fn took(&self, now: Instant) -> Duration {
-        now.since(self.started)
     }
 
     fn extend(&mut self, from: NodeId, closer: Vec<Contact<A>>, alive: impl Fn(&Contact<A>) -> bool) {

@@ -20,7 +20,7 @@ mod spread;
 
 use self::buckets::Buckets;
 pub use self::closest::ClosestScratch;
-pub use self::config::{GroupLimits, TableConfig};
+pub use self::config::{DEFAULT_FULL_CONTACTS, GroupLimits, MAX_FULL_CONTACTS, TableConfig};
 pub use self::known::Entry;
 use self::known::{Known, MOST_FAILURES};
 use crate::{Address, AddressGroups, Contact, Distance, Duration, ID_BITS, Instant, Key, NodeId};

@@ -35,6 +35,7 @@
 
 mod checks;
 mod exchange;
+mod round_trips;
 mod twin;
 
 use std::fmt;
@@ -88,6 +89,8 @@ pub enum Duty {
     Nowhere,
     /// Requests say whether their connection was already open.
     Warmth,
+    /// How long an answer took is told, without the time to dial.
+    RoundTrips,
     /// After `close`, everything that waited has ended and nothing new begins.
     Close,
     /// A peer that closes ends the requests that wait for it.
@@ -123,6 +126,7 @@ pub async fn run<F: Factory>(factory: &F) -> Result<(), Broken> {
     checks::dropped_reply(bench).await?;
     checks::nowhere(bench).await?;
     checks::warmth(bench).await?;
+    round_trips::round_trips(bench).await?;
     checks::close(bench).await?;
     checks::peer_closed(bench).await?;
     twin::dyn_twin(bench).await

@@ -19,7 +19,8 @@
 //! # });
 //! ```
 //!
-//! Delays and losses come from one seed, so a single-threaded run on the paused clock repeats itself. Nothing is spawned:
+//! Delays and losses come from one seed, so a single-threaded run on the paused clock repeats itself. Members that have not
+//! met yet shake hands first, as a real transport dials: that takes one more round trip. Nothing is spawned:
 //! a request lives in the future that made it, and dropping that future is all it takes to forget it. It refuses to
 //! pretend more than it does: there are no packets, so a loss loses a whole request or a whole answer.
 
@@ -34,6 +35,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kad_core::{Contact, Failure, NodeId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use self::member::{Member, State, Warm};
 use crate::{Answer, Inbound, MAX_FRAME, Reply, Transport, TransportError, TransportStats};
@@ -210,6 +212,8 @@ impl MemoryTransport {
 
     async fn exchange(&self, to: &Contact<SocketAddr>, frame: Bytes) -> Result<Answer, MemoryError> {
         let [there, back] = self.network.draw();
+        self.shake_hands(to.address).await;
+        let started = Instant::now();
         let peer = self.dial(to.address, &there).await?;
         if peer.contact.id != to.id {
             wait(back.delay).await;
@@ -252,10 +256,21 @@ impl MemoryTransport {
             Ok(frame) => {
                 self.member
                     .count(|stats| stats.bytes_received += frame.len() as u64);
-                Ok(Answer { frame, warm })
+                let took = started.elapsed();
+                Ok(Answer { frame, warm, took })
             }
             Err(_) if peer.state() == State::Closed => Err(MemoryError::Unreachable),
             Err(_) => Err(MemoryError::Busy),
+        }
+    }
+
+    /// Takes as long as dialling, if there is somebody at the address whom this member has not met. Handshakes are sent again
+    /// until they arrive, so they are never lost; that nobody is there is found out by the request.
+    async fn shake_hands(&self, address: SocketAddr) {
+        let stranger = |peer: &Arc<Member>| peer.is_up() && !self.member.knows(peer.number);
+        if self.network.find(address).is_some_and(|peer| stranger(&peer)) {
+            let [there, back] = self.network.draw();
+            wait(there.delay + back.delay).await;
         }
     }
 

@@ -195,7 +195,7 @@ impl Transport for QuicTransport {
         }
         let (link, warm) = connect::link_to(&self.shared, to).await?;
         let broken = match exchange::ask(&self.shared, &link, frame.clone()).await {
-            Ok(frame) => return Ok(Answer { frame, warm }),
+            Ok((frame, took)) => return Ok(Answer { frame, warm, took }),
             Err(broken) => broken,
         };
         if self.shared.tasks.token().is_none() {
@@ -209,7 +209,7 @@ impl Transport for QuicTransport {
         drop(link);
         let (link, warm) = connect::link_to(&self.shared, to).await?;
         match exchange::ask(&self.shared, &link, frame).await {
-            Ok(frame) => Ok(Answer { frame, warm }),
+            Ok((frame, took)) => Ok(Answer { frame, warm, took }),
             Err(_) if self.shared.tasks.token().is_none() => Err(QuicError::Closed),
             Err(broken) => Err(broken.error),
         }

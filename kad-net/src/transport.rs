@@ -9,6 +9,7 @@ use std::future::Future;
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::{Address, Contact, Failure};
@@ -46,6 +47,7 @@ impl WireAddress for SocketAddr {
 /// - `request` resolves to an answer only if the peer at the address proved that it is `to.id`.
 /// - [`Inbound::from`] is proven in the same way; its address is where the peer really was.
 /// - Futures are cancel-safe: dropping one leaves no half-sent request that the peer could take for a whole one.
+/// - [`Answer::took`] begins when the connection stands; after a second dial it begins anew.
 /// - A pooled connection that dies before the first byte of the answer is dialled again once; otherwise nothing is retried.
 /// - A frame is at most [`MAX_FRAME`] bytes, both ways; a larger one is refused without being read.
 /// - Everything is bounded. Under load `accept` may refuse or let peers wait; it never grows.
@@ -96,13 +98,17 @@ pub trait Transport: Send + Sync + 'static {
     fn stats(&self) -> TransportStats;
 }
 
-/// An answer, and whether its round trip says something about the path.
+/// An answer, and how long it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The frame.
     pub frame: Bytes,
-    /// Whether the connection was already open when the request was made: only then is the time it took a round trip.
+    /// Whether the connection was already open when the request was made.
     pub warm: bool,
+    /// How long the answer took once the connection stood: from the moment at which the request could be sent to the last
+    /// byte of the answer. Dialling and waiting for a dial of somebody else are no part of it, so it is a round trip and
+    /// the time that the peer needed, over a new connection as over an old one.
+    pub took: Duration,
 }
 
 /// A request of a peer.

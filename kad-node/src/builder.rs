@@ -17,10 +17,11 @@ use kad_store::{Limits, RecordStore};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::driver::{Clock, Driver, Held, Parts};
+use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
 use crate::node::{Asker, Doors, Inner, Running, ShutdownReport};
 use crate::storage::Storage;
-use crate::{Node, Peer, SpawnError, identity, snapshot};
+use crate::{Node, Peer, SpawnError, TableMode, identity, snapshot};
 
 /// Commands that wait for the driver; a caller with one more waits.
 const MAX_ORDERS: usize = 256;
@@ -46,6 +47,7 @@ pub struct Builder {
     limits: Limits,
     quic: QuicLimits,
     config: Option<Config>,
+    table: TableMode,
 }
 
 impl Default for Builder {
@@ -62,6 +64,7 @@ impl Default for Builder {
             limits: Limits::default(),
             quic: QuicLimits::default(),
             config: None,
+            table: TableMode::default(),
         }
     }
 }
@@ -143,6 +146,14 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = Some(config);
+        self
+    }
+
+    /// Whom the node wants to know. Default [`TableMode::Kademlia`]. A full table widens the buckets and the limits of address
+    /// groups that the core's config has.
+    #[must_use]
+    pub fn table(mut self, table: TableMode) -> Self {
+        self.table = table;
         self
     }
 
@@ -237,8 +248,13 @@ impl Builder {
                 "k of the core's config is not k of the network, or is not 1 to 32",
             ));
         }
+        if let TableMode::Full(full) = self.table {
+            full.check()?;
+            config.table = config.table.full(full.contacts);
+        }
         let lifetime = config.lifetime;
         let quorum = config.read_quorum.clamp(1, config.k);
+        let write_quorum = config.write_quorum.clamp(1, config.k);
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|e| SpawnError::System(std::io::Error::other(e.to_string())))?;
 
@@ -287,6 +303,16 @@ impl Builder {
             remembered,
             state,
         };
+        if let TableMode::Full(full) = self.table {
+            let walker = Walker {
+                own: transport.local().id,
+                full,
+                asker: asker.downgrade(),
+                company: has_company.clone(),
+                join: join.clone(),
+            };
+            tokio::spawn(walker.run());
+        }
         tokio::spawn(joiner.run(has_company));
 
         let running = ending(Ending {
@@ -304,6 +330,8 @@ impl Builder {
             network,
             rules,
             quorum,
+            write_quorum,
+            read_only: self.read_only,
             events,
             join,
             storage,

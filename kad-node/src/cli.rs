@@ -6,6 +6,7 @@
 mod arguments;
 mod client;
 mod config;
+mod crawl;
 mod inspect;
 mod key;
 mod mutable;
@@ -84,6 +85,8 @@ enum Command {
     Closest(inspect::ClosestArgs),
     /// Ask a node whether it is there
     Ping(inspect::PingArgs),
+    /// Walk over the whole network: who is there, how far away, and how many of the contacts in its tables are dead
+    Crawl(crawl::Args),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  kad-node completions bash > /usr/share/bash-completion/completions/kad-node"
@@ -127,6 +130,10 @@ impl Command {
             Self::FindNode(args) => interruptible(inspect::find_node(args, json)),
             Self::Closest(args) => interruptible(inspect::closest(args, json)),
             Self::Ping(args) => interruptible(inspect::ping(args)),
+            Self::Crawl(args) => {
+                run::log_if_asked()?;
+                block_on(crawl::execute(args, json))
+            }
         }?;
         answer.print(json);
         Ok(answer.exit_code())

@@ -36,6 +36,9 @@ pub enum SpawnError {
     /// Parameters that no network can have.
     #[error("the parameters of the network make no sense: {0}")]
     Parameters(&'static str),
+    /// A routing table that cannot be.
+    #[error("the routing table cannot be like that: {0}")]
+    Table(String),
     /// The operating system gave no random bytes or no thread.
     #[error("the operating system refused: {0}")]
     System(std::io::Error),

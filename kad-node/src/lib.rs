@@ -45,7 +45,9 @@
 //! `builder` puts a node together and ends it in order. `driver` carries out what the state machine wants. `node` is the
 //! handle. `storage` is the thread that writes; reads go past it. `join` finds the way in and back in, `snapshot` saves
 //! contacts so that a restart needs no bootstrap node, [`identity`] reads and writes key files, `peer` names a node as
-//! people do. [`mod@file`] makes values of files, and files of values. `docs/architecture.md` tells the whole story,
+//! people do. [`mod@file`] makes values of files, and files of values. [`crawl`] walks over the whole network,
+//! and `full_table` does so to know everybody.
+//! `docs/architecture.md` tells the whole story,
 //! `docs/bounds.md` every limit.
 //!
 //! # What it refuses to do
@@ -57,9 +59,11 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+pub mod crawl;
 mod driver;
 mod error;
 pub mod file;
+mod full_table;
 pub mod identity;
 mod join;
 mod node;
@@ -68,11 +72,13 @@ mod snapshot;
 mod storage;
 
 pub use self::builder::{Builder, DEFAULT_NETWORK};
+pub use self::crawl::{Crawl, CrawlOptions};
 pub use self::error::{JoinError, NodeError, SpawnError};
+pub use self::full_table::{FullTable, TableMode};
 pub use self::join::JoinState;
 pub use self::node::{
     Closest, DEFAULT_LIFETIME, Mutable, MutableOptions, Node, NodeStats, Pong, Provider, PutOptions,
-    ShutdownReport, Stored, Value,
+    ShutdownReport, Stored, Told, Value,
 };
 pub use self::peer::Peer;
 pub use self::storage::StorageStats;

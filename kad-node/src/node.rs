@@ -16,7 +16,7 @@ use kad_net::quic::QuicAddress;
 use kad_net::{BoxFuture, TransportStats};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Value};
+pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
 pub use self::records::{MutableOptions, PutOptions};
 use crate::driver::Order;
 use crate::join::JoinState;
@@ -45,7 +45,10 @@ pub(crate) struct Inner<A> {
     pub(crate) keypair: Keypair,
     pub(crate) network: NetworkId,
     pub(crate) rules: Rules,
+    /// Acknowledgements that are enough for a write.
+    pub(crate) write_quorum: usize,
     pub(crate) quorum: usize,
+    pub(crate) read_only: bool,
     pub(crate) local: Contact<A>,
     pub(crate) events: broadcast::Sender<Event<A>>,
     pub(crate) join: watch::Receiver<JoinState>,
@@ -182,14 +185,18 @@ impl<A: kad_net::WireAddress> WeakAsker<A> {
         })
     }
 
-    pub(crate) async fn bootstrap(&self, contacts: Vec<Contact<A>>) -> Result<usize, NodeError> {
+    /// What came of a command. Dropping the future does not cancel it: those who ask here stop with the node.
+    pub(crate) async fn ask(&self, command: Command<A>) -> Result<Outcome<A>, NodeError> {
         let asker = self.upgrade().ok_or(NodeError::Stopped)?;
         let id = QueryId(self.next_query.fetch_add(1, Ordering::Relaxed));
         let (answer, outcome) = oneshot::channel();
-        let command = Command::Bootstrap { contacts };
         asker.order(Order::Query { id, command, answer }).await?;
         drop(asker); // While this waits it must not keep the node alive.
-        match outcome.await.map_err(|_| NodeError::Stopped)?.0 {
+        Ok(outcome.await.map_err(|_| NodeError::Stopped)?.0)
+    }
+
+    pub(crate) async fn bootstrap(&self, contacts: Vec<Contact<A>>) -> Result<usize, NodeError> {
+        match self.ask(Command::Bootstrap { contacts }).await? {
             Outcome::Bootstrapped { contacts } => Ok(contacts),
             Outcome::Failed(error) => Err(error.into()),
             _ => Err(NodeError::Stopped),
@@ -239,6 +246,12 @@ impl<A: kad_net::WireAddress> Node<A> {
     #[must_use]
     pub fn local(&self) -> &Contact<A> {
         &self.inner.local
+    }
+
+    /// Whether it only asks: nobody routes through it, and it stores nothing for others.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.inner.read_only
     }
 
     /// The network it belongs to.
@@ -333,6 +346,16 @@ impl<A: kad_net::WireAddress> Node<A> {
             Outcome::Pong { unix, observed, took } => Ok(Pong { unix, observed, took }),
             _ => Err(NodeError::Stopped),
         }
+    }
+
+    /// One question to one node: which contacts does it know near a point? What it tells is hearsay, the dead included.
+    ///
+    /// # Errors
+    /// [`NodeError::Query`]: with [`QueryError::Unanswered`](kad_core::QueryError) if it does not answer, with `Refused` if it is
+    /// there and refuses, with `NotAsked` if it was not asked, because too many at its host are being dialled or were found
+    /// dead.
+    pub async fn ask(&self, contact: Contact<A>, target: Key) -> Result<Told<A>, NodeError> {
+        Told::of(self.inner.asker.ask(Command::Ask { contact, target }).await?.0)
     }
 
     /// What happens from now on. A listener that falls more than 1024 events behind misses the oldest ones, and is told

@@ -9,7 +9,7 @@ use std::process::Command;
 use kad_core::{Config, Parameters};
 use kad_net::quic::QuicLimits;
 use kad_node::file::{FetchOptions, FileOptions};
-use kad_node::{MutableOptions, Node, PutOptions};
+use kad_node::{CrawlOptions, FullTable, MutableOptions, Node, PutOptions};
 use kad_store::{Limits, RedbConfig};
 
 const CRATES: [&str; 4] = ["kad-core", "kad-net", "kad-store", "kad-node"];
@@ -55,6 +55,8 @@ fn every_default_has_the_value_that_the_table_says() {
     flatten(&mut settings, &MutableOptions::default(), &["put"]);
     flatten(&mut settings, &FileOptions::default(), &["put"]);
     flatten(&mut settings, &FetchOptions::default(), &[]);
+    flatten(&mut settings, &CrawlOptions::default(), &[]);
+    flatten(&mut settings, &FullTable::default(), &[]);
     assert!(settings.len() > 50, "the settings could not be read");
     for row in rows("docs/defaults.md") {
         let (setting, told) = (&row[0], &row[1]);

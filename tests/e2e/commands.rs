@@ -326,3 +326,22 @@ fn help_and_completions_are_printed() {
     assert!(run(&["put", "--help"]).text().contains("Example"));
     assert!(run(&["--version"]).text().starts_with("kad-node "));
 }
+
+#[test]
+fn a_daemon_with_a_full_table_walks_over_its_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("node.toml");
+    fs::write(&config, "table = \"full\"\n[limits]\ntable_contacts = 64\n").unwrap();
+    let daemons = Daemon::network(3);
+    for arguments in [["--table", "full"], ["--config", path(&config)]] {
+        let door = ["--bootstrap", daemons[0].address.as_str()];
+        let mut full = Daemon::start(&[arguments, door].concat());
+        full.logs("walked over the network");
+    }
+    let sentence = run(&["run", "--table", "everybody"]);
+    assert_eq!(sentence.status.code(), Some(2), "{sentence:?}");
+    assert!(
+        sentence.stderr.contains("kademlia") && sentence.stderr.contains("full"),
+        "{sentence:?}"
+    );
+}

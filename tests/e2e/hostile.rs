@@ -4,7 +4,7 @@
 //! that keep to nothing. Where memory and time are measured, one test runs at a time, and `--nocapture` shows the figures.
 #![allow(clippy::print_stdout, reason = "figures are told with --nocapture")]
 
-mod attackers;
+pub(crate) mod attackers;
 mod floods;
 mod frames;
 mod honest;

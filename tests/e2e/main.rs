@@ -4,6 +4,7 @@
 
 mod clients;
 mod commands;
+mod crawl;
 mod durability;
 mod hostile;
 mod outcome;

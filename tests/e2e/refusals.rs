@@ -203,6 +203,11 @@ fn a_config_file_with_mistakes() {
         ("read_only = true\nport = 4000\n", ["line 2", "listen"]),
         ("[intervals]\nrefresh = \"soon\"\n", ["line 2", "24h"]),
         ("[parameters]\nk = 0\n", ["parameters.k", "1 to 32"]),
+        ("table = \"one-hop\"\n", ["line 1", "\"kademlia\" or \"full\""]),
+        (
+            "[limits]\ntable_contacts = 0\n",
+            ["limits.table_contacts", "1 to 49152"],
+        ),
         ("listen = [\n", ["line", "node.toml"]),
     ] {
         fs::write(&config, text).unwrap();

@@ -4,17 +4,21 @@ use alloc::vec::Vec;
 
 use super::Kademlia;
 use crate::query::Misfit;
-use crate::rpc::{Asked, Flight, Purpose};
+use crate::rpc::{Asked, Flight, Lateness, Purpose, Stage};
 use crate::slab::Handle;
 use crate::table::{Admission, Merit, Removal};
 use crate::timers::Owner;
 use crate::{
-    Address, Contact, Duration, Event, Failure, NodeId, Now, Outbox, Output, Rejection, Request, RequestId,
-    Response,
+    Address, Contact, Duration, Event, Failure, NodeId, Now, Outbox, Output, QueryError, Rejection, Request,
+    RequestId, Response,
 };
 
 /// Requests to one dead contact that are given up in one go; those beyond run into their own deadlines.
 const MAX_GIVEN_UP: usize = 16;
+
+/// Requests whose answers nobody waits for any more, and whose fate is still waited for; further ones are cancelled and
+/// nobody is blamed.
+const MAX_JUDGING: usize = 128;
 
 impl<A: Address> Kademlia<A> {
     /// Sends a request and arms its timer.
@@ -28,22 +32,20 @@ impl<A: Address> Kademlia<A> {
     ) -> Handle {
         let asked = Asked::of(&request);
         let known = self.table.get(contact.id);
-        let patience = self
+        let limits = self
             .lateness
-            .deadline(&self.config.patience, asked, known.as_ref(), now.monotonic);
-        let deadline = now.monotonic + patience;
+            .limits(&self.config.patience, asked, known.as_ref(), now.monotonic);
         let flight = Flight {
             contact: contact.clone(),
             purpose,
             asked,
             sent: now.monotonic,
-            deadline,
+            limits,
+            stage: Stage::Waiting,
         };
+        let next = flight.next();
         let handle = self.flights.insert(flight);
-        let late = now.monotonic + self.lateness.after(&self.config.patience);
-        let hedged = matches!(purpose, Purpose::Query(_)) && late < deadline;
-        self.timers
-            .set(Owner::Rpc(handle.place), if hedged { late } else { deadline });
+        self.timers.set(Owner::Rpc(handle.place), next);
         self.stats.requests_sent += 1;
         out.push(Output::Request {
             id: RequestId(handle.to_u64()),
@@ -78,17 +80,23 @@ impl<A: Address> Kademlia<A> {
             return self.misfit(now, &flight, out);
         }
         self.stats.responses_received += 1;
-        if rtt.is_some() {
-            let expected = self.table.get(flight.contact.id).and_then(|entry| entry.rtt);
+        if !matches!(flight.asked, Asked::Store { .. }) {
+            // A STORE waits for a disk and says little of the way there.
+            let known = self.table.get(flight.contact.id);
+            let expected = Lateness::expected(known.as_ref(), flight.sent);
             self.lateness.sample(now.monotonic.since(flight.sent), expected);
         }
         match response {
             Response::Rejected(Rejection::ReadOnly) => {
+                self.explain(&flight, QueryError::Refused);
                 // It serves nobody, so it has no business in a table.
                 self.drop_contact(now, flight.contact.id, out);
                 self.fail_query(now, &flight, out);
             }
-            Response::Rejected(_) => self.fail_query(now, &flight, out),
+            Response::Rejected(_) => {
+                self.explain(&flight, QueryError::Refused);
+                self.fail_query(now, &flight, out);
+            }
             response => {
                 self.admit(now, &flight.contact, rtt, out);
                 let Purpose::Query(query) = flight.purpose else {
@@ -104,7 +112,8 @@ impl<A: Address> Kademlia<A> {
                     flagged.is_none_or(|entry| entry.contact.address != contact.address)
                         && !shunned.contains(contact, now.monotonic)
                 };
-                match asking.on_response(&flight.contact, response, alive) {
+                let took = rtt.unwrap_or_else(|| now.monotonic.since(flight.sent));
+                match asking.on_response(&flight.contact, response, took, alive) {
                     Ok(()) => self.pump(now, query, out),
                     Err(Misfit) => self.misfit(now, &flight, out),
                 }
@@ -117,44 +126,61 @@ impl<A: Address> Kademlia<A> {
         match failure {
             Failure::Unreachable | Failure::WrongIdentity => self.blame(now, &flight, out),
             // It is there, or the fault was ours.
-            Failure::Busy | Failure::Local => {}
-            Failure::Malformed => self.stats.misfits += 1,
+            Failure::Busy => self.explain(&flight, QueryError::Refused),
+            Failure::Local => self.explain(&flight, QueryError::NotAsked),
+            Failure::Malformed => {
+                self.stats.misfits += 1;
+                self.explain(&flight, QueryError::Refused);
+            }
         }
         self.fail_query(now, &flight, out);
     }
 
-    /// Either the question is late and somebody else is asked as well, or it has failed.
+    /// A question is late, and somebody else is asked as well; or it is given up by whoever waited; or the contact is lost.
     pub(super) fn on_flight_timer(&mut self, now: Now, place: u32, out: &mut Outbox<A>) {
         let Some(handle) = self.flights.handle_at(place) else {
             return;
         };
-        let Some(flight) = self.flights.get(handle) else {
+        let Some(flight) = self.flights.get_mut(handle) else {
             return;
         };
-        if now.monotonic < flight.deadline {
-            let (deadline, contact, asked, purpose) = (
-                flight.deadline,
-                flight.contact.clone(),
-                flight.asked,
-                flight.purpose,
-            );
-            self.timers.set(Owner::Rpc(place), deadline);
-            if let Purpose::Query(query) = purpose
-                && let Some(lookup) = self
-                    .queries
-                    .get_mut(query)
-                    .and_then(|query| query.lookup.as_mut())
-            {
-                lookup.on_slow(contact.id);
-                self.stats.hedges += 1;
-                self.pump(now, query, out);
-            }
-            if matches!(asked, Asked::Store { .. }) {
-                // A slow disk or a dead peer? A PING tells.
-                self.probe(now, contact, out);
-            }
-            return;
+        let (contact, purpose, asked) = (flight.contact.clone(), flight.purpose, flight.asked);
+        let waited = now.monotonic.since(flight.sent);
+        if waited >= flight.limits.lost {
+            return self.on_lost(now, handle, out);
         }
+        let given_up = waited >= flight.limits.given_up;
+        flight.stage = if given_up { Stage::GivenUp } else { Stage::Late };
+        let next = flight.next();
+        self.timers.set(Owner::Rpc(place), next);
+        let Purpose::Query(query) = purpose else { return };
+        if given_up {
+            self.judging += 1;
+            self.forsake(query, handle);
+            self.stats.failures += 1;
+        } else {
+            self.stats.hedges += 1;
+        }
+        if let Some(asking) = self.queries.get_mut(query) {
+            if given_up {
+                asking.effort.failures += 1;
+                asking.on_overdue(contact.id);
+            } else {
+                asking.on_slow(contact.id);
+            }
+            self.pump(now, query, out);
+        }
+        if given_up && self.judging > MAX_JUDGING {
+            self.cancel_flight(handle, out);
+        }
+        if !given_up && matches!(asked, Asked::Store { .. }) {
+            // A slow disk or a dead peer? A PING tells.
+            self.probe(now, contact, out);
+        }
+    }
+
+    /// Nobody has answered, and the time for that is over.
+    fn on_lost(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
         let Some(flight) = self.settle(handle) else { return };
         self.stats.timeouts += 1;
         out.push(Output::Cancel {
@@ -164,6 +190,22 @@ impl<A: Address> Kademlia<A> {
         self.fail_query(now, &flight, out);
         if flight.purpose == Purpose::Probe {
             self.give_up_on(now, &flight.contact, out);
+        }
+    }
+
+    /// A query has ended. What it still has in flight is cancelled, but for what is late: its fate says who is dead, or every
+    /// query that ends early would ask the dead again.
+    pub(super) fn leave_flight(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
+        let Some(flight) = self.flights.get_mut(handle) else {
+            return;
+        };
+        if flight.stage == Stage::Late && self.judging < MAX_JUDGING {
+            flight.stage = Stage::GivenUp;
+            let next = flight.next().max(now.monotonic + Duration::from_micros(1));
+            self.judging += 1;
+            self.timers.set(Owner::Rpc(handle.place), next);
+        } else {
+            self.cancel_flight(handle, out);
         }
     }
 
@@ -187,8 +229,9 @@ impl<A: Address> Kademlia<A> {
 
     /// Forgets a request; nobody is to blame.
     pub(super) fn cancel_flight(&mut self, handle: Handle, out: &mut Outbox<A>) {
-        if self.flights.remove(handle).is_some() {
+        if let Some(flight) = self.flights.remove(handle) {
             self.timers.clear(Owner::Rpc(handle.place));
+            self.judging -= usize::from(flight.stage == Stage::GivenUp);
             out.push(Output::Cancel {
                 id: RequestId(handle.to_u64()),
             });
@@ -198,6 +241,7 @@ impl<A: Address> Kademlia<A> {
     fn settle(&mut self, handle: Handle) -> Option<Flight<A>> {
         let flight = self.flights.remove(handle)?;
         self.timers.clear(Owner::Rpc(handle.place));
+        self.judging -= usize::from(flight.stage == Stage::GivenUp);
         match flight.purpose {
             Purpose::Probe => {
                 self.probing.retain(|&id| id != flight.contact.id);
@@ -205,26 +249,42 @@ impl<A: Address> Kademlia<A> {
                     self.probing = Vec::new(); // As the slabs do: idle nodes are small.
                 }
             }
-            Purpose::Query(query) => {
-                if let Some(query) = self.queries.get_mut(query) {
-                    query.flights.retain(|&other| other != handle);
-                }
-            }
+            Purpose::Query(query) => self.forsake(query, handle),
         }
         Some(flight)
     }
 
+    /// A query no longer waits for a request.
+    fn forsake(&mut self, query: Handle, flight: Handle) {
+        if let Some(query) = self.queries.get_mut(query) {
+            query.flights.retain(|&other| other != flight);
+        }
+    }
+
     fn misfit(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
         self.stats.misfits += 1;
+        self.explain(flight, QueryError::Refused);
         self.fail_query(now, flight, out);
     }
 
-    fn fail_query(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
-        self.stats.failures += 1;
+    /// Tells the query of a request why it is about to fail, where that is not silence.
+    fn explain(&mut self, flight: &Flight<A>, why: QueryError) {
         if let Purpose::Query(handle) = flight.purpose
             && let Some(query) = self.queries.get_mut(handle)
         {
-            query.effort.failures += 1;
+            query.explain(why);
+        }
+    }
+
+    /// A request has failed, and its query is told.
+    fn fail_query(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
+        // What was given up has been counted.
+        let first = flight.stage != Stage::GivenUp;
+        self.stats.failures += u64::from(first);
+        if let Purpose::Query(handle) = flight.purpose
+            && let Some(query) = self.queries.get_mut(handle)
+        {
+            query.effort.failures += u32::from(first);
             query.on_failure(flight.contact.id);
             self.pump(now, handle, out);
         }

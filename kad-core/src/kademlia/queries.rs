@@ -4,14 +4,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Kademlia;
-use crate::lookup::{Lookup, LookupConfig};
-use crate::query::{Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
+use crate::lookup::{Lookup, LookupConfig, Seed};
+use crate::query::{Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
 use crate::rpc::Purpose;
 use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
-    Address, Command, Contact, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox, Outcome,
-    Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
+    Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox,
+    Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
 };
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
@@ -27,7 +27,7 @@ impl<A: Address> Kademlia<A> {
         if self
             .queries
             .iter()
-            .filter(|(_, query)| query.id.is_some())
+            .filter(|(_, query)| query.id.is_some() && !query.released)
             .count()
             >= self.config.max_queries
         {
@@ -40,7 +40,10 @@ impl<A: Address> Kademlia<A> {
             return;
         }
         let (task, lookup) = match command {
-            Command::FindNode { target } => (Task::FindNode, Some(self.lookup(now, target, Vec::new()))),
+            Command::FindNode { target } => (
+                Task::FindNode,
+                Some(self.lookup(now, target, self.config.k, Vec::new())),
+            ),
             Command::FindValue { key, kind, read } => {
                 let want = if read == Read::Census {
                     Want::Digest
@@ -54,25 +57,33 @@ impl<A: Address> Kademlia<A> {
                     after: None,
                     want,
                 };
+                // A value that comes from several holders at once is waste; a census asks them all anyway.
+                let near = if read == Read::Census {
+                    self.config.k
+                } else {
+                    self.config.alpha
+                };
                 (
                     Task::FindValue(FindValueTask::new(ask, read)),
-                    Some(self.lookup(now, key, Vec::new())),
+                    Some(self.lookup(now, key, near, Vec::new())),
                 )
             }
             Command::Store {
                 record,
                 expected,
                 keep,
+                enough,
             } => {
-                let lookup = self.lookup(now, record.key(), Vec::new());
+                let lookup = self.lookup(now, record.key(), self.config.k, Vec::new());
                 (
-                    self.store_task(record, expected, Role::Publish { keep }),
+                    self.store_task(record, expected, Role::Publish { keep }, enough),
                     Some(lookup),
                 )
             }
             Command::Bootstrap { mut contacts } => {
                 contacts.truncate(MAX_SEEDS);
-                let lookup = self.lookup(now, self.local_id().to_key(), contacts);
+                let me = self.local_id().to_key();
+                let lookup = self.lookup(now, me, self.config.k, contacts).without_doubts();
                 (Task::Bootstrap(Bootstrap::default()), Some(lookup))
             }
             Command::Ping { contact } => (
@@ -83,6 +94,7 @@ impl<A: Address> Kademlia<A> {
                 }),
                 None,
             ),
+            Command::Ask { contact, target } => (Task::Ask(Ask::new(self.local_id(), contact, target)), None),
         };
         self.start(now, Some(id), task, lookup, out);
     }
@@ -91,10 +103,10 @@ impl<A: Address> Kademlia<A> {
         let found = self
             .queries
             .iter()
-            .find(|(_, query)| query.id == Some(id))
+            .find(|(_, query)| query.id == Some(id) && !query.released)
             .map(|(handle, _)| handle);
         if let Some(handle) = found
-            && let Some(query) = self.end(handle, out)
+            && let Some(query) = self.end(now, handle, out)
         {
             self.after_end(now, &query, out);
         }
@@ -112,8 +124,8 @@ impl<A: Address> Kademlia<A> {
 
     /// Stores a record that this node holds at the k nearest to it.
     pub(super) fn replicate(&mut self, now: Now, record: Record, own: bool, out: &mut Outbox<A>) {
-        let lookup = self.lookup(now, record.key(), Vec::new());
-        let task = self.store_task(record, None, Role::Replicate { own });
+        let lookup = self.lookup(now, record.key(), self.config.k, Vec::new());
+        let task = self.store_task(record, None, Role::Replicate { own }, usize::MAX);
         self.stats.replications += 1;
         self.start(now, None, task, Some(lookup), out);
     }
@@ -124,22 +136,22 @@ impl<A: Address> Kademlia<A> {
         self.start(now, None, Task::FindNode, Some(lookup), out);
     }
 
-    fn store_task(&self, record: Record, expected: Option<u64>, role: Role) -> Task<A> {
+    fn store_task(&self, record: Record, expected: Option<u64>, role: Role, enough: usize) -> Task<A> {
         let me = (!self.config.read_only).then(|| self.local_id());
         let entry = StoreEntry {
             record: Ok(record),
             expected,
         };
-        Task::Store(StoreTask::new(entry, role, me, self.config.k))
+        Task::Store(StoreTask::new(entry, role, me, self.config.k, enough))
     }
 
     /// A lookup that starts from the nearest contacts of the table, after those given.
-    fn lookup(&mut self, now: Now, target: Key, given: Vec<Contact<A>>) -> Lookup<A> {
-        let config = LookupConfig {
-            results: self.config.k,
-            parallelism: self.config.alpha,
-            paths: self.config.paths,
-        };
+    fn lookup(&mut self, now: Now, target: Key, near: usize, given: Vec<Contact<A>>) -> Lookup<A> {
+        let mut config = LookupConfig::new(self.config.k, self.config.alpha, self.config.paths);
+        config.radius = self.radius();
+        config.near = near;
+        config.max_paths = self.config.max_paths;
+        config.usual = self.lateness.usual(&self.config.patience);
         let bucket = self.local_id().distance(target).leading_zeros();
         if let Some(deepest) = self.table.deepest() {
             self.maintenance.note_lookup(bucket, now.monotonic, deepest);
@@ -152,14 +164,32 @@ impl<A: Address> Kademlia<A> {
             .table
             .closest(target, seeds, &mut self.scratch)
             .filter(|entry| all_flagged || entry.failures == 0)
-            .map(|entry| entry.contact.clone());
-        Lookup::new(local, target, config, given.into_iter().chain(known))
+            .map(|entry| Seed {
+                contact: entry.contact.clone(),
+                rtt: entry.rtt,
+            });
+        Lookup::new(
+            local,
+            target,
+            config,
+            given.into_iter().map(Seed::from).chain(known),
+        )
+    }
+
+    /// Within this distance of a point there are likely k nodes.
+    fn radius(&mut self) -> Distance {
+        let local = self.local_id().to_key();
+        let nearest = self.table.closest(local, self.config.k, &mut self.scratch);
+        nearest
+            .last()
+            .map_or(Distance::ZERO, |entry| entry.contact.id.distance(local))
     }
 
     fn bucket_lookup(&mut self, now: Now, bucket: u32) -> Lookup<A> {
         self.stats.refreshes += 1;
         let target = self.local_id().to_key().at(self.rng.distance_in_bucket(bucket));
-        self.lookup(now, target, Vec::new())
+        self.lookup(now, target, self.config.k, Vec::new())
+            .without_doubts()
     }
 
     fn start(
@@ -173,6 +203,7 @@ impl<A: Address> Kademlia<A> {
         let (started, effort, flights) = (now.monotonic, Effort::default(), Vec::new());
         let handle = self.queries.insert(Query {
             id,
+            released: false,
             started,
             effort,
             flights,
@@ -189,6 +220,7 @@ impl<A: Address> Kademlia<A> {
     /// Does what the query wants done until it waits or ends. What one call can do is bounded: a query has at most about
     /// 2 k requests in flight, and each turn sends one, starts one bucket, or stops.
     pub(super) fn pump(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
+        self.release(now, handle, out);
         loop {
             let Some(query) = self.queries.get_mut(handle) else {
                 return;
@@ -294,28 +326,65 @@ impl<A: Address> Kademlia<A> {
     }
 
     fn finish(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
-        let Some(mut query) = self.end(handle, out) else {
+        let Some(query) = self.end(now, handle, out) else {
             return;
         };
         self.after_end(now, &query, out);
-        query.effort.took = query.took(now.monotonic);
-        let (id, effort) = (query.id, query.effort);
-        if let Some(id) = id {
-            let outcome = query.outcome(self.table.len(), now.monotonic);
-            out.push(Output::Event(Event::QueryFinished {
-                query: id,
-                outcome,
-                effort,
+        if let Some(id) = query.id {
+            let (outcome, effort) = (
+                query.outcome(self.table.len(), now.monotonic),
+                query.effort(now.monotonic),
+            );
+            out.push(Output::Event(if query.released {
+                Event::Placed {
+                    query: id,
+                    outcome,
+                    effort,
+                }
+            } else {
+                Event::QueryFinished {
+                    query: id,
+                    outcome,
+                    effort,
+                }
             }));
         }
     }
 
+    /// Tells the application that enough hold its record. The rest is told in the background, unless there is too much of
+    /// that already.
+    fn release(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
+        let contacts = self.table.len();
+        let Some(query) = self.queries.get_mut(handle) else {
+            return;
+        };
+        let (Some(id), false) = (query.id, query.released) else {
+            return;
+        };
+        if !query.has_enough() {
+            return;
+        }
+        query.released = true;
+        let (outcome, effort) = (
+            query.outcome(contacts, now.monotonic),
+            query.effort(now.monotonic),
+        );
+        out.push(Output::Event(Event::QueryFinished {
+            query: id,
+            outcome,
+            effort,
+        }));
+        if self.queries.len() > self.config.max_queries.saturating_mul(2) {
+            self.finish(now, handle, out);
+        }
+    }
+
     /// Takes a query out and cancels what it still has in flight.
-    fn end(&mut self, handle: Handle, out: &mut Outbox<A>) -> Option<Query<A>> {
+    fn end(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) -> Option<Query<A>> {
         let query = self.queries.remove(handle)?;
         self.timers.clear(Owner::Query(handle.place));
         for &flight in &query.flights {
-            self.cancel_flight(flight, out);
+            self.leave_flight(now, flight, out);
         }
         Some(query)
     }
@@ -340,7 +409,7 @@ impl<A: Address> Kademlia<A> {
                 self.maintenance.refreshing = false;
                 self.refresh_next(now, out);
             }
-            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) => {}
+            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => {}
         }
     }
 }

@@ -16,8 +16,17 @@ pub(super) enum State {
     Waiting,
     /// Waiting for longer than most answers take; holds no place among the questions in flight.
     Slow,
+    /// Given up, but an answer still counts.
+    Overdue,
     Answered,
     Failed,
+}
+
+impl State {
+    /// Whether the walk goes on as if there were no such node.
+    pub(super) const fn is_out(self) -> bool {
+        matches!(self, Self::Overdue | Self::Failed)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -30,9 +39,31 @@ pub(super) struct Candidate<A> {
     in_use: u8,
     pub(super) path: u8,
     pub(super) state: State,
+    pub(super) told: Told,
+}
+
+/// What is known of a candidate from whoever told of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    /// Its round trip in microseconds, measured or guessed.
+    pub(super) cost: u32,
+    /// Hops that lead to it.
+    pub(super) depth: u8,
 }
 
 impl<A: PartialEq> Candidate<A> {
+    pub(super) const fn distance(&self) -> Distance {
+        self.distance
+    }
+
+    pub(super) const fn cost(&self) -> u32 {
+        self.told.cost
+    }
+
+    pub(super) const fn depth(&self) -> u8 {
+        self.told.depth
+    }
+
     /// Gives up the address in use; says whether another one is left.
     pub(super) fn drop_address(&mut self) -> bool {
         self.in_use += 1;
@@ -103,12 +134,23 @@ impl<A: Address> Shortlist<A> {
         let mut on_path = self
             .candidates
             .iter()
-            .filter(|c| c.path == path && c.state != State::Failed);
+            .filter(|c| c.path == path && !c.state.is_out());
         on_path.next().map(|candidate| candidate.distance)
     }
 
-    /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked.
-    pub(super) fn insert(&mut self, contact: Contact<A>, path: u8) {
+    /// Forgets all that were not asked, but the nearest so many. Who was asked at one address stays, or one could have it
+    /// asked there again.
+    pub(super) fn trim(&mut self, keep: usize) {
+        let mut place = 0;
+        self.candidates.retain(|candidate| {
+            place += 1;
+            place <= keep || candidate.state != State::New || candidate.in_use > 0
+        });
+    }
+
+    /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked at any
+    /// address.
+    pub(super) fn insert(&mut self, contact: Contact<A>, path: u8, told: Told) {
         if contact.id == self.local {
             return;
         }
@@ -121,6 +163,7 @@ impl<A: Address> Shortlist<A> {
                 let candidate = &mut self.candidates[known];
                 if candidate.state != State::Answered && candidate.state != State::Failed {
                     candidate.add_address(contact.address);
+                    candidate.told.cost = candidate.told.cost.min(told.cost);
                 }
             }
             Err(place) => {
@@ -128,7 +171,7 @@ impl<A: Address> Shortlist<A> {
                     let farthest = self
                         .candidates
                         .iter()
-                        .rposition(|candidate| candidate.state == State::New);
+                        .rposition(|candidate| candidate.state == State::New && candidate.in_use == 0);
                     match farthest {
                         Some(farthest) if farthest >= place => {
                             self.candidates.remove(farthest);
@@ -142,6 +185,7 @@ impl<A: Address> Shortlist<A> {
                     in_use: 0,
                     path,
                     state: State::New,
+                    told,
                 };
                 self.candidates.insert(place, candidate);
             }

@@ -21,12 +21,12 @@ fn nodes(range: core::ops::Range<u64>) -> impl Iterator<Item = Contact<u32>> {
 }
 
 fn lookup(results: usize, paths: usize, seeds: impl Iterator<Item = Contact<u32>>) -> Lookup<u32> {
-    let config = LookupConfig {
-        results,
-        parallelism: 3,
-        paths,
-    };
-    Lookup::new(LOCAL, TARGET, config, seeds)
+    Lookup::new(
+        LOCAL,
+        TARGET,
+        LookupConfig::new(results, 3, paths),
+        seeds.map(Seed::from),
+    )
 }
 
 /// All that the lookup wants to ask now, as distances.
@@ -118,16 +118,69 @@ fn a_slow_question_is_hedged_and_its_answer_still_counts() {
     assert_eq!(asked(&mut lookup), [1, 2, 3]);
     lookup.on_slow(node(2).id);
     lookup.on_slow(node(2).id);
-    // Its place among those in flight is free, and only for the k nearest.
-    assert_eq!(asked(&mut lookup), []);
+    // Its place among those in flight is free, and should it be dead somebody will have to answer for it.
+    assert_eq!(asked(&mut lookup), [4]);
     lookup.on_failure(node(1).id);
-    // One in the place of the dead, and one more at the edge of the region.
-    assert_eq!(asked(&mut lookup), [4, 5]);
+    assert_eq!(asked(&mut lookup), [5]);
     for id in [2, 3, 4, 5] {
         answer(&mut lookup, id, 0..0);
     }
     assert_eq!(lookup.next(), Step::Done);
     assert_eq!(lookup.results().collect::<Vec<_>>(), [node(2), node(3), node(4)]);
+}
+
+#[test]
+fn among_the_nearest_the_fastest_are_asked_first() {
+    let rtt = |n: u64| Some(Duration::from_millis(if n < 6 { 10 * (10 - n) } else { 1 }));
+    let seeds = nodes(1..9).map(|contact| Seed {
+        rtt: rtt(contact.id.to_limbs()[3]),
+        contact,
+    });
+    let mut lookup = Lookup::new(LOCAL, TARGET, LookupConfig::new(5, 3, 1), seeds);
+    // Of the five nearest; 6 to 8 are faster still, and none of their business yet.
+    assert_eq!(asked(&mut lookup), [5, 4, 3]);
+}
+
+#[test]
+fn a_hop_less_outweighs_a_faster_contact() {
+    let seed = |n, millis| Seed {
+        contact: node(n),
+        rtt: Some(Duration::from_millis(millis)),
+    };
+    let config = LookupConfig {
+        usual: Duration::from_millis(100),
+        ..LookupConfig::new(4, 1, 1)
+    };
+    // Ten bits are two hops of 100 ms.
+    let mut lookup = Lookup::new(
+        LOCAL,
+        TARGET,
+        config,
+        [seed(2, 150), seed(2 << 10, 10)].into_iter(),
+    );
+    assert_eq!(asked(&mut lookup), [2]);
+    let mut lookup = Lookup::new(
+        LOCAL,
+        TARGET,
+        config,
+        [seed(2, 250), seed(2 << 10, 10)].into_iter(),
+    );
+    assert_eq!(asked(&mut lookup), [2 << 10]);
+}
+
+#[test]
+fn into_the_region_all_are_asked_at_once() {
+    let radius = Distance::from_limbs([0, 0, 0, 7]);
+    let config = LookupConfig {
+        radius,
+        near: 8,
+        ..LookupConfig::new(8, 3, 1)
+    };
+    let mut lookup = Lookup::new(LOCAL, TARGET, config, nodes(5..30).map(Seed::from));
+    assert_eq!(asked(&mut lookup), [5, 6, 7]);
+    answer(&mut lookup, 5, 1..5);
+    assert_eq!(asked(&mut lookup), [1, 2, 3, 4]);
+    assert_eq!(lookup.depth(node(4).id), Some(2));
 }
 
 #[test]
@@ -174,6 +227,101 @@ fn disjoint_paths_share_no_node() {
         lookup.results().collect::<Vec<_>>(),
         nodes(1..5).collect::<Vec<_>>()
     );
+}
+
+/// The node at distance n from the target in units of which the region has 64.
+fn far(n: u64) -> Contact<u32> {
+    Contact::new(NodeId::from_limbs([n << 32, 0, 0, n]), n as u32)
+}
+
+/// A walk to 4 nodes that are likely within 64, from ten contacts at 1000 to 1009.
+fn doubting(max_paths: usize) -> Lookup<u32> {
+    let mut config = LookupConfig::new(4, 3, 1);
+    config.max_paths = max_paths;
+    config.radius = Distance::from_limbs([64 << 32, 0, 0, 0]);
+    Lookup::new(LOCAL, TARGET, config, (1000..1010).map(far).map(Seed::from))
+}
+
+/// Walks to the end, where liars know only four of their own; says who was asked.
+fn walk_among_liars(lookup: &mut Lookup<u32>, honest: impl Fn(u64) -> bool) -> Vec<u64> {
+    let mut all = Vec::new();
+    loop {
+        let now = asked(lookup);
+        if now.is_empty() {
+            assert_eq!(lookup.next(), Step::Done);
+            return all;
+        }
+        for id in now {
+            let told = if honest(id) {
+                [10, 20, 30, 40]
+            } else {
+                [200, 202, 204, 206]
+            };
+            lookup.on_response(far(id).id, told.map(far).into_iter());
+            all.push(id);
+        }
+    }
+}
+
+#[test]
+fn a_walk_that_ends_too_thin_gets_paths_until_one_leads_out() {
+    // Liars all, but one that only the third of the further paths asks.
+    let honest = |id: u64| id == 1005 || id < 100;
+    let mut captured = doubting(1);
+    walk_among_liars(&mut captured, honest);
+    assert_eq!(
+        captured.results().collect::<Vec<_>>(),
+        [200, 202, 204, 206].map(far)
+    );
+    let mut lookup = doubting(MAX_PATHS);
+    let all = walk_among_liars(&mut lookup, honest);
+    assert_eq!(lookup.results().collect::<Vec<_>>(), [10, 20, 30, 40].map(far));
+    assert!(all.contains(&1005));
+    let once: BTreeSet<u64> = all.iter().copied().collect();
+    assert_eq!(once.len(), all.len(), "nobody is asked twice");
+}
+
+#[test]
+fn a_walk_that_ends_as_it_should_gets_no_other_path() {
+    let mut lookup = doubting(MAX_PATHS);
+    let all = walk_among_liars(&mut lookup, |_| true);
+    assert_eq!(lookup.flights.len(), 1);
+    assert_eq!(all.len(), 7, "three seeds and the four nearest: {all:?}");
+}
+
+#[test]
+fn as_many_paths_must_agree_as_the_end_is_too_thin() {
+    // The four nearest reach to 206 where 64 were expected: 3.2 times as far.
+    let mut lookup = doubting(MAX_PATHS);
+    walk_among_liars(&mut lookup, |_| false);
+    assert_eq!(lookup.flights.len(), 1 + 4);
+    let mut bounded = doubting(3);
+    walk_among_liars(&mut bounded, |_| false);
+    assert_eq!(bounded.flights.len(), 3);
+}
+
+#[test]
+fn the_dead_explain_a_thin_end_only_up_to_a_half() {
+    let mut lookup = doubting(MAX_PATHS);
+    for id in asked(&mut lookup) {
+        // The liars tell of ids that nobody has as well.
+        let told = (50..80).chain([200, 202, 204, 206]).map(far);
+        lookup.on_response(far(id).id, told);
+    }
+    loop {
+        let now = asked(&mut lookup);
+        if now.is_empty() {
+            break;
+        }
+        for id in now {
+            match id {
+                50..80 => lookup.on_failure(far(id).id),
+                _ => lookup.on_response(far(id).id, [200, 202, 204, 206].map(far).into_iter()),
+            }
+        }
+    }
+    // 206 of 64 and a half: more than twice.
+    assert_eq!(lookup.flights.len(), 1 + 3);
 }
 
 #[test]
@@ -278,14 +426,14 @@ impl World {
 
     /// Walks to the end, answers in any order; the most questions there may be is a matter of the shortlist only.
     fn walk(&self) -> Result<Vec<NodeId>, TestCaseError> {
-        let config = LookupConfig {
-            results: self.k,
-            parallelism: 3,
-            paths: self.paths,
-        };
+        let mut config = LookupConfig::new(self.k, 3, self.paths);
+        // In most worlds the end is in doubt, in some far too thin.
+        config.max_paths = MAX_PATHS;
+        config.radius = Distance::from_limbs([u64::from(self.rolls[0]) << 47, 0, 0, 0]);
         let contact = |id: &NodeId| Contact::new(*id, 1);
         let seeds = self.ids.iter().rev().take(self.seeds).map(contact);
-        let mut lookup = Lookup::new(LOCAL, self.target, config, seeds);
+        let mut lookup = Lookup::new(LOCAL, self.target, config, seeds.map(Seed::from));
+        // Each path may bring the whole list anew, but for those that were asked.
         let bound = MAX_ADDRESSES * SHORTLIST_FLOOR.max(SHORTLIST_PER_RESULT * self.k);
         let (mut in_flight, mut questions, mut asked) = (Vec::new(), 0, BTreeSet::new());
         let alive = self.alive();

@@ -191,14 +191,22 @@ impl<A: Address> FindValueTask<A> {
         (!stale.is_empty()).then(|| (newest.clone(), stale))
     }
 
-    pub(super) fn outcome(mut self) -> Option<Outcome<A>> {
-        if self.ask.kind == Kind::Provider {
-            self.records.retain(|record| !record.is_tombstone());
-        }
+    /// The peer that was found to be a holder last.
+    pub(super) fn last_holder(&self) -> Option<NodeId> {
+        self.holders.last()?.contact.as_ref().map(|contact| contact.id)
+    }
+
+    pub(super) fn outcome(&self) -> Option<Outcome<A>> {
+        let withdrawn = |record: &Record| self.ask.kind == Kind::Provider && record.is_tombstone();
         let found = !self.holders.is_empty();
-        found.then_some(Outcome::Found {
-            records: self.records,
-            holders: self.holders,
+        found.then(|| Outcome::Found {
+            records: self
+                .records
+                .iter()
+                .filter(|record| !withdrawn(record))
+                .cloned()
+                .collect(),
+            holders: self.holders.clone(),
         })
     }
 }

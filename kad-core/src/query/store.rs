@@ -16,12 +16,16 @@ pub(crate) struct StoreTask<A> {
     entry: StoreEntry,
     role: Role,
     local: Local,
-    /// Whether the own id would be among the k nearest, if the walk came out as expected.
+    /// Whether this node is one of the k nearest; known once the region is.
+    counts: bool,
+    /// The own id, if this node stores for others.
     me: Option<NodeId>,
     results: usize,
     attempts: Vec<(Contact<A>, Option<Verdict>)>,
     /// Holders to be told without a lookup.
     given: Vec<Contact<A>>,
+    /// Acknowledgements of the k nearest that are enough.
+    enough: usize,
 }
 
 /// On whose behalf the record is stored.
@@ -39,21 +43,29 @@ pub(crate) enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Local {
     Unasked,
-    Asked { counts: bool },
-    Told { acknowledged: bool, counts: bool },
+    Asked,
+    Told { acknowledged: bool },
 }
 
 impl<A: Address> StoreTask<A> {
     /// `me` is the own id if this node stores for others, `results` is k.
-    pub(crate) const fn new(entry: StoreEntry, role: Role, me: Option<NodeId>, results: usize) -> Self {
+    pub(crate) const fn new(
+        entry: StoreEntry,
+        role: Role,
+        me: Option<NodeId>,
+        results: usize,
+        enough: usize,
+    ) -> Self {
         Self {
             entry,
             role,
             local: Local::Unasked,
+            counts: false,
             me,
             results,
             attempts: Vec::new(),
             given: Vec::new(),
+            enough,
         }
     }
 
@@ -63,18 +75,16 @@ impl<A: Address> StoreTask<A> {
             record: Ok(record),
             expected: None,
         };
-        let local = Local::Told {
-            acknowledged: false,
-            counts: false,
-        };
         Self {
             entry,
             role: Role::Repair,
-            local,
+            local: Local::Told { acknowledged: false },
+            counts: false,
             me: None,
             results: 0,
             attempts: Vec::new(),
             given: holders,
+            enough: usize::MAX,
         }
     }
 
@@ -83,14 +93,20 @@ impl<A: Address> StoreTask<A> {
     }
 
     /// Whether the own store has noted that the record was handed on; else it is still due.
-    pub(crate) const fn is_noted(&self) -> bool {
-        matches!(
-            self.local,
-            Local::Told {
-                acknowledged: true,
-                ..
-            }
-        )
+    pub(crate) fn is_noted(&self) -> bool {
+        self.local == Local::Told { acknowledged: true }
+    }
+
+    /// Whether so many of the k nearest hold the record that the application need not wait any longer.
+    pub(super) fn has_enough(&self, lookup: Option<&Lookup<A>>) -> bool {
+        let Some(lookup) = lookup.filter(|_| self.attempts.len() >= self.enough) else {
+            return false;
+        };
+        let acknowledged = |(contact, verdict): &&(Contact<A>, Option<Verdict>)| {
+            verdict.is_some_and(|verdict| verdict.is_acknowledgement()) && lookup.is_among_nearest(contact.id)
+        };
+        let kept = self.role != (Role::Publish { keep: true }) || self.is_noted();
+        kept && self.attempts.iter().filter(acknowledged).count() >= self.enough
     }
 
     pub(super) fn next(&mut self, lookup: Option<&mut Lookup<A>>, idle: bool) -> Todo<A> {
@@ -100,8 +116,18 @@ impl<A: Address> StoreTask<A> {
         let Some(lookup) = lookup else {
             return if idle { Todo::Finish } else { Todo::Wait };
         };
+        // What is kept is kept at once, or an early end would promise too much. With a condition the nearest decide first.
+        if self.role == (Role::Publish { keep: true })
+            && self.local == Local::Unasked
+            && self.entry.expected.is_none()
+        {
+            self.local = Local::Asked;
+            return Todo::Put(self.entry.clone(), Ownership::Own);
+        }
         match lookup.next() {
-            Step::Ask(contact) if lookup.is_near() => self.attempt(contact),
+            Step::Ask(contact) if lookup.is_near() || lookup.is_in_region(contact.id) => {
+                self.attempt(contact)
+            }
             Step::Ask(contact) => Todo::Ask(
                 contact,
                 Request::FindNode {
@@ -121,38 +147,32 @@ impl<A: Address> StoreTask<A> {
         if let Some(contact) = missing {
             return self.attempt(contact);
         }
+        self.counts = self.me.is_some_and(|me| {
+            let own = me.distance(lookup.target());
+            let nearer = |contact: &Contact<A>| contact.id.distance(lookup.target()) < own;
+            lookup.results().filter(nearer).count() < self.results
+        });
         if self.local == Local::Unasked {
-            let counts = self.me.is_some_and(|me| {
-                let own = me.distance(lookup.target());
-                lookup
-                    .results()
-                    .filter(|contact| contact.id.distance(lookup.target()) < own)
-                    .count()
-                    < self.results
-            });
             let ownership = match self.role {
                 Role::Publish { keep: true } | Role::Replicate { own: true } => Some(Ownership::Own),
                 Role::Replicate { own: false } => Some(Ownership::Others),
-                Role::Publish { keep: false } => counts.then_some(Ownership::Others),
+                Role::Publish { keep: false } => self.counts.then_some(Ownership::Others),
                 Role::Repair => None,
             };
             if let Some(ownership) = ownership {
-                self.local = Local::Asked { counts };
+                self.local = Local::Asked;
                 // A copy that is only kept is no holder's: what this node happens to have says nothing of a rival.
                 let entry = StoreEntry {
-                    expected: self.entry.expected.filter(|_| counts),
+                    expected: self.entry.expected.filter(|_| self.counts),
                     ..self.entry.clone()
                 };
                 return Todo::Put(entry, ownership);
             }
-            self.local = Local::Told {
-                acknowledged: false,
-                counts: false,
-            };
+            self.local = Local::Told { acknowledged: false };
         }
         match self.local {
             Local::Told { .. } if idle => Todo::Finish,
-            Local::Told { .. } | Local::Asked { .. } | Local::Unasked => Todo::Wait,
+            Local::Told { .. } | Local::Asked | Local::Unasked => Todo::Wait,
         }
     }
 
@@ -183,23 +203,17 @@ impl<A: Address> StoreTask<A> {
     }
 
     pub(super) const fn on_put(&mut self, acknowledged: bool) {
-        let counts = matches!(self.local, Local::Asked { counts: true });
-        self.local = Local::Told { acknowledged, counts };
+        self.local = Local::Told { acknowledged };
     }
 
-    pub(super) fn outcome(self) -> Option<Outcome<A>> {
-        let local = matches!(
-            self.local,
-            Local::Told {
-                acknowledged: true,
-                counts: true
-            }
-        );
+    /// What is known by now.
+    pub(super) fn outcome(&self) -> Option<Outcome<A>> {
+        let local = self.is_noted() && self.counts;
         let (mut holders, mut refused) = (Vec::new(), Vec::new());
-        for (contact, verdict) in self.attempts {
+        for (contact, verdict) in &self.attempts {
             match verdict {
-                Some(verdict) if verdict.is_acknowledgement() => holders.push(contact),
-                Some(verdict) => refused.push((contact, verdict)),
+                Some(verdict) if verdict.is_acknowledgement() => holders.push(contact.clone()),
+                Some(verdict) => refused.push((contact.clone(), *verdict)),
                 None => {}
             }
         }

@@ -110,7 +110,7 @@ impl Choices<'_> {
     }
 
     fn command(&mut self) -> Command<u32> {
-        match self.below(6) {
+        match self.below(7) {
             0 => Command::FindNode { target: self.key() },
             1 | 2 => Command::FindValue {
                 key: self.key(),
@@ -127,9 +127,14 @@ impl Choices<'_> {
                 record: self.record(),
                 expected: [None, Some(0)][self.below(2)],
                 keep: self.below(2) == 0,
+                enough: [1, 15, usize::MAX][self.below(3)],
             },
             4 => Command::Bootstrap {
                 contacts: self.contacts(),
+            },
+            5 => Command::Ask {
+                contact: self.contact(),
+                target: self.key(),
             },
             _ => Command::Ping {
                 contact: self.contact(),

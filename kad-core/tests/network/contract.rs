@@ -179,11 +179,8 @@ impl Checked {
                 assert!(self.running.remove(query), "{query:?} was not under way");
             }
             Output::Event(Event::ContactAdded(contact)) => {
-                let known = self.machine.table().get(contact.id).is_some();
-                assert!(
-                    known && self.told.insert(contact.id),
-                    "{contact:?} was there, or is not"
-                );
+                // One input can bring it in and out again; `check_table` compares what is left in the end.
+                assert!(self.told.insert(contact.id), "{contact:?} was there");
             }
             Output::Event(Event::ContactRemoved(id)) => {
                 assert!(self.told.remove(id), "{id:?} was not there");

@@ -1,9 +1,11 @@
 //! Whole networks of machines in one thread and in virtual time. Every machine is wrapped in a
 //! [`Checked`](contract::Checked), so each of these tests checks the driver contract as well.
 
+mod asking;
 mod churn;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod contract;
+mod full_table;
 mod lookups;
 mod neighbourhood;
 mod proximity;

@@ -50,6 +50,7 @@ fn put(world: &mut Simulation, node: u32, record: &Record, keep: bool) -> (Vec<u
         record: record.clone(),
         expected: None,
         keep,
+        enough: usize::MAX,
     };
     match world.ask(node, command).0 {
         Outcome::Stored {
@@ -192,7 +193,8 @@ fn a_read_repairs_holders_of_an_older_version() {
     world.nodes[near[0] as usize].shelf.carry_out(op, now);
     let reader = *world.nearest(key).last().expect("sixty nodes");
     assert_eq!(
-        find(&mut world, reader, &first, Read::Quorum(20)),
+        // More than there can be, so all holders are asked.
+        find(&mut world, reader, &first, Read::Quorum(60)),
         from_ref(&second)
     );
     world.run_for(Duration::from_secs(10));
@@ -209,6 +211,7 @@ fn a_write_that_expects_another_version_is_a_conflict() {
         record: version(1, 3, b"new", now),
         expected: Some(2),
         keep: false,
+        enough: usize::MAX,
     };
     let Outcome::Stored { holders, refused, .. } = world.ask(9, command).0 else {
         panic!("nobody answered");

@@ -109,6 +109,11 @@ impl Member {
         Warm::New
     }
 
+    /// Whether this member has met the one with a number, and not forgotten it.
+    pub(super) fn knows(&self, number: u64) -> bool {
+        self.lock().met.contains(&number)
+    }
+
     pub(super) fn count(&self, change: impl FnOnce(&mut TransportStats)) {
         change(&mut self.lock().stats);
     }

@@ -39,12 +39,37 @@ async fn a_round_trip_takes_two_delays() {
     let delay = Duration::from_millis(30)..=Duration::from_millis(50);
     let network = Network::new(1, Conditions { delay, loss: 0.0 });
     let (alice, bob) = pair(&network);
+    alice.identify(&address(2)).await.unwrap();
     for _ in 0..20 {
         let started = Instant::now();
-        ask(&alice, &bob).await.unwrap();
-        let taken = started.elapsed().as_millis();
-        assert!((60..=101).contains(&taken), "{taken}");
+        let answer = ask(&alice, &bob).await.unwrap();
+        let taken = started.elapsed();
+        assert!((60..=101).contains(&taken.as_millis()), "{taken:?}");
+        assert_eq!(answer.took, taken);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_shake_hands_first_and_that_is_no_part_of_the_round_trip() {
+    let delay = Duration::from_millis(30)..=Duration::from_millis(30);
+    let network = Network::new(1, Conditions { delay, loss: 0.0 });
+    let (alice, bob) = pair(&network);
+    for (warm, all) in [(false, 120), (true, 60)] {
+        let started = Instant::now();
+        let answer = ask(&alice, &bob).await.unwrap();
+        // Timers are a millisecond late at most.
+        assert!(
+            started.elapsed().as_millis().abs_diff(all) <= 3,
+            "{:?}",
+            started.elapsed()
+        );
+        assert!(answer.took.as_millis().abs_diff(60) <= 2, "{answer:?}");
+        assert_eq!(answer.warm, warm);
+    }
+    // Whoever was asked knows the other as well.
+    let started = Instant::now();
+    ask(&bob, &alice).await.unwrap();
+    assert!(started.elapsed().as_millis() < 90);
 }
 
 #[tokio::test(start_paused = true)]

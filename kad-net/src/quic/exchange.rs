@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kad_core::Contact;
@@ -27,14 +28,16 @@ pub(super) struct Broken {
     pub(super) before_answer: bool,
 }
 
-/// Sends a frame over an open connection and waits for the answer.
-pub(super) async fn ask(shared: &Shared, link: &InUse, frame: Bytes) -> Result<Bytes, Broken> {
+/// Sends a frame over an open connection and waits for the answer. Says how long that took since the stream was open: a wait
+/// for one while the peer allows no more is our own doing.
+pub(super) async fn ask(shared: &Shared, link: &InUse, frame: Bytes) -> Result<(Bytes, Duration), Broken> {
     let connection = &link.link().connection;
     let size = frame.len() as u64;
     let (send, recv) = connection
         .open_bi()
         .await
         .map_err(|e| Broken::of_connection(&e, true))?;
+    let opened = Instant::now();
     let mut asking = Asking {
         shared,
         link,
@@ -66,7 +69,7 @@ pub(super) async fn ask(shared: &Shared, link: &InUse, frame: Bytes) -> Result<B
                 .counters
                 .bytes_received
                 .fetch_add(reader.frame.len() as u64, Relaxed);
-            Ok(Bytes::from(reader.frame))
+            Ok((Bytes::from(reader.frame), opened.elapsed()))
         }
         Err(Unread::TooLarge) => {
             reader.refuse(code::TOO_LARGE);

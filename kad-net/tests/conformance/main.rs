@@ -41,6 +41,9 @@ impl Factory for Memory {
     }
 }
 
+/// One way of the slow paths on which a fault of the round trip shows.
+const WAY: Duration = Duration::from_millis(10);
+
 /// The memory transport with one fault.
 struct Faulty(Memory, Fault);
 
@@ -87,10 +90,20 @@ async fn a_fault_is_found_in_the_duty_that_it_breaks() {
         (Fault::WaitsForNobody, Some(Duty::Nowhere)),
         (Fault::IsNeverWarm, Some(Duty::Warmth)),
         (Fault::IsAlwaysWarm, Some(Duty::Warmth)),
+        (Fault::CountsTheDial, Some(Duty::RoundTrips)),
+        (Fault::TookNoTime, Some(Duty::RoundTrips)),
         (Fault::AcceptsForever, Some(Duty::Close)),
         (Fault::WaitsForTheClosed, Some(Duty::PeerClosed)),
     ] {
-        let found = conformance::run(&Faulty(Memory::new(Conditions::default()), fault)).await;
+        // Where the way takes no time, dialling takes none, and who counts it does no harm.
+        let conditions = match fault {
+            Fault::CountsTheDial => Conditions {
+                delay: WAY..=WAY,
+                loss: 0.0,
+            },
+            _ => Conditions::default(),
+        };
+        let found = conformance::run(&Faulty(Memory::new(conditions), fault)).await;
         assert_eq!(
             found.as_ref().err().map(|broken| broken.duty),
             duty,

@@ -3,11 +3,13 @@
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::{Contact, Failure};
 use kad_net::{Answer, Inbound, MAX_FRAME, Reply, Transport, TransportError, TransportStats};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,10 @@ pub(crate) enum Fault {
     WaitsForNobody,
     IsNeverWarm,
     IsAlwaysWarm,
+    /// Counts the time to dial as part of the round trip.
+    CountsTheDial,
+    /// Says that the answer took no time.
+    TookNoTime,
     /// `accept` does not end with `close`.
     AcceptsForever,
     /// A request to a peer that closed waits for ever.
@@ -98,13 +104,18 @@ impl<T: Transport> Transport for Planted<T> {
             to = self.inner.identify(&to.address).await?;
         }
         if self.fault == Fault::AnswersAnything && frame.len() > MAX_FRAME {
-            return Ok(Answer { frame, warm: true });
+            return Ok(Answer {
+                frame,
+                warm: true,
+                took: Duration::ZERO,
+            });
         }
         let mut half = Half {
             transport: Arc::clone(&self.inner),
             to: to.clone(),
             frame: (self.fault == Fault::SendsHalfWhenDropped).then(|| frame.clone()),
         };
+        let started = Instant::now();
         let others = self.at_once.fetch_add(1, Ordering::Relaxed);
         let answer = self.inner.request(&to, frame).await;
         self.at_once.fetch_sub(1, Ordering::Relaxed);
@@ -130,6 +141,8 @@ impl<T: Transport> Transport for Planted<T> {
             Fault::MixesUpAnswers if others > 0 => answer.frame = Bytes::from_static(b"of another"),
             Fault::IsNeverWarm => answer.warm = false,
             Fault::IsAlwaysWarm => answer.warm = true,
+            Fault::CountsTheDial => answer.took = started.elapsed(),
+            Fault::TookNoTime => answer.took = Duration::ZERO,
             _ => {}
         }
         Ok(answer)

@@ -81,7 +81,9 @@ impl Default for StoreArgs {
 
 impl StoreArgs {
     pub(crate) fn options(&self) -> PutOptions {
+        // The command ends with its answer, and the node with the command.
         PutOptions::default()
+            .settle(true)
             .ttl(self.ttl)
             .quorum(usize::from(self.quorum))
     }

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use kad_core::table::MAX_FULL_CONTACTS;
 use kad_core::{Config, MAX_CLOSER, MAX_VALUE, Parameters};
 use kad_net::quic::QuicLimits;
-use kad_node::Peer;
+use kad_node::{FullTable, Peer, TableMode};
 use kad_store::Limits;
 use serde::Deserialize;
 
@@ -31,6 +32,7 @@ pub(crate) struct ConfigFile {
     pub(crate) network: Option<String>,
     pub(crate) read_only: bool,
     pub(crate) log: Option<String>,
+    table: Option<Parsed<TableMode>>,
     parameters: ParametersTable,
     limits: LimitsTable,
     intervals: IntervalsTable,
@@ -54,6 +56,7 @@ struct LimitsTable {
     connections: Option<usize>,
     connections_per_ip: Option<usize>,
     queries: Option<usize>,
+    table_contacts: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +66,7 @@ struct IntervalsTable {
     replicate: Option<Parsed<Span>>,
     republish: Option<Parsed<Span>>,
     expire: Option<Parsed<Span>>,
+    walk: Option<Parsed<Span>>,
 }
 
 /// A span as people write it.
@@ -126,10 +130,30 @@ impl ConfigFile {
             limits.connections_per_ip == Some(0),
             limits.queries == Some(0),
         ];
+        let places = limits.table_contacts.unwrap_or(1);
+        if !(1..=MAX_FULL_CONTACTS).contains(&places) {
+            return Err("limits.table_contacts must be 1 to 49152");
+        }
         match none.contains(&true) {
             true => Err("every field of limits must be at least 1; a node that stores nothing is read_only"),
             false => Ok(()),
         }
+    }
+
+    /// Whom the node wants to know.
+    pub(crate) fn table(&self) -> TableMode {
+        match self.table.as_ref().map_or(TableMode::Kademlia, |table| table.0) {
+            TableMode::Full(_) => TableMode::Full(self.full_table()),
+            other => other,
+        }
+    }
+
+    /// How a full table is kept, whether or not the file asks for one.
+    pub(crate) fn full_table(&self) -> FullTable {
+        let default = FullTable::default();
+        default
+            .contacts(self.limits.table_contacts.unwrap_or(default.contacts))
+            .walk(span(&self.intervals.walk, default.walk))
     }
 
     pub(crate) fn bootstrap(&self) -> Vec<Peer> {
@@ -234,6 +258,10 @@ mod tests {
             format!("{:?}", QuicLimits::default())
         );
         assert_eq!(format!("{:?}", file.core()), format!("{:?}", Config::default()));
+        assert_eq!(
+            (file.table(), file.full_table()),
+            (TableMode::Kademlia, FullTable::default())
+        );
         // The one None that may be there is the id of the peer, which is part of no field's name.
         let named = format!("{file:?}").replace("id: None", "");
         assert!(
@@ -257,12 +285,24 @@ mod tests {
     }
 
     #[test]
+    fn a_full_table_has_the_room_and_the_time_that_the_file_gives() {
+        let text = "table = \"full\"\n[limits]\ntable_contacts = 500\n[intervals]\nwalk = \"10m\"";
+        let file: ConfigFile = toml::from_str(text).unwrap();
+        let full = FullTable::default().contacts(500).walk(Duration::from_secs(600));
+        assert_eq!(file.table(), TableMode::Full(full));
+        let error = toml::from_str::<ConfigFile>("table = \"one-hop\"").unwrap_err();
+        assert!(told("", &error).contains("\"kademlia\" or \"full\""), "{error}");
+    }
+
+    #[test]
     fn what_no_node_can_be_is_refused() {
         for text in [
             "[parameters]\nk = 33",
             "[parameters]\nk = 0",
             "[parameters]\nmax_value = 65537",
             "[limits]\nrecords = 0",
+            "[limits]\ntable_contacts = 0",
+            "[limits]\ntable_contacts = 49153",
         ] {
             assert!(
                 toml::from_str::<ConfigFile>(text).unwrap().check().is_err(),

@@ -94,7 +94,9 @@ pub(crate) struct DeleteArgs {
 pub(crate) async fn delete(args: DeleteArgs, json: bool) -> Result<Answer, Failure> {
     let owner = signing_key(args.own.key.as_ref())?;
     let mut options = MutableOptions::default();
-    options.put = PutOptions::default().quorum(usize::from(args.quorum));
+    options.put = PutOptions::default()
+        .quorum(usize::from(args.quorum))
+        .settle(true);
     options.expected = args.expected;
     let OwnArgs { salt, network, .. } = args.own;
     with_node(&network, None, json, async move |node| {

@@ -37,6 +37,22 @@ impl Progress {
         bar
     }
 
+    /// Nodes, of which more turn up on the way.
+    pub(crate) fn nodes(what: &'static str, json: bool) -> Self {
+        let bar = Self::waiting(what, json);
+        let template = "{spinner} {msg}: {pos} of the {len} nodes that were heard of";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.0.set_style(style);
+        }
+        bar
+    }
+
+    /// So many nodes are done, out of so many that are known by now.
+    pub(crate) fn count(&self, done: usize, known: usize) {
+        self.0.set_length(known as u64);
+        self.0.set_position(done as u64);
+    }
+
     /// So many bytes are done, out of so many if that is known by now.
     pub(crate) fn reach(&self, bytes: u64, total: Option<u64>) {
         if total.is_some() && self.0.length() != total {

@@ -42,6 +42,14 @@ impl Answer {
         }
     }
 
+    /// The same, of something that was interrupted and got so far.
+    pub(crate) fn interrupted(self) -> Self {
+        Self {
+            code: INTERRUPTED,
+            ..self
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }
@@ -175,6 +183,7 @@ impl From<SpawnError> for Failure {
             SpawnError::Bind(_) => "; give another address with --listen (port 0 is any free one)",
             SpawnError::Store(_) => "; move it away, or give another directory with --data",
             SpawnError::Data { .. } => "; give another directory with --data",
+            SpawnError::Table(_) => "; give it other limits in the config file",
             SpawnError::Key(_) => "; give a file that 'kad-node key new' wrote",
             _ => "",
         };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use kad_net::WireAddress as _;
-use kad_node::{JoinError, Node};
+use kad_node::{JoinError, Node, TableMode};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -36,6 +36,10 @@ pub(crate) struct Args {
     /// Only ask: store nothing for others, and let nobody route through this node
     #[arg(long)]
     read_only: bool,
+    /// Whom to know: many nearby and few far away, or everybody, so that lookups take one hop [default: the config file's,
+    /// then kademlia]
+    #[arg(long, value_enum, value_name = "MODE")]
+    table: Option<Table>,
     #[command(flatten)]
     network: NetworkArgs,
     /// How to log, on standard error
@@ -49,6 +53,14 @@ enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Table {
+    /// About k contacts for each doubling of the network
+    Kademlia,
+    /// Everybody, as far as the table has room; it walks over the network now and then
+    Full,
 }
 
 /// What is logged unless somebody says otherwise.
@@ -75,7 +87,12 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
         .config(file.core())
         .limits(file.limits())
         .quic_limits(file.quic())
-        .read_only(args.read_only || file.read_only);
+        .read_only(args.read_only || file.read_only)
+        .table(match args.table {
+            Some(Table::Kademlia) => TableMode::Kademlia,
+            Some(Table::Full) => TableMode::Full(file.full_table()),
+            None => file.table(),
+        });
     for address in &listen {
         builder = builder.listen(*address);
     }

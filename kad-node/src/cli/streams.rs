@@ -90,27 +90,42 @@ pub(crate) enum Sink {
         /// Removed if it is never kept.
         temporary: NamedTempFile,
         /// Its place.
-        path: PathBuf,
+        place: Place,
     },
     /// A pipe or a device, which nothing can be put in place of.
     Direct {
         /// What is written.
         file: File,
         /// Its name.
-        path: PathBuf,
+        place: Place,
     },
 }
 
+/// Where a file goes, and which flag said so.
+pub(crate) struct Place {
+    path: PathBuf,
+    flag: &'static str,
+}
+
 impl Sink {
-    /// Opens it, so that a mistake is told before anybody is asked anything.
+    /// Opens it, so that a mistake is told before anybody is asked anything. Without a path, standard output.
     pub(crate) async fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path else {
-            return Ok(Self::Stdout(tokio::io::stdout()));
+        match path {
+            Some(path) => Self::of_file(path, "-o"),
+            None => Ok(Self::Stdout(tokio::io::stdout())),
+        }
+    }
+
+    /// Opens a file that a flag names, so that a mistake is told before anybody is asked anything.
+    pub(crate) fn of_file(path: &Path, flag: &'static str) -> Result<Self, Failure> {
+        let mut place = Place {
+            path: path.to_owned(),
+            flag,
         };
-        let failed = |error: io::Error| unwritable(path, &error);
+        let failed = |error: io::Error| place.unwritable(&error);
         let found = std::fs::metadata(path).ok();
         if found.as_ref().is_some_and(std::fs::Metadata::is_dir) {
-            return Err(unwritable(path, &io::Error::other("it is a directory")));
+            return Err(failed(io::Error::other("it is a directory")));
         }
         if found.is_some_and(|found| !found.is_file()) {
             let file = std::fs::OpenOptions::new()
@@ -119,19 +134,21 @@ impl Sink {
                 .map_err(failed)?;
             return Ok(Self::Direct {
                 file: File::from_std(file),
-                path: path.to_owned(),
+                place,
             });
         }
         // A link stays a link to what is replaced.
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let temporary =
-            beside(folder.unwrap_or_else(|| Path::new("."))).map_err(|e| unwritable(&path, &e))?;
-        let file = temporary.reopen().map_err(|e| unwritable(&path, &e))?;
+        place.path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let folder = place
+            .path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let temporary = beside(folder.unwrap_or_else(|| Path::new("."))).map_err(|e| place.unwritable(&e))?;
+        let file = temporary.reopen().map_err(|e| place.unwritable(&e))?;
         Ok(Self::Beside {
             file: File::from_std(file),
             temporary,
-            path,
+            place,
         })
     }
 
@@ -157,13 +174,13 @@ impl Sink {
             Self::Beside {
                 file,
                 temporary,
-                path,
+                place,
             } => {
                 let synced = file.sync_all().await;
-                synced.map_err(|error| unwritable(&path, &error))?;
+                synced.map_err(|error| place.unwritable(&error))?;
                 temporary
-                    .persist(&path)
-                    .map_err(|failed| unwritable(&path, &failed.error))?;
+                    .persist(&place.path)
+                    .map_err(|failed| place.unwritable(&failed.error))?;
                 Ok(())
             }
         }
@@ -174,7 +191,7 @@ impl Sink {
         match self {
             Self::Stdout(_) if error.kind() == io::ErrorKind::BrokenPipe => Failure::unwanted(),
             Self::Stdout(_) => Failure::usage(format!("standard output cannot be written: {error}")),
-            Self::Beside { path, .. } | Self::Direct { path, .. } => unwritable(path, error),
+            Self::Beside { place, .. } | Self::Direct { place, .. } => place.unwritable(error),
         }
     }
 }
@@ -188,11 +205,14 @@ fn beside(folder: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure::usage(format!(
-        "{} cannot be written: {error}; give another name with -o",
-        path.display()
-    ))
+impl Place {
+    fn unwritable(&self, error: &io::Error) -> Failure {
+        Failure::usage(format!(
+            "{} cannot be written: {error}; give another name with {}",
+            self.path.display(),
+            self.flag
+        ))
+    }
 }
 
 #[cfg(test)]

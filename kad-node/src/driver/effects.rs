@@ -213,6 +213,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                     record,
                     expected: None,
                     keep: true,
+                    enough: usize::MAX,
                 };
                 self.parts
                     .machine
@@ -258,7 +259,6 @@ impl<T: Transport> Asking<T> {
                 };
             }
         };
-        let started = std::time::Instant::now();
         let answer = match self.transport.request(to, frame).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -269,8 +269,8 @@ impl<T: Transport> Asking<T> {
                 };
             }
         };
-        let round_trip = matches!(request, Request::Ping | Request::FindNode { .. }) && answer.warm;
-        let rtt: Option<Duration> = round_trip.then(|| started.elapsed());
+        let round_trip = matches!(request, Request::Ping | Request::FindNode { .. });
+        let rtt: Option<Duration> = round_trip.then_some(answer.took);
         match self.codec.decode_response(unix_now(), answer.frame, request) {
             Ok(response) => Completion::Response { id, response, rtt },
             Err(error) => {

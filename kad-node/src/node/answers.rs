@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::record::Content;
-use kad_core::{Contact, Effort, Key, NodeId, PublicKey, UnixTime};
+use kad_core::{Contact, Effort, Key, NodeId, Outcome, PublicKey, UnixTime};
+
+use crate::NodeError;
 
 /// The nodes nearest to a point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,31 @@ pub struct Pong<A> {
     pub observed: A,
     /// How long the answer took, dialling included.
     pub took: Duration,
+}
+
+/// A node's answer to one question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Told<A> {
+    /// The contacts that it knows nearest to the point, nearest first unless it lies, at most
+    /// [`MAX_CLOSER`](kad_core::MAX_CLOSER).
+    pub contacts: Vec<Contact<A>>,
+    /// The round trip, without the time to dial.
+    pub took: Duration,
+}
+
+impl<A> Told<A> {
+    /// What came of a [`Command::Ask`](kad_core::Command::Ask).
+    pub(crate) fn of(outcome: Outcome<A>) -> Result<Self, NodeError> {
+        match outcome {
+            Outcome::Told { closer, took } => Ok(Self {
+                contacts: closer,
+                took,
+            }),
+            Outcome::Failed(why) => Err(why.into()),
+            _ => Err(NodeError::Stopped),
+        }
+    }
 }
 
 /// An immutable value; its hash is its key, so it is what was put.

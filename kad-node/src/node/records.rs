@@ -22,6 +22,10 @@ pub struct PutOptions {
     pub keep: bool,
     /// How many must acknowledge. Default 1: a small network has no more, and the answer says how many there were.
     pub quorum: usize,
+    /// Whether to wait until all of the nearest were told. Default false: it is done when three quarters of them
+    /// ([`Config::write_quorum`](kad_core::Config::write_quorum)), or the quorum if that is more, have acknowledged, and
+    /// the node tells the others in the background.
+    pub settle: bool,
 }
 
 impl Default for PutOptions {
@@ -30,6 +34,7 @@ impl Default for PutOptions {
             ttl: DEFAULT_LIFETIME,
             keep: false,
             quorum: 1,
+            settle: false,
         }
     }
 }
@@ -45,6 +50,12 @@ impl PutOptions {
     #[must_use]
     pub fn quorum(self, quorum: usize) -> Self {
         Self { quorum, ..self }
+    }
+
+    /// The same, waiting until all of the nearest were told or not.
+    #[must_use]
+    pub fn settle(self, settle: bool) -> Self {
+        Self { settle, ..self }
     }
 
     /// The same, kept and published anew by this node or not.
@@ -285,6 +296,11 @@ impl<A: kad_net::WireAddress> Node<A> {
             record,
             expected,
             keep: options.keep,
+            // A condition is judged by all that there are: any of them may know of a rival.
+            enough: match options.settle || expected.is_some() {
+                true => usize::MAX,
+                false => options.quorum.max(self.inner.write_quorum),
+            },
         };
         let (
             Outcome::Stored {

@@ -185,11 +185,12 @@ class Routing(AgainstDaemons):
         self.assertLess(abs(pong.unix - self.now), 60)
         self.assertEqual([str(socket.ip) for socket in pong.observed], ["127.0.0.1"])
 
-    async def test_nodes_come_nearest_first_and_without_the_one_who_answers(self):
+    async def test_nodes_are_the_nearest_without_the_one_who_answers(self):
         target = Identity().id
         contacts = await self.client.find_node(self.node.contact, target)
         others = [node.contact.id for node in daemons.nodes[1:]]
-        self.assertEqual([contact.id for contact in contacts], self.sorted(others, target))
+        # In which order is up to the node.
+        self.assertEqual(self.sorted([contact.id for contact in contacts], target), self.sorted(others, target))
 
     async def test_a_lookup_through_one_node_finds_all(self):
         target = Identity().id

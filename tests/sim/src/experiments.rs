@@ -2,7 +2,11 @@
 //!
 //! Each is one file with a function that builds worlds, drives them and reports. The list is [`ALL`].
 
+mod adversaries;
+mod censorship;
+mod exactness;
 mod hop_law;
+mod publish;
 mod sub_second;
 
 use crate::Report;
@@ -55,8 +59,21 @@ impl Progress for Unwatched {
     fn done(&self, _: u64) {}
 }
 
+/// The fewest nodes that every experiment can be run with: ten times k, so that a lookup has somewhere to go.
+pub const MIN_NODES: usize = 200;
+
+/// The most nodes that an experiment can be run with: those that a simulation numbers, less room for the experiment's own.
+pub const MAX_NODES: usize = 16_000_000;
+
 /// All experiments, in the order of their numbers.
-pub const ALL: &[Experiment] = &[hop_law::EXPERIMENT, sub_second::EXPERIMENT];
+pub const ALL: &[Experiment] = &[
+    hop_law::EXPERIMENT,
+    exactness::EXPERIMENT,
+    adversaries::EXPERIMENT,
+    sub_second::EXPERIMENT,
+    publish::EXPERIMENT,
+    censorship::EXPERIMENT,
+];
 
 /// The experiment of this name.
 #[must_use]

@@ -83,6 +83,7 @@ impl Trace {
             Outcome::Bootstrapped { contacts } => self.fold(*contacts as u64),
             Outcome::Pong { .. } => self.fold(10),
             Outcome::Failed(_) => self.fold(11),
+            Outcome::Told { closer, .. } => self.fold(12 ^ closer.len() as u64),
         }
     }
 }

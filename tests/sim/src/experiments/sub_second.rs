@@ -115,6 +115,7 @@ fn put(world: &mut World, count: usize) -> Vec<Key> {
                 record,
                 expected: None,
                 keep: false,
+                enough: usize::MAX,
             };
             (world.anyone(), command, ())
         },

@@ -1,6 +1,8 @@
 //! The nodes of a world.
 
 use super::*;
+use kad_core::Slot;
+
 use crate::shelf::Shelf;
 
 /// One node, in all its lives.
@@ -57,6 +59,11 @@ impl Node {
         self.shelf = None;
     }
 
+    /// Whether it holds something in a slot.
+    pub(super) fn holds(&self, slot: &Slot) -> bool {
+        self.shelf.as_ref().is_some_and(|shelf| shelf.holds(slot))
+    }
+
     /// Records that it holds.
     pub(super) fn records(&self) -> u64 {
         self.shelf.as_ref().map_or(0, |shelf| shelf.len())
@@ -106,6 +113,18 @@ impl World {
             self.colluders.insert(contact);
         }
         self.queue.push(self.now, Arrival::Act { group });
+    }
+
+    /// Takes nodes of adversaries out of the network without a word. They stay down.
+    pub fn retire(&mut self, numbers: &[usize]) {
+        for &number in numbers {
+            let node = &mut self.nodes[number];
+            if matches!(node.mind, Mind::Adversary(_)) {
+                node.mind = Mind::Down;
+                node.epoch += 1;
+                self.colluders.remove(node.id);
+            }
+        }
     }
 
     fn add_node(&mut self, id: NodeId, site: Site, config: &Arc<Config>, mind: Mind) -> usize {
@@ -177,6 +196,12 @@ impl World {
     #[must_use]
     pub fn records_at(&self, number: usize) -> u64 {
         self.nodes[number].records()
+    }
+
+    /// Whether a node holds something in a slot.
+    #[must_use]
+    pub fn holds(&self, number: usize, slot: &Slot) -> bool {
+        self.nodes[number].holds(slot)
     }
 
     /// Requests that reached a node so far.

@@ -1,0 +1,242 @@
+//! Experiment 9: whether a key can be censored, and whether a table can be captured.
+//!
+//! An attacker has sybils ground next to a key, nearer than every honest node, and makes them known to the honest nodes
+//! around. Then somebody who has never looked for the key puts its value, and others who have not either read it. A key
+//! counts as found for each of its readers. The attacker has enough addresses to stay below every limit on address groups.
+
+mod flood;
+mod sybils;
+
+use std::sync::Arc;
+
+use kad_core::{Command, Config, Contact, Duration, Key, Kind, Outcome, Read, Record};
+
+use self::sybils::{Behaviour, PAUSE, Sybils, ground};
+use super::{Experiment, Setup, node_bytes};
+use crate::load::drive;
+use crate::report::{Chart, Curve, Report, Row, Samples, Target};
+use crate::{Growth, Links, Place, Site, World};
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "censorship",
+    number: 9,
+    question: "Can sybils next to a key hide its value, and can a flood from few subnets capture a table?",
+    source: "Sridhar et al. 2024 (NDSS): 45 sybils hide 99.2 % of keys; Marcus et al. 2018: 272 nodes fill 95 % of a table",
+    nodes: 15_000,
+    small: 600,
+    memory: |nodes| nodes as u64 * (node_bytes(nodes, 20) + 1_024),
+    run,
+};
+
+/// Sybils around a key.
+const SYBILS: [usize; 3] = [15, 30, 45];
+/// Keys for each number of sybils and behaviour; fewer in networks of fewer nodes.
+const KEYS: usize = 100;
+/// Keys that are attacked at the same time: 450 sybils at most, which is 3 % of all nodes of the full experiment.
+const BATCH: usize = 10;
+/// Who reads each value.
+const READERS: usize = 5;
+/// Honest nodes around a key on which the sybils call.
+const NEIGHBOURS: usize = 40;
+/// How often they do; most neighbours know all whom they have room for after two.
+const CALLS: usize = 5;
+/// Writers and readers are not among so many that are nearest to the key.
+const NEAR: usize = 60;
+
+fn run(setup: &Setup<'_>) -> Report {
+    let mut report = Report::default();
+    let mut config = Config::default();
+    // Holders that hand a record on would be counted as stores of the put, and would add holders after it.
+    config.replicate = Duration::from_secs(7 * 86_400);
+    let mut world = World::new(setup.seed, Links::quick());
+    setup.progress.stage("joining", setup.nodes as u64);
+    world.grow_watched(
+        setup.nodes,
+        Site::Scattered,
+        &Arc::new(config),
+        Growth::default(),
+        |n| setup.progress.done(n as u64),
+    );
+    world.run_for(Duration::from_secs(900));
+    let keys = KEYS.min(setup.nodes / 20).next_multiple_of(BATCH);
+
+    setup.progress.stage("attacks", 1 + 2 * SYBILS.len() as u64);
+    let quiet = attack(&mut world, keys, 0, Behaviour::Silent);
+    report.push(Row::new("undisturbed: values found", "%", quiet.found.mean()).target(Target::AtLeast(99.9)));
+    report.push(Row::new(
+        "undisturbed: stores of a put",
+        "stores",
+        quiet.stores.mean(),
+    ));
+    report.push(Row::new(
+        "undisturbed: requests of a read",
+        "RPCs",
+        quiet.requests.mean(),
+    ));
+    let mut chart = Chart {
+        title: "Values found although sybils sit next to their keys".into(),
+        x: "sybils".into(),
+        y: "% of reads".into(),
+        ..Chart::default()
+    };
+    let mut step = 1;
+    for behaviour in [Behaviour::Silent, Behaviour::Lying] {
+        let mut points = vec![(0.0, quiet.found.mean())];
+        for sybils in SYBILS {
+            setup.progress.done(step);
+            step += 1;
+            let round = attack(&mut world, keys, sybils, behaviour);
+            points.push((sybils as f64, round.found.mean()));
+            of_attack(&mut report, &round, sybils, behaviour, &quiet);
+        }
+        chart.curves.push(Curve {
+            name: behaviour.name().into(),
+            points,
+        });
+    }
+    report.charts.push(chart);
+    report.close(&world);
+    flood::flood(setup, &mut report);
+    report.notes.push(
+        "The sybils come first, then the value is put, then read by others: the hardest order. All of them are at sites of \
+         their own, so no limit on address groups stops one."
+            .into(),
+    );
+    report
+}
+
+/// What came of the values of some keys.
+#[derive(Default)]
+struct Round {
+    /// For each read whether it found the value: 100 or 0.
+    found: Samples,
+    /// For each put, the nodes that were sent the record and answered, honest or not.
+    stores: Samples,
+    /// For each batch of puts, the honest nodes that hold a value afterwards.
+    holders: Samples,
+    /// For each read.
+    requests: Samples,
+}
+
+/// Attacks keys with so many sybils each, a few keys at a time.
+fn attack(world: &mut World, keys: usize, sybils: usize, behaviour: Behaviour) -> Round {
+    let mut round = Round::default();
+    for _ in 0..keys / BATCH {
+        let records: Vec<_> = (0..BATCH).map(|_| value(world)).collect();
+        let mut attackers = Vec::new();
+        for record in &records {
+            attackers.extend(surround(world, record.key(), sybils, behaviour));
+        }
+        world.run_for((CALLS as u32 + 1) * PAUSE);
+        put_and_read(world, &records, &mut round);
+        world.retire(&attackers);
+        // Whoever knew them notices, so that the next keys are attacked in a network without them.
+        world.run_for(Duration::from_secs(10));
+    }
+    round
+}
+
+fn value(world: &mut World) -> Record {
+    let now = world.now().unix;
+    let bytes = world.dice().key().to_bytes();
+    Record::immutable(&bytes, now + Duration::from_secs(86_400), world.rules(), now).expect("a small value")
+}
+
+/// Lets sybils loose around a key.
+fn surround(world: &mut World, key: Key, sybils: usize, behaviour: Behaviour) -> Vec<usize> {
+    let neighbours = world.serving().closest(key, NEIGHBOURS);
+    let Some(nearest) = neighbours.first().filter(|_| sybils > 0) else {
+        return Vec::new();
+    };
+    let nearest = nearest.id.distance(key);
+    let members: Vec<_> = (0..sybils)
+        .map(|_| (ground(key, nearest, world.dice()), Site::Scattered))
+        .collect();
+    let first = world.len() as u32;
+    let crowd = members
+        .iter()
+        .zip(first..)
+        .map(|(&(id, site), number)| Contact::new(id, Place::new(number, site)))
+        .collect();
+    let sybils = Sybils {
+        behaviour,
+        crowd,
+        neighbours,
+        calls: CALLS,
+    };
+    world.add_adversary(&members, Box::new(sybils))
+}
+
+fn put_and_read(world: &mut World, records: &[Record], round: &mut Round) {
+    let mut next = records.iter();
+    let put = |world: &mut World| {
+        let record = next.next().expect("one for each put").clone();
+        let writer = stranger(world, record.key());
+        let command = Command::Store {
+            record,
+            expected: None,
+            keep: false,
+            enough: usize::MAX,
+        };
+        (writer, command, ())
+    };
+    let before = held(world);
+    drive(world, records.len(), 5.0, put, |_, done| {
+        let stored = match &done.outcome {
+            Some(Outcome::Stored { holders, refused, .. }) => holders.len() + refused.len(),
+            _ => 0,
+        };
+        round.stores.push(stored as f64);
+    });
+    world.run_for(Duration::from_secs(10));
+    round
+        .holders
+        .push((held(world) - before) as f64 / records.len() as f64);
+    let mut next = 0;
+    let read = |world: &mut World| {
+        let key = records[next / READERS].key();
+        next += 1;
+        let (kind, read) = (Kind::Immutable, Read::First);
+        (stranger(world, key), Command::FindValue { key, kind, read }, ())
+    };
+    drive(world, READERS * records.len(), 50.0, read, |_, done| {
+        let found = matches!(&done.outcome, Some(Outcome::Found { records, .. }) if !records.is_empty());
+        round.found.push(if found { 100.0 } else { 0.0 });
+        round.requests.push(f64::from(done.effort.requests));
+    });
+}
+
+/// Somebody honest who is not near to a key and so has never heard of it.
+fn stranger(world: &mut World, key: Key) -> usize {
+    let near = world.serving().closest(key, NEAR);
+    loop {
+        let node = world.anyone();
+        if !near.contains(&world.contact(node)) {
+            return node;
+        }
+    }
+}
+
+/// Records that honest nodes hold, all together.
+fn held(world: &World) -> u64 {
+    let honest = world.serving().iter().map(|contact| contact.address.number());
+    honest.map(|node| world.records_at(node)).sum()
+}
+
+fn of_attack(report: &mut Report, round: &Round, sybils: usize, behaviour: Behaviour, quiet: &Round) {
+    let name = |what: &str| format!("{sybils} {} sybils: {what}", behaviour.name());
+    let wanted = match behaviour {
+        Behaviour::Silent => 99.0,
+        Behaviour::Lying => 95.0,
+    };
+    let found = Row::new(name("values found"), "%", round.found.mean()).target(Target::AtLeast(wanted));
+    report.push(if sybils == 45 { found.reference(0.8) } else { found });
+    report.push(Row::new(name("honest holders"), "nodes", round.holders.mean()));
+    let times = round.stores.mean() / quiet.stores.mean();
+    report.push(Row::new(name("stores to undisturbed"), "times", times).target(Target::AtMost(2.5)));
+    report.push(Row::new(
+        name("requests of a read"),
+        "RPCs",
+        round.requests.mean(),
+    ));
+}
