@@ -246,7 +246,8 @@ mod tests {
     fn in_a_larger_network_newcomers_wait_and_neighbours_are_let_in_all_the_same() {
         let mut rng = Rng::new(5);
         let mut config = TableConfig::new(20, 0).full(512);
-        config.neighbourhood = 0; // The nearest enter full buckets by a rule of their own.
+        // The nearest, and those from where nobody stands, enter full buckets by rules of their own.
+        (config.neighbourhood, config.spread) = (0, false);
         let mut table = RoutingTable::new(contact(&mut rng).id, config.clone());
         let mut all = Vec::new();
         for _ in 0..6000 {
