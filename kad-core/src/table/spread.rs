@@ -18,8 +18,9 @@
 //! is bound as proximity is (`proximity.rs`), and the two share one budget: only places that are not tenured are taken, at
 //! most [`proximity_share`](super::TableConfig::proximity_share) of a bucket, and newcomers by this rule get no tenure. Nor
 //! does it ever take the place of a contact that stands alone in its region, so in a bucket that is spread already it does
-//! nothing. Who shows up often is not helped: of several in a region the one that answered last makes room, after those
-//! that failed. Address groups are asked for before, and the neighbourhood with its surroundings is left alone.
+//! nothing. Of those who crowd, one that failed lately makes room first, then the slowest; where none was measured one of
+//! the largest crowd, and of these the one that answered last, so who shows up often is not helped. Address groups are
+//! asked for before, and the neighbourhood with its surroundings is left alone.
 
 use super::{Known, RoutingTable};
 use crate::{Address, Distance, NodeId};
@@ -41,7 +42,7 @@ impl<A: Address> RoutingTable<A> {
         let open = self.live.bucket(index).iter().enumerate();
         let crowd = |known: &Known<A>| counts[self.region(index, known.contact.id)];
         open.filter(|(_, known)| is_open(known) && crowd(known) > 1)
-            .max_by_key(|&(place, known)| (known.failures() > 0, crowd(known), place))
+            .max_by_key(|&(place, known)| (known.failures() > 0, known.rtt(), crowd(known), place))
             .map(|(place, _)| place)
     }
 

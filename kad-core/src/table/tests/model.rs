@@ -141,7 +141,7 @@ impl Model {
         };
         let open = self.open(config, index).into_iter();
         open.filter(|&place| crowd(place) > 1)
-            .max_by_key(|&place| (bucket[place].failures > 0, crowd(place), place))
+            .max_by_key(|&place| (bucket[place].failures > 0, bucket[place].rtt, crowd(place), place))
     }
 
     /// The slowest contact of a full bucket that may have to make room for a faster one.

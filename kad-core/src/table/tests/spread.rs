@@ -41,16 +41,28 @@ fn who_comes_from_a_region_without_contacts_takes_the_place_of_one_of_a_crowd_wh
         apart(&from(0, 0, 3))
     );
     assert_eq!(spread(&table, 0), [3, 0, 1, 0]);
-    // One who shows up all the time is not safer for it.
-    let _ = table.answered(at(32), &from(0, 0, 0), None);
+    // Of 100, 110 and 120 ms.
     assert_eq!(
         table.answered(at(33), &from(3, 0, 33), None),
-        apart(&from(0, 0, 0))
+        apart(&from(0, 0, 2))
     );
-    for fallen in [1, 2] {
+    for fallen in [0, 1] {
         let _ = table.remove(from(0, 0, fallen).id);
     }
-    assert!(table.get(from(0, 0, 0).id).is_some(), "it waited for a place");
+    assert!(table.get(from(0, 0, 2).id).is_some(), "it waited for a place");
+}
+
+#[test]
+fn who_shows_up_all_the_time_is_not_safer_for_it() {
+    let mut table = RoutingTable::new(LOCAL, TableConfig::new(K as usize, 0));
+    for (bucket, n) in (0..4).flat_map(|bucket| (0..K).map(move |n| (bucket, n))) {
+        let _ = table.answered(at(n), &of_bucket(bucket, n), None);
+    }
+    let _ = table.answered(at(32), &from(0, 0, 1), None);
+    assert_eq!(
+        table.answered(at(33), &from(3, 0, 33), None),
+        apart(&from(0, 0, 1))
+    );
 }
 
 #[test]
