@@ -110,6 +110,7 @@
 //! | probes at once | [`Config::max_probes`] | the stranger is not probed this time |
 //! | records being handed on at once | [`Config::max_replications`] | the rest waits in the store |
 //! | refreshes at once | 1 | the other buckets wait |
+//! | samples of the size of the network | 32 | the oldest is forgotten |
 //! | questions of a lookup in flight | [`Config::alpha`] a path, k when no answer brings progress | the rest waits |
 //! | candidates of a lookup | 5 k, at least [`MAX_SEEDS`] | the farthest that was not asked is forgotten |
 //! | addresses tried for one candidate | 3 | more are ignored |
@@ -150,6 +151,7 @@ mod maintenance;
 mod message;
 mod network;
 mod output;
+mod population;
 mod query;
 pub mod record;
 mod rng;
@@ -175,6 +177,7 @@ pub use self::message::{
 };
 pub use self::network::{NetworkId, Parameters};
 pub use self::output::{Effort, Event, Holder, Outbox, Outcome, Output, QueryError, StoreOp};
+pub use self::population::Population;
 pub use self::record::{
     Announcement, Content, Kind, MAX_RECORD, MAX_SALT, MAX_VALUE, MutableVersion, RawRecord, Record,
     RecordError, Rules, Slot, Verdict,

@@ -1,5 +1,7 @@
 //! What a node has counted.
 
+use crate::Population;
+
 /// Counters of one machine, all since it was made except those that say "now".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -14,6 +16,8 @@ pub struct Stats {
     pub pending: usize,
     /// Whether the node has lost everyone it knew.
     pub isolated: bool,
+    /// How many nodes the network has, as far as this one can tell now.
+    pub population: Option<Population>,
     /// Requests sent.
     pub requests_sent: u64,
     /// Answers that came and fitted.

@@ -28,7 +28,7 @@ fn spread(table: &RoutingTable<Street>, bucket: u32) -> [usize; 4] {
 }
 
 #[test]
-fn who_comes_from_a_region_without_contacts_takes_the_place_of_one_of_a_crowd_which_waits() {
+fn who_comes_from_a_region_without_contacts_takes_the_place_of_one_of_a_crowd() {
     let mut table = settled();
     assert_eq!(spread(&table, 0), [4, 0, 0, 0]);
     // Once the places that wait are taken, a stranger of a region that is there is not worth a PING any more.
@@ -46,10 +46,20 @@ fn who_comes_from_a_region_without_contacts_takes_the_place_of_one_of_a_crowd_wh
         table.answered(at(33), &from(3, 0, 33), None),
         apart(&from(0, 0, 2))
     );
-    for fallen in [0, 1] {
-        let _ = table.remove(from(0, 0, fallen).id);
-    }
-    assert!(table.get(from(0, 0, 2).id).is_some(), "it waited for a place");
+}
+
+#[test]
+fn who_made_room_for_another_region_waits_and_comes_back() {
+    let mut table = settled();
+    assert_eq!(
+        table.answered(at(31), &from(2, 0, 31), None),
+        apart(&from(0, 0, 3))
+    );
+    let promoted = Some(from(0, 0, 3));
+    assert_eq!(
+        table.remove(from(0, 0, 0).id),
+        Removal::Removed { promoted }
+    );
 }
 
 #[test]
