@@ -101,7 +101,7 @@
 //! | contacts of a bucket of neighbours only | [`TableConfig::neighbourhood`](table::TableConfig::neighbourhood), if that is more | the same |
 //! | contacts of a table | 65,535 | the same |
 //! | contacts that wait for a place | [`TableConfig::replacements`](table::TableConfig::replacements) a bucket | the one that waits for longest is forgotten |
-//! | places of a far bucket taken by faster contacts | [`TableConfig::proximity_share`](table::TableConfig::proximity_share) | only the slower of them make room |
+//! | places of a far bucket taken by faster contacts or by those from elsewhere | [`TableConfig::proximity_share`](table::TableConfig::proximity_share) | only the slower of them make room |
 //! | contacts of an address group | [`GroupLimits`](table::GroupLimits) | [`Refusal::Diversity`](table::Refusal) |
 //! | queries of the application | [`Config::max_queries`] | [`QueryError::TooMany`] |
 //! | queries with the repairs that follow from reads | twice [`Config::max_queries`] | nothing is repaired this time |

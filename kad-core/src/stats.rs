@@ -46,8 +46,10 @@ pub struct Stats {
     pub contacts_added: u64,
     /// Contacts that left the table, because they no longer answered, turned read-only, or had to make room.
     pub contacts_removed: u64,
-    /// Of these, the ones that gave their place to a faster one.
+    /// Of the removed, the ones that gave their place to a faster one.
     pub proximity_swaps: u64,
+    /// Of the removed, the ones that gave their place to one from a region of the bucket that had nobody.
+    pub spread_swaps: u64,
     /// Records handed to their region again.
     pub replications: u64,
     /// Buckets refreshed.

@@ -6,6 +6,7 @@ use super::*;
 
 mod model;
 mod proximity;
+mod spread;
 
 /// An address whose groups are its upper bytes, or none if they are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -99,27 +99,70 @@ impl Model {
         size - size * usize::from(config.proximity_share) / 100
     }
 
-    /// The slowest contact of a full bucket that may have to make room for a faster one.
-    fn slowest(&self, config: &TableConfig, index: u32, rtt: Option<u32>) -> Option<usize> {
-        let rtt = rtt?;
+    /// The contacts of a full bucket that may have to make room for one that is faster or comes from elsewhere.
+    fn open(&self, config: &TableConfig, index: u32) -> Vec<usize> {
         let nearer: usize = self.live.range(index + 1..).map(|(_, held)| held.len()).sum();
         if config.proximity_share == 0 || nearer < 2 * config.bucket_size.max(config.neighbourhood) {
-            return None;
+            return Vec::new();
         }
         let tenured = self.tenured(index);
         let spare = tenured == 0 || tenured > Self::floor(config, index);
         let bucket = &self.live[&index];
         let spare = spare && (tenured > 0 || bucket.len() > Self::floor(config, index));
-        let slower = (0..bucket.len()).filter(|&place| {
+        let open = |&place: &usize| spare || !bucket[place].tenured && tenured > 0;
+        (0..bucket.len()).filter(open).collect()
+    }
+
+    /// Where in its bucket a contact stands: the id is the distance here, as the local one is zero.
+    fn region(config: &TableConfig, index: u32, id: NodeId) -> u64 {
+        let bits = match config.bucket_size(index) {
+            0 | 1 => return 0,
+            2 | 3 => 1,
+            4..8 => 2,
+            _ => panic!("the buckets of this test are small"),
+        };
+        id.to_limbs()[0].checked_shl(index + 1).unwrap_or(0) >> (64 - bits)
+    }
+
+    fn in_region(&self, config: &TableConfig, index: u32, region: u64) -> usize {
+        let same = |held: &&Held| Self::region(config, index, held.contact.id) == region;
+        self.live[&index].iter().filter(same).count()
+    }
+
+    /// The contact of a full bucket that may have to make room for one from a region that has nobody.
+    fn crowded(&self, config: &TableConfig, index: u32, id: NodeId) -> Option<usize> {
+        if !config.spread || self.in_region(config, index, Self::region(config, index, id)) > 0 {
+            return None;
+        }
+        let bucket = &self.live[&index];
+        let crowd = |place: usize| {
+            let region = Self::region(config, index, bucket[place].contact.id);
+            self.in_region(config, index, region)
+        };
+        let open = self.open(config, index).into_iter();
+        open.filter(|&place| crowd(place) > 1)
+            .max_by_key(|&place| (bucket[place].failures > 0, bucket[place].rtt, crowd(place), place))
+    }
+
+    /// The slowest contact of a full bucket that may have to make room for a faster one.
+    fn slowest(&self, config: &TableConfig, index: u32, new: &Held) -> Option<usize> {
+        let (rtt, bucket) = (new.rtt?, &self.live[&index]);
+        let region = |held: &Held| Self::region(config, index, held.contact.id);
+        let alone = |held: &Held| {
+            config.spread && region(held) != region(new) && self.in_region(config, index, region(held)) == 1
+        };
+        let open = self.open(config, index).into_iter();
+        let slower = open.filter(|&place| {
             let held = &bucket[place];
-            (spare || !held.tenured && tenured > 0) && held.rtt.is_some_and(|other| 4 * rtt <= 3 * other)
+            held.rtt.is_some_and(|other| 4 * rtt <= 3 * other) && !alone(held)
         });
         slower.max_by_key(|&place| (bucket[place].rtt, place))
     }
 
-    /// Puts a contact into a bucket, in the place of another one if need be.
-    fn enter(&mut self, config: &TableConfig, index: u32, new: Held, out: Option<usize>, fast: bool) {
-        if fast && self.tenured(index) == 0 {
+    /// Puts a contact into a bucket, in the place of another one if need be; `open` if that is because the place was open to
+    /// it.
+    fn enter(&mut self, config: &TableConfig, index: u32, new: Held, out: Option<usize>, open: bool) {
+        if open && self.tenured(index) == 0 {
             self.live
                 .entry(index)
                 .or_default()
@@ -129,7 +172,7 @@ impl Model {
         let live = self.live.entry(index).or_default();
         let out = out.map(|place| live.remove(place));
         let tenured = self.tenured(index);
-        let tenured = !fast && tenured > 0 && tenured < Self::floor(config, index);
+        let tenured = !open && tenured > 0 && tenured < Self::floor(config, index);
         self.live.entry(index).or_default().push(Held { tenured, ..new });
         if let Some(out) = out {
             self.wait(config, index, out);
@@ -175,8 +218,9 @@ impl Model {
             let victim = self.victim(index, &neighbours);
             return self.enter(config, index, new, victim, false);
         }
-        match self.slowest(config, index, new.rtt) {
-            Some(slowest) => self.enter(config, index, new, Some(slowest), true),
+        let room = self.crowded(config, index, contact.id);
+        match room.or_else(|| self.slowest(config, index, &new)) {
+            Some(out) => self.enter(config, index, new, Some(out), true),
             None => self.wait(config, index, new),
         }
     }
@@ -272,9 +316,13 @@ enum Action {
 
 fn contacts() -> impl Strategy<Value = Contact<Street>> {
     // Few ids and few addresses, so that they meet again and again; some outside of all groups.
-    let id = (0..5u32, 0..8u64).prop_map(|(bucket, low)| {
-        let top = if bucket == 4 { 0 } else { 1 << (63 - bucket) };
-        NodeId::from_limbs([top, 0, 0, low])
+    let id = (0..5u32, 0..8u64, 0..2u64).prop_map(|(bucket, high, low)| {
+        let top = match bucket {
+            4 => 0,
+            // Four regions, each of which may be halved once more.
+            _ => 1 << (63 - bucket) | high >> 1 << (61 - bucket),
+        };
+        NodeId::from_limbs([top, 0, 0, (high & 1) << 1 | low])
     });
     let street = prop_oneof![
         Just(Street(1)),
@@ -298,11 +346,11 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 
 fn configs() -> impl Strategy<Value = TableConfig> {
     let wide = prop::collection::vec(1..6u16, 0..3);
-    let sizes = (1..4usize, wide, 0..4usize, 0..8usize, 0..=100u8);
-    sizes.prop_map(|(k, wide, replacements, neighbourhood, share)| {
+    let sizes = (1..4usize, wide, 0..4usize, 0..8usize, 0..=100u8, any::<bool>());
+    sizes.prop_map(|(k, wide, replacements, neighbourhood, share, spread)| {
         let mut config = TableConfig::new(k, 0);
         (config.wide, config.replacements, config.neighbourhood) = (wide, replacements, neighbourhood);
-        config.proximity_share = share;
+        (config.proximity_share, config.spread) = (share, spread);
         config.groups = GroupLimits {
             narrow_per_bucket: 1,
             narrow_per_table: 3,
