@@ -214,6 +214,9 @@ pub struct Effort {
     pub failures: u32,
     /// From the command to the end.
     pub took: Duration,
+    /// From the command until the nearest of all that answered had done so. A lookup then goes on, because it is known only
+    /// later that nobody is nearer. Zero where nobody answered, or nothing was looked up.
+    pub nearest_after: Duration,
     /// Hops to the nearest node that answered, or to the holder that ended a read: 1 for a contact of the own table, 0 if
     /// nobody answered.
     pub hops: u8,

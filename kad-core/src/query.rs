@@ -158,6 +158,14 @@ impl<A: Address> Query<A> {
         Ok(())
     }
 
+    /// A peer has just answered: if it is the nearest so far, this is when it was reached.
+    pub(crate) fn note_nearest(&mut self, from: NodeId, now: Instant) {
+        let nearest = self.lookup.as_ref().and_then(|lookup| lookup.results().next());
+        if nearest.is_some_and(|nearest| nearest.id == from) {
+            self.effort.nearest_after = now.since(self.started);
+        }
+    }
+
     pub(crate) fn on_failure(&mut self, id: NodeId) {
         let refused = match &mut self.task {
             Task::Store(task) => task.on_failure(id),

@@ -114,7 +114,10 @@ impl<A: Address> Kademlia<A> {
                 };
                 let took = rtt.unwrap_or_else(|| now.monotonic.since(flight.sent));
                 match asking.on_response(&flight.contact, response, took, alive) {
-                    Ok(()) => self.pump(now, query, out),
+                    Ok(()) => {
+                        asking.note_nearest(flight.contact.id, now.monotonic);
+                        self.pump(now, query, out);
+                    }
                     Err(Misfit) => self.misfit(now, &flight, out),
                 }
             }

@@ -225,3 +225,43 @@ fn idle_nodes_stay_quiet() {
     // At most a lookup of k for each of the handful of buckets that a network of thirty has.
     assert!(each < 10 * 25, "{each} requests an hour");
 }
+
+#[test]
+fn a_lookup_tells_when_the_nearest_had_answered() {
+    let mut world = Simulation::joined(21, 60, &config_of(8));
+    let (late, mut waited) = (Duration::from_millis(120), 0);
+    for round in 0..40 {
+        let target = world.dice.key();
+        let nearest = world.nearest(target);
+        let asker = nearest[30];
+        // In every second round the nearest is slow, in the others all who must answer besides it.
+        let slow = if round % 2 == 0 {
+            &nearest[..1]
+        } else {
+            &nearest[1..10]
+        };
+        for &node in slow {
+            world.nodes[node as usize].remote = late;
+        }
+        let (outcome, effort) = world.ask(asker, Command::FindNode { target });
+        let Outcome::Closest(closest) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(!effort.nearest_after.is_zero() && effort.nearest_after <= effort.took);
+        // Or it was given up.
+        let reached = closest[0].address == nearest[0];
+        if round % 2 == 0 && reached {
+            waited += 1;
+            assert!(effort.nearest_after >= late, "{effort:?}");
+        } else if round % 2 == 1 {
+            assert!(reached && effort.nearest_after < effort.took, "{effort:?}");
+        }
+        for &node in slow {
+            world.nodes[node as usize].remote = Duration::ZERO;
+        }
+    }
+    assert!(waited >= 10, "the nearest was waited for in {waited} rounds");
+    let contact = world.contact(0);
+    let (_, effort) = world.ask(1, Command::Ping { contact });
+    assert!(effort.nearest_after.is_zero(), "nothing was looked up");
+}

@@ -3,6 +3,7 @@
 //! Each is one file with a function that builds worlds, drives them and reports. The list is [`ALL`].
 
 mod adversaries;
+mod bandwidth;
 mod censorship;
 mod exactness;
 mod hop_law;
@@ -71,6 +72,7 @@ pub const ALL: &[Experiment] = &[
     exactness::EXPERIMENT,
     adversaries::EXPERIMENT,
     sub_second::EXPERIMENT,
+    bandwidth::EXPERIMENT,
     publish::EXPERIMENT,
     censorship::EXPERIMENT,
 ];

@@ -15,6 +15,10 @@ pub struct Traffic {
     pub responses: u64,
     /// Of the requests, PINGs.
     pub pings: u64,
+    /// Answers to these.
+    pub pongs: u64,
+    /// Of the requests, those of joins that have ended.
+    pub joining: u64,
     /// Of the requests, STOREs.
     pub stores: u64,
     /// Records that STOREs carried.
@@ -74,7 +78,8 @@ impl Traffic {
                 self.store_bytes += bytes;
                 self.li_bytes += 4 * closer.len() as u64;
             }
-            Response::Pong { .. } | Response::Rejected(_) => {}
+            Response::Pong { .. } => self.pongs += 1,
+            Response::Rejected(_) => {}
         }
     }
 }
@@ -84,6 +89,8 @@ impl AddAssign for Traffic {
         self.requests += other.requests;
         self.responses += other.responses;
         self.pings += other.pings;
+        self.pongs += other.pongs;
+        self.joining += other.joining;
         self.stores += other.stores;
         self.records += other.records;
         self.frame_bytes += other.frame_bytes;
@@ -102,6 +109,8 @@ impl Sub for Traffic {
             requests: self.requests - before.requests,
             responses: self.responses - before.responses,
             pings: self.pings - before.pings,
+            pongs: self.pongs - before.pongs,
+            joining: self.joining - before.joining,
             stores: self.stores - before.stores,
             records: self.records - before.records,
             frame_bytes: self.frame_bytes - before.frame_bytes,

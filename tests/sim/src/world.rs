@@ -477,6 +477,7 @@ impl World {
                 self.trace.fold(query.0);
                 self.trace.outcome(&outcome);
                 if query.0 >= OWN_QUERY {
+                    self.traffic.joining += u64::from(effort.requests);
                     if matches!(outcome, Outcome::Failed(_)) {
                         self.rejoin(number);
                     }

@@ -141,7 +141,7 @@ impl World {
             remembered: Vec::new(),
         });
         if let crate::links::Delay::Internet { .. } = self.links.delay {
-            self.spots.push(Spot::anywhere(&mut self.wires));
+            self.spots.push(Spot::anywhere(number, &mut self.wires));
         }
         if self.links.connections.is_some() {
             self.pools.push(Pool::default());
