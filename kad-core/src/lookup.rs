@@ -37,6 +37,9 @@ pub struct LookupConfig {
     pub radius: Distance,
     /// Questions in flight while the next one goes into the region: there is nothing to be learned on the way any more.
     pub near: usize,
+    /// Questions in flight on the way to the region, at most alpha. One is enough where every answer that is late is hedged
+    /// and requests matter more than the last milliseconds.
+    pub far: usize,
     /// What an answer of somebody usually takes. It weighs a hop against a faster contact.
     pub usual: Duration,
 }
@@ -52,6 +55,7 @@ impl LookupConfig {
             max_paths: paths,
             radius: Distance::ZERO,
             near: parallelism,
+            far: parallelism,
             usual: Duration::ZERO,
         }
     }
@@ -366,29 +370,17 @@ impl<A: Address> Lookup<A> {
         let room = if stalled {
             self.config.results
         } else {
-            self.config.parallelism
+            self.config.far
         };
         flight.pending < room
             || (candidate.distance() <= self.config.radius && flight.pending < self.config.near)
     }
 
-    /// How many of the nearest may be asked: the k results, one more for each that is slow, which is likely dead, and as many
-    /// as will be missing if of the others as many are dead as so far. So what takes the place of the dead has answered by the
-    /// time at which that is known.
+    /// How many of the nearest may be asked: the k results, and one more for every other one that is slow, which may be dead. So
+    /// what takes the place of the dead has mostly answered by the time at which that is known.
     fn may_ask(&self) -> usize {
-        let (mut slow, mut out, mut answered) = (0, 0, 0);
-        for candidate in self.shortlist.iter() {
-            match candidate.state {
-                State::Slow => slow += 1,
-                State::Overdue | State::Failed => out += 1,
-                State::Answered => answered += 1,
-                State::New | State::Waiting => {}
-            }
-        }
-        let k = self.config.results;
-        let dead = slow + out;
-        let expected = k * out / (answered + dead + k / 2).max(1);
-        k + slow + expected.min(k / 2)
+        let slow = |candidate: &&Candidate<A>| candidate.state == State::Slow;
+        self.config.results + self.shortlist.iter().filter(slow).count().div_ceil(2)
     }
 
     /// Moves a question in flight to its end; `None` if there was none.

@@ -6,6 +6,7 @@ mod adversaries;
 mod censorship;
 mod exactness;
 mod hop_law;
+mod publish;
 mod sub_second;
 
 use crate::Report;
@@ -70,6 +71,7 @@ pub const ALL: &[Experiment] = &[
     exactness::EXPERIMENT,
     adversaries::EXPERIMENT,
     sub_second::EXPERIMENT,
+    publish::EXPERIMENT,
     censorship::EXPERIMENT,
 ];
 

@@ -1,7 +1,7 @@
 //! The store of a simulated node: `kad-store`'s memory backend, asked and written as the daemon does it.
 
-use kad_core::{Rules, StoreOp, StoreReply, UnixTime, Verdict};
-use kad_store::{Limits, MemoryStore, Put, RecordStore, answer};
+use kad_core::{Rules, Slot, StoreOp, StoreReply, UnixTime, Verdict};
+use kad_store::{Limits, MemoryStore, Put, RecordReader as _, RecordStore, answer};
 
 /// A memory store and what the machine asks of it.
 #[derive(Debug)]
@@ -17,6 +17,11 @@ impl Shelf {
     /// Records held.
     pub(crate) fn len(&self) -> u64 {
         self.0.usage().records
+    }
+
+    /// Whether something lies in a slot.
+    pub(crate) fn holds(&self, slot: &Slot) -> bool {
+        self.0.reader().get(slot).is_ok_and(|held| held.is_some())
     }
 
     /// Carries out one operation.

@@ -64,8 +64,6 @@ pub struct World {
     trace: Trace,
     traffic: Traffic,
     events: u64,
-    /// debug
-    pub log: Option<(u32, Vec<(Instant, String)>)>,
 }
 
 /// Something on its way through the queue.
@@ -171,7 +169,6 @@ impl World {
             trace: Trace::new(seed),
             traffic: Traffic::default(),
             events: 0,
-            log: None,
         }
     }
 
@@ -412,11 +409,6 @@ impl World {
         if self.nodes[call.by as usize].epoch != call.epoch {
             return; // Whoever asked has gone.
         }
-        if let Some((who, log)) = &mut self.log
-            && *who == call.by
-        {
-            log.push((self.now, format!("    answer #{}", call.to)));
-        }
         self.meet(call.by, call.to);
         let rtt = call.timed.then(|| self.now.since(call.sent));
         self.feed(
@@ -507,19 +499,6 @@ impl World {
         let node = &self.nodes[number as usize];
         let (from, read_only, epoch) = (node.contact(), node.config.read_only, node.epoch);
         let peer = to.address.number() as u32;
-        if let Some((who, log)) = &mut self.log
-            && *who == number
-        {
-            let dead = matches!(self.nodes[to.address.number()].mind, Mind::Down);
-            log.push((
-                self.now,
-                format!(
-                    "ask {:?} dead {dead} {}",
-                    to.address,
-                    matches!(request, Request::Ping)
-                ),
-            ));
-        }
         self.traffic.request(&request);
         let one_way = self.one_way(from.address, to.address);
         let mut leaves = self.now;

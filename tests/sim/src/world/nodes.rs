@@ -1,6 +1,8 @@
 //! The nodes of a world.
 
 use super::*;
+use kad_core::Slot;
+
 use crate::shelf::Shelf;
 
 /// One node, in all its lives.
@@ -55,6 +57,11 @@ impl Node {
     /// Forgets its records.
     pub(super) fn burn(&mut self) {
         self.shelf = None;
+    }
+
+    /// Whether it holds something in a slot.
+    pub(super) fn holds(&self, slot: &Slot) -> bool {
+        self.shelf.as_ref().is_some_and(|shelf| shelf.holds(slot))
     }
 
     /// Records that it holds.
@@ -189,6 +196,12 @@ impl World {
     #[must_use]
     pub fn records_at(&self, number: usize) -> u64 {
         self.nodes[number].records()
+    }
+
+    /// Whether a node holds something in a slot.
+    #[must_use]
+    pub fn holds(&self, number: usize, slot: &Slot) -> bool {
+        self.nodes[number].holds(slot)
     }
 
     /// Requests that reached a node so far.
