@@ -137,7 +137,7 @@ fn build(setup: &Setup<'_>, nodes: usize, seed: u64) -> World {
         ..Growth::default()
     };
     world.grow_watched(nodes, Site::Private, &Arc::new(config), growth, |n| {
-        setup.progress.done(n as u64)
+        setup.progress.done(n as u64);
     });
     world.run_for(SETTLE);
     world
