@@ -20,7 +20,7 @@ const SEEDS_PER_RESULT: usize = 2;
 
 /// A joining node looks up points of a wide bucket until it is full, or so many in a row brought next to nothing: points
 /// fall near to each other by chance, and a third of the bucket may be known.
-const BARREN_LOOKUPS: usize = 3;
+const BARREN_LOOKUPS: usize = 4;
 
 impl<A: Address> Kademlia<A> {
     pub(super) fn on_command(&mut self, now: Now, id: QueryId, command: Command<A>, out: &mut Outbox<A>) {
@@ -82,8 +82,7 @@ impl<A: Address> Kademlia<A> {
             }
             Command::Bootstrap { mut contacts } => {
                 contacts.truncate(MAX_SEEDS);
-                let me = self.local_id().to_key();
-                let lookup = self.lookup(now, me, self.config.k, contacts).without_doubts();
+                let lookup = self.own_lookup(now, contacts);
                 (Task::Bootstrap(Bootstrap::default()), Some(lookup))
             }
             Command::Ping { contact } => (
@@ -130,9 +129,15 @@ impl<A: Address> Kademlia<A> {
         self.start(now, None, task, Some(lookup), out);
     }
 
-    /// Looks up a random point of a bucket.
+    /// Looks up a random point of a bucket, or the own id where that serves the bucket and all nearer ones.
     pub(super) fn refresh(&mut self, now: Now, bucket: u32, out: &mut Outbox<A>) {
-        let lookup = self.bucket_lookup(now, bucket);
+        let lookup = match self.edge() {
+            Some(edge) if bucket >= edge => {
+                self.stats.refreshes += 1;
+                self.own_lookup(now, Vec::new())
+            }
+            _ => self.bucket_lookup(now, bucket),
+        };
         self.start(now, None, Task::FindNode, Some(lookup), out);
     }
 
@@ -153,8 +158,8 @@ impl<A: Address> Kademlia<A> {
         config.max_paths = self.config.max_paths;
         config.usual = self.lateness.usual(&self.config.patience);
         let bucket = self.local_id().distance(target).leading_zeros();
-        if let Some(deepest) = self.table.deepest() {
-            self.maintenance.note_lookup(bucket, now.monotonic, deepest);
+        if let (Some(edge), Some(deepest)) = (self.edge(), self.table.deepest()) {
+            self.maintenance.note_lookup(bucket, now.monotonic, edge, deepest);
         }
         let local = self.local_id();
         // Flagged contacts are being probed. Should all be flagged, our own network was down, and they are as good as any.
@@ -183,6 +188,26 @@ impl<A: Address> Kademlia<A> {
         nearest
             .last()
             .map_or(Distance::ZERO, |entry| entry.contact.id.distance(local))
+    }
+
+    /// The first bucket that has, with all nearer ones, fewer than k contacts: a lookup of the own id finds whoever belongs
+    /// there. Should there be more than we know, it brings k, and the edge moves inwards. `None` if we know nobody.
+    pub(super) fn edge(&self) -> Option<u32> {
+        let deepest = self.table.deepest()?;
+        let (mut edge, mut near) = (deepest, 0);
+        for bucket in (0..=deepest).rev() {
+            near += self.table.bucket_len(bucket);
+            if near >= self.config.k {
+                break;
+            }
+            edge = bucket;
+        }
+        Some(edge)
+    }
+
+    fn own_lookup(&mut self, now: Now, given: Vec<Contact<A>>) -> Lookup<A> {
+        let me = self.local_id().to_key();
+        self.lookup(now, me, self.config.k, given).without_doubts()
     }
 
     fn bucket_lookup(&mut self, now: Now, bucket: u32) -> Lookup<A> {
@@ -282,7 +307,7 @@ impl<A: Address> Kademlia<A> {
 
     /// Goes on to the next bucket with room that a joining node should fill; false if there is none.
     fn next_bucket(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) -> bool {
-        let Some(deepest) = self.table.deepest() else {
+        let Some(edge) = self.edge() else {
             return false;
         };
         let Some(query) = self.queries.get_mut(handle) else {
@@ -309,8 +334,8 @@ impl<A: Address> Kademlia<A> {
             }
             None => 0,
         };
-        // The nearest bucket was filled by looking up the own id, as far as there is anybody to fill it.
-        let Some(bucket) = (first..deepest).find(|&bucket| self.table.has_room(bucket)) else {
+        // Those from the edge on were filled by looking up the own id, as far as there is anybody to fill them.
+        let Some(bucket) = (first..edge).find(|&bucket| self.table.has_room(bucket)) else {
             return false;
         };
         if join.bucket != Some(bucket) {
