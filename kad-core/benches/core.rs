@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use kad_core::table::{ClosestScratch, RoutingTable, TableConfig};
+use kad_core::table::{ClosestScratch, DEFAULT_FULL_CONTACTS, RoutingTable, TableConfig};
 use kad_core::{
     Command, Config, Contact, Input, Instant, Kademlia, Key, NodeId, Now, Outbox, Output, QueryId, ReplyId,
     Request, Response, UnixTime,
@@ -87,6 +87,35 @@ fn closest(c: &mut Criterion) {
     });
 }
 
+/// What a table that knows everybody pays for its size: each answer and each question looks through one bucket.
+fn full_table(c: &mut Criterion) {
+    let mut dice = Dice(4);
+    let config = TableConfig::new(20, 0).full(DEFAULT_FULL_CONTACTS);
+    let mut table = RoutingTable::new(NodeId::default(), config);
+    let contacts: Vec<_> = (0..DEFAULT_FULL_CONTACTS as u32)
+        .map(|n| Contact::new(dice.key().to_node_id(), n))
+        .collect();
+    for contact in &contacts {
+        let _ = table.answered(Instant::ZERO, contact, None);
+    }
+    let mut scratch = ClosestScratch::default();
+    c.bench_function("closest 20 of a full table", |b| {
+        b.iter(|| {
+            table.closest(dice.key(), 20, &mut scratch).for_each(|entry| {
+                black_box(entry);
+            });
+        });
+    });
+    let mut turn = 0;
+    c.bench_function("answer of a contact of a full table", |b| {
+        b.iter(|| {
+            turn = (turn + 1) % contacts.len();
+            let now = Instant::from_micros(turn as u64);
+            let _ = black_box(table.answered(now, &contacts[turn], None));
+        });
+    });
+}
+
 fn lookup(c: &mut Criterion) {
     let mut dice = Dice(2);
     let mut machine = full(&mut dice);
@@ -133,5 +162,5 @@ fn serve(c: &mut Criterion) {
     });
 }
 
-criterion_group!(core, closest, lookup, serve);
+criterion_group!(core, closest, full_table, lookup, serve);
 criterion_main!(core);

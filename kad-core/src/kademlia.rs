@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use self::serving::Pending;
 use crate::maintenance::Maintenance;
+use crate::population::{Population, Samples};
 use crate::query::Query;
 use crate::rng::Rng;
 use crate::rpc::{Flight, Lateness};
@@ -40,6 +41,7 @@ pub struct Kademlia<A> {
     judging: usize,
     shunned: Shunned<A>,
     scratch: ClosestScratch,
+    samples: Samples,
     stats: Stats,
 }
 
@@ -68,6 +70,7 @@ impl<A: Address> Kademlia<A> {
             judging: 0,
             shunned: Shunned::new(),
             scratch: ClosestScratch::default(),
+            samples: Samples::new(),
             stats: Stats::default(),
             config,
         }
@@ -125,8 +128,21 @@ impl<A: Address> Kademlia<A> {
             queries: self.queries.len(),
             in_flight: self.flights.len(),
             pending: self.pending.len(),
+            population: self.population(),
             ..self.stats
         }
+    }
+
+    /// How many nodes the network has, as far as this one can tell; `None` before it has looked up a random point and
+    /// knows k contacts.
+    #[must_use]
+    pub fn population(&self) -> Option<Population> {
+        let k = self.config.k;
+        self.samples.population(k).or_else(|| {
+            let (own, mut scratch) = (self.local_id().to_key(), ClosestScratch::default());
+            let last = self.table.closest(own, k, &mut scratch).nth(k.checked_sub(1)?)?;
+            Some(Population::guess(k, last.contact.id.distance(own)))
+        })
     }
 
     fn on_timeout(&mut self, now: Now, out: &mut Outbox<A>) {

@@ -101,7 +101,7 @@
 //! | contacts of a bucket of neighbours only | [`TableConfig::neighbourhood`](table::TableConfig::neighbourhood), if that is more | the same |
 //! | contacts of a table | 65,535 | the same |
 //! | contacts that wait for a place | [`TableConfig::replacements`](table::TableConfig::replacements) a bucket | the one that waits for longest is forgotten |
-//! | places of a far bucket taken by faster contacts | [`TableConfig::proximity_share`](table::TableConfig::proximity_share) | only the slower of them make room |
+//! | places of a far bucket taken by faster contacts or by those from elsewhere | [`TableConfig::proximity_share`](table::TableConfig::proximity_share) | only the slower of them make room |
 //! | contacts of an address group | [`GroupLimits`](table::GroupLimits) | [`Refusal::Diversity`](table::Refusal) |
 //! | queries of the application | [`Config::max_queries`] | [`QueryError::TooMany`] |
 //! | queries with the repairs that follow from reads | twice [`Config::max_queries`] | nothing is repaired this time |
@@ -110,7 +110,10 @@
 //! | probes at once | [`Config::max_probes`] | the stranger is not probed this time |
 //! | records being handed on at once | [`Config::max_replications`] | the rest waits in the store |
 //! | refreshes at once | 1 | the other buckets wait |
-//! | questions of a lookup in flight | [`Config::alpha`] a path, k when no answer brings progress | the rest waits |
+//! | samples of the size of the network | 32 | the oldest is forgotten |
+//! | questions of a lookup in flight | [`Config::alpha`] a path, k in the region and when no answer brings progress | the rest waits |
+//! | late requests whose query has ended | 128 | they are cancelled, and nobody is blamed |
+//! | writes that go on in the background | with all queries twice [`Config::max_queries`] | they are broken off |
 //! | candidates of a lookup | 5 k, at least [`MAX_SEEDS`] | the farthest that was not asked is forgotten |
 //! | addresses tried for one candidate | 3 | more are ignored |
 //! | paths of a lookup | [`MAX_PATHS`](lookup::MAX_PATHS) | more are ignored |
@@ -150,6 +153,7 @@ mod maintenance;
 mod message;
 mod network;
 mod output;
+mod population;
 mod query;
 pub mod record;
 mod rng;
@@ -175,6 +179,7 @@ pub use self::message::{
 };
 pub use self::network::{NetworkId, Parameters};
 pub use self::output::{Effort, Event, Holder, Outbox, Outcome, Output, QueryError, StoreOp};
+pub use self::population::Population;
 pub use self::record::{
     Announcement, Content, Kind, MAX_RECORD, MAX_SALT, MAX_VALUE, MutableVersion, RawRecord, Record,
     RecordError, Rules, Slot, Verdict,

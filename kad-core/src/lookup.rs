@@ -37,6 +37,11 @@ pub struct LookupConfig {
     pub radius: Distance,
     /// Questions in flight while the next one goes into the region: there is nothing to be learned on the way any more.
     pub near: usize,
+    /// Questions in flight on the way to the region, at most alpha. One is enough where every answer that is late is hedged
+    /// and requests matter more than the last milliseconds.
+    pub far: usize,
+    /// Whether the places of those that are likely dead are filled in advance, which saves time and costs requests.
+    pub eager: bool,
     /// What an answer of somebody usually takes. It weighs a hop against a faster contact.
     pub usual: Duration,
 }
@@ -52,6 +57,8 @@ impl LookupConfig {
             max_paths: paths,
             radius: Distance::ZERO,
             near: parallelism,
+            far: parallelism,
+            eager: true,
             usual: Duration::ZERO,
         }
     }
@@ -251,15 +258,16 @@ impl<A: Address> Lookup<A> {
         }
     }
 
-    /// The time, in microseconds, in which this candidate promises to lead into the region: its own round trip and those of
-    /// the hops that are left, a hop bringing some five bits.
+    /// The time, in microseconds, in which this candidate promises to lead into the region: its own round trip and, from
+    /// outside, those of the hops that are left: one, and one more for every five bits or so.
     fn price(&self, candidate: &Candidate<A>) -> u64 {
-        let bits = self
-            .config
-            .radius
-            .leading_zeros()
-            .saturating_sub(candidate.distance().leading_zeros());
-        u64::from(candidate.cost()) + u64::from(bits) * u64::from(micros(self.config.usual)) / BITS_PER_HOP
+        let (cost, usual) = (u64::from(candidate.cost()), u64::from(micros(self.config.usual)));
+        if candidate.distance() <= self.config.radius {
+            return cost;
+        }
+        let region = self.config.radius.leading_zeros();
+        let bits = region.saturating_sub(candidate.distance().leading_zeros());
+        cost + usual + u64::from(bits) * usual / BITS_PER_HOP
     }
 
     /// The peer answered, with contacts nearer to the target. Unknown and repeated answers change nothing.
@@ -366,15 +374,15 @@ impl<A: Address> Lookup<A> {
         let room = if stalled {
             self.config.results
         } else {
-            self.config.parallelism
+            self.config.far
         };
         flight.pending < room
             || (candidate.distance() <= self.config.radius && flight.pending < self.config.near)
     }
 
-    /// How many of the nearest may be asked: the k results, one more for each that is slow, which is likely dead, and as many
-    /// as will be missing if of the others as many are dead as so far. So what takes the place of the dead has answered by the
-    /// time at which that is known.
+    /// How many of the nearest may be asked: the k results, and those that take the places of the dead, so that they have
+    /// answered by the time at which that is known. An eager walk counts everybody who is slow, and of the others as many as
+    /// were dead so far; one that is not counts every other one who is slow.
     fn may_ask(&self) -> usize {
         let (mut slow, mut out, mut answered) = (0, 0, 0);
         for candidate in self.shortlist.iter() {
@@ -386,8 +394,11 @@ impl<A: Address> Lookup<A> {
             }
         }
         let k = self.config.results;
-        let dead = slow + out;
-        let expected = k * out / (answered + dead + k / 2).max(1);
+        if !self.config.eager {
+            return k + usize::div_ceil(slow, 2);
+        }
+        // As if half of k had answered already: the first few say little.
+        let expected = k * out / (answered + slow + out + k / 2).max(1);
         k + slow + expected.min(k / 2)
     }
 

@@ -86,9 +86,14 @@ impl Maintenance {
             let old = looked_up + config.refresh <= now;
             let wanted = young && has_room(bucket) && (!first || Some(bucket) == edge);
             if old || wanted {
-                self.waiting[(bucket / 64) as usize] |= 1 << (bucket % 64);
+                self.want(bucket);
             }
         }
+    }
+
+    /// Marks one bucket that wants a lookup.
+    pub(crate) fn want(&mut self, bucket: u32) {
+        self.waiting[(bucket / 64) as usize] |= 1 << (bucket % 64);
     }
 
     /// The next bucket that waits for a refresh.

@@ -1,5 +1,7 @@
 //! What a node has counted.
 
+use crate::Population;
+
 /// Counters of one machine, all since it was made except those that say "now".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -14,6 +16,8 @@ pub struct Stats {
     pub pending: usize,
     /// Whether the node has lost everyone it knew.
     pub isolated: bool,
+    /// How many nodes the network has, as far as this one can tell now.
+    pub population: Option<Population>,
     /// Requests sent.
     pub requests_sent: u64,
     /// Answers that came and fitted.
@@ -42,8 +46,10 @@ pub struct Stats {
     pub contacts_added: u64,
     /// Contacts that left the table, because they no longer answered, turned read-only, or had to make room.
     pub contacts_removed: u64,
-    /// Of these, the ones that gave their place to a faster one.
+    /// Of the removed, the ones that gave their place to a faster one.
     pub proximity_swaps: u64,
+    /// Of the removed, the ones that gave their place to one from a region of the bucket that had nobody.
+    pub spread_swaps: u64,
     /// Records handed to their region again.
     pub replications: u64,
     /// Buckets refreshed.

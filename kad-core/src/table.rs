@@ -6,9 +6,9 @@
 //!
 //! It refuses to believe hearsay: a contact enters only after it answered us ([`RoutingTable::answered`]). It refuses to
 //! forget old friends: a full bucket keeps its live contacts, because who has been up for long will stay (paper, figure 1),
-//! and because nobody can push them out by showing up often. There are two exceptions: the contacts nearest to the own id
-//! are always let in (`table/neighbourhood.rs`), and of a far bucket a share is open to those that answer faster
-//! (`table/proximity.rs`).
+//! and because nobody can push them out by showing up often. There are exceptions: the contacts nearest to the own id are
+//! always let in (`table/neighbourhood.rs`), and of a far bucket a share is open to those that stand where nobody else does
+//! (`table/spread.rs`) or answer faster (`table/proximity.rs`).
 
 mod buckets;
 mod closest;
@@ -16,6 +16,7 @@ mod config;
 mod known;
 mod neighbourhood;
 mod proximity;
+mod spread;
 
 use self::buckets::Buckets;
 pub use self::closest::ClosestScratch;
@@ -66,6 +67,8 @@ pub enum Merit {
     Near,
     /// It answers clearly faster.
     Fast,
+    /// It comes from a region of the bucket that had nobody.
+    Apart,
 }
 
 /// Why a contact may not enter the table.
@@ -178,7 +181,7 @@ impl<A: Address> RoutingTable<A> {
     }
 
     /// Whether a stranger is worth a PING: it is not known at this address, may enter, and there is room for it or for one
-    /// more to wait, or it would be a neighbour.
+    /// more to wait, or it would be a neighbour, or would stand alone in its region of a bucket.
     #[must_use]
     pub fn wants(&self, contact: &Contact<A>) -> bool {
         let Some(index) = self.index(contact.id) else {
@@ -190,6 +193,7 @@ impl<A: Address> RoutingTable<A> {
         let waiting = self.waiting.bucket(index);
         let room = self.has_room(index)
             || self.is_neighbour(index, contact.id)
+            || self.crowded_by(index, contact.id).is_some()
             || (waiting.len() < self.config.replacements
                 && !waiting.iter().any(|w| w.contact.id == contact.id));
         room && self.refusal(index, contact).is_none()
@@ -234,6 +238,9 @@ impl<A: Address> RoutingTable<A> {
             if !self.live.is_full() {
                 return self.push(index, known);
             }
+        }
+        if let Some(place) = self.crowded_by(index, contact.id) {
+            return self.displace(index, place, known, Merit::Apart);
         }
         if let Some(place) = self.outrun_by(index, &known) {
             return self.displace(index, place, known, Merit::Fast);
@@ -322,13 +329,13 @@ impl<A: Address> RoutingTable<A> {
     /// Gives the place of a contact to another one that has just answered. The one that was there is alive, as far as is
     /// known, so it waits for the next place.
     fn displace(&mut self, index: u32, place: usize, by: Known<A>, merit: Merit) -> Admission<A> {
-        if merit == Merit::Fast {
+        if merit != Merit::Near {
             self.begin_tenure(index);
         }
         let Some(mut out) = self.live.replace(index, place, by) else {
             return Admission::Added;
         };
-        let tenured = merit != Merit::Fast && self.gives_tenure(index);
+        let tenured = merit == Merit::Near && self.gives_tenure(index);
         if let Some(newcomer) = self.live.bucket_mut(index).last_mut() {
             newcomer.set_tenured(tenured);
         }

@@ -133,6 +133,15 @@ impl<A> Asker<A> {
     }
 
     pub(crate) async fn ask(&self, command: Command<A>) -> Result<(Outcome<A>, Effort), NodeError> {
+        let (_, outcome, effort) = self.query(command).await?;
+        Ok((outcome, effort))
+    }
+
+    /// What came of a command, and the name under which events tell of it.
+    pub(crate) async fn query(
+        &self,
+        command: Command<A>,
+    ) -> Result<(QueryId, Outcome<A>, Effort), NodeError> {
         let id = QueryId(self.next_query.fetch_add(1, Ordering::Relaxed));
         let (answer, outcome) = oneshot::channel();
         self.orders
@@ -147,7 +156,7 @@ impl<A> Asker<A> {
         guard.query = None;
         match outcome.map_err(|_| NodeError::Stopped)? {
             (Outcome::Failed(error), _) => Err(error.into()),
-            done => Ok(done),
+            (outcome, effort) => Ok((id, outcome, effort)),
         }
     }
 

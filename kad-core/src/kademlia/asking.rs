@@ -310,6 +310,7 @@ impl<A: Address> Kademlia<A> {
                 self.stats.contacts_added += 1;
                 self.stats.contacts_removed += 1;
                 self.stats.proximity_swaps += u64::from(merit == Merit::Fast);
+                self.stats.spread_swaps += u64::from(merit == Merit::Apart);
                 out.push(Output::Event(Event::ContactRemoved(displaced)));
                 out.push(Output::Event(Event::ContactAdded(contact.clone())));
             }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Kademlia;
 use crate::lookup::{Lookup, LookupConfig, Seed};
+use crate::population::Samples;
 use crate::query::{Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
 use crate::rpc::Purpose;
 use crate::slab::Handle;
@@ -18,9 +19,11 @@ use crate::{
 /// quarter has just died, everybody asked still tells of the same dead, and the walk must not run out of candidates.
 const SEEDS_PER_RESULT: usize = 2;
 
-/// A joining node looks up points of a wide bucket until it is full, or so many in a row brought next to nothing: points
-/// fall near to each other by chance, and a third of the bucket may be known.
-const BARREN_LOOKUPS: usize = 4;
+/// Questions in flight on the way to the region of a record that is being published: with two, and a hedge where an answer is
+/// late, it costs half as many requests to get there as with alpha and hardly more time (`publish` in `docs/simulation.md`).
+const FAR_OF_WRITES: usize = 2;
+/// The same for what nobody waits for: refreshing buckets, and handing records on.
+const FAR_OF_UPKEEP: usize = 1;
 
 impl<A: Address> Kademlia<A> {
     pub(super) fn on_command(&mut self, now: Now, id: QueryId, command: Command<A>, out: &mut Outbox<A>) {
@@ -42,7 +45,7 @@ impl<A: Address> Kademlia<A> {
         let (task, lookup) = match command {
             Command::FindNode { target } => (
                 Task::FindNode,
-                Some(self.lookup(now, target, self.config.k, Vec::new())),
+                Some(self.lookup(now, target, (self.config.alpha, self.config.k), Vec::new())),
             ),
             Command::FindValue { key, kind, read } => {
                 let want = if read == Read::Census {
@@ -57,15 +60,15 @@ impl<A: Address> Kademlia<A> {
                     after: None,
                     want,
                 };
-                // A value that comes from several holders at once is waste; a census asks them all anyway.
+                // A value that comes from several holders at once is waste, but one more finds a fast one; a census asks all.
                 let near = if read == Read::Census {
                     self.config.k
                 } else {
-                    self.config.alpha
+                    self.config.alpha + 1
                 };
                 (
                     Task::FindValue(FindValueTask::new(ask, read)),
-                    Some(self.lookup(now, key, near, Vec::new())),
+                    Some(self.lookup(now, key, (self.config.alpha, near), Vec::new())),
                 )
             }
             Command::Store {
@@ -74,7 +77,12 @@ impl<A: Address> Kademlia<A> {
                 keep,
                 enough,
             } => {
-                let lookup = self.lookup(now, record.key(), self.config.k, Vec::new());
+                let lookup = self.lookup(
+                    now,
+                    record.key(),
+                    (FAR_OF_WRITES.min(self.config.alpha), self.config.k),
+                    Vec::new(),
+                );
                 (
                     self.store_task(record, expected, Role::Publish { keep }, enough),
                     Some(lookup),
@@ -82,7 +90,7 @@ impl<A: Address> Kademlia<A> {
             }
             Command::Bootstrap { mut contacts } => {
                 contacts.truncate(MAX_SEEDS);
-                let lookup = self.own_lookup(now, contacts);
+                let lookup = self.own_lookup(now, self.config.alpha, contacts);
                 (Task::Bootstrap(Bootstrap::default()), Some(lookup))
             }
             Command::Ping { contact } => (
@@ -123,18 +131,19 @@ impl<A: Address> Kademlia<A> {
 
     /// Stores a record that this node holds at the k nearest to it.
     pub(super) fn replicate(&mut self, now: Now, record: Record, own: bool, out: &mut Outbox<A>) {
-        let lookup = self.lookup(now, record.key(), self.config.k, Vec::new());
+        let lookup = self.lookup(now, record.key(), (FAR_OF_UPKEEP, self.config.k), Vec::new());
         let task = self.store_task(record, None, Role::Replicate { own }, usize::MAX);
         self.stats.replications += 1;
         self.start(now, None, task, Some(lookup), out);
     }
 
-    /// Looks up a random point of a bucket, or the own id where that serves the bucket and all nearer ones.
+    /// Looks up a random point of a bucket, or the own id where that serves the bucket and all nearer ones. Where it serves
+    /// the whole table, a random point does so as well, and tells how many nodes there are.
     pub(super) fn refresh(&mut self, now: Now, bucket: u32, out: &mut Outbox<A>) {
         let lookup = match self.edge() {
-            Some(edge) if bucket >= edge => {
+            Some(edge) if edge > 0 && bucket >= edge => {
                 self.stats.refreshes += 1;
-                self.own_lookup(now, Vec::new())
+                self.own_lookup(now, FAR_OF_UPKEEP, Vec::new())
             }
             _ => self.bucket_lookup(now, bucket),
         };
@@ -151,10 +160,18 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// A lookup that starts from the nearest contacts of the table, after those given.
-    fn lookup(&mut self, now: Now, target: Key, near: usize, given: Vec<Contact<A>>) -> Lookup<A> {
+    fn lookup(
+        &mut self,
+        now: Now,
+        target: Key,
+        (far, near): (usize, usize),
+        given: Vec<Contact<A>>,
+    ) -> Lookup<A> {
         let mut config = LookupConfig::new(self.config.k, self.config.alpha, self.config.paths);
         config.radius = self.radius();
         config.near = near;
+        config.far = far;
+        config.eager = far == self.config.alpha;
         config.max_paths = self.config.max_paths;
         config.usual = self.lateness.usual(&self.config.patience);
         let bucket = self.local_id().distance(target).leading_zeros();
@@ -182,12 +199,10 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// Within this distance of a point there are likely k nodes.
-    fn radius(&mut self) -> Distance {
-        let local = self.local_id().to_key();
-        let nearest = self.table.closest(local, self.config.k, &mut self.scratch);
-        nearest
-            .last()
-            .map_or(Distance::ZERO, |entry| entry.contact.id.distance(local))
+    fn radius(&self) -> Distance {
+        let nodes = self.config.k as u64;
+        self.population()
+            .map_or(Distance::ZERO, |population| population.radius(nodes))
     }
 
     /// The first bucket that has, with all nearer ones, fewer than k contacts: a lookup of the own id finds whoever belongs
@@ -205,16 +220,30 @@ impl<A: Address> Kademlia<A> {
         Some(edge)
     }
 
-    fn own_lookup(&mut self, now: Now, given: Vec<Contact<A>>) -> Lookup<A> {
+    /// A lookup of the own id with so many questions in flight on the way.
+    fn own_lookup(&mut self, now: Now, far: usize, given: Vec<Contact<A>>) -> Lookup<A> {
         let me = self.local_id().to_key();
-        self.lookup(now, me, self.config.k, given).without_doubts()
+        self.lookup(now, me, (far, self.config.k), given).without_doubts()
     }
 
     fn bucket_lookup(&mut self, now: Now, bucket: u32) -> Lookup<A> {
         self.stats.refreshes += 1;
         let target = self.local_id().to_key().at(self.rng.distance_in_bucket(bucket));
-        self.lookup(now, target, self.config.k, Vec::new())
+        self.lookup(now, target, (FAR_OF_UPKEEP, self.config.k), Vec::new())
             .without_doubts()
+    }
+
+    /// A lookup of a random point that this node drew has come to its end: it may tell how many nodes there are.
+    fn take_sample(&mut self, now: Now, lookup: &Lookup<A>) {
+        let target = lookup.target();
+        if !Samples::is_one(self.local_id(), target) {
+            return;
+        }
+        if let Some((before, farthest)) = lookup.results().enumerate().last() {
+            let (k, distance) = (self.config.k, farthest.id.distance(target));
+            self.samples
+                .take(now.monotonic, before + 1, k, distance, self.table.len());
+        }
     }
 
     fn start(
@@ -313,6 +342,15 @@ impl<A: Address> Kademlia<A> {
         let Some(query) = self.queries.get_mut(handle) else {
             return false;
         };
+        // The first lookup is that of the own id, the others are of random points.
+        if matches!(query.task, Task::Bootstrap(Bootstrap { bucket: Some(_), .. }))
+            && let Some(lookup) = query.lookup.take()
+        {
+            self.take_sample(now, &lookup);
+        }
+        let Some(query) = self.queries.get_mut(handle) else {
+            return false;
+        };
         let Task::Bootstrap(join) = &mut query.task else {
             return false;
         };
@@ -321,28 +359,14 @@ impl<A: Address> Kademlia<A> {
                 contacts: self.table.len(),
             }));
         }
-        let first = match join.bucket {
-            Some(bucket) => {
-                let brought = self.table.bucket_len(bucket).saturating_sub(join.held);
-                join.barren = if brought > self.config.k / 4 {
-                    0
-                } else {
-                    join.barren + 1
-                };
-                let wide = self.table.bucket_capacity(bucket) > self.config.k;
-                bucket + u32::from(!wide || join.barren >= BARREN_LOOKUPS)
-            }
-            None => 0,
-        };
+        let before = join.bucket.unwrap_or_default();
+        let (contacts, capacity) = (self.table.bucket_len(before), self.table.bucket_capacity(before));
+        let first = join.next_bucket(contacts, capacity, self.config.k);
         // Those from the edge on were filled by looking up the own id, as far as there is anybody to fill them.
         let Some(bucket) = (first..edge).find(|&bucket| self.table.has_room(bucket)) else {
             return false;
         };
-        if join.bucket != Some(bucket) {
-            join.barren = 0;
-        }
-        join.bucket = Some(bucket);
-        join.held = self.table.bucket_len(bucket);
+        join.begin(bucket, self.table.bucket_len(bucket));
         let lookup = self.bucket_lookup(now, bucket);
         if let Some(query) = self.queries.get_mut(handle) {
             query.lookup = Some(lookup);
@@ -431,6 +455,9 @@ impl<A: Address> Kademlia<A> {
                 self.scan_due(now, out);
             }
             Task::FindNode if query.id.is_none() => {
+                if let Some(lookup) = query.lookup.as_ref().filter(|_| !query.effort.timed_out) {
+                    self.take_sample(now, lookup);
+                }
                 self.maintenance.refreshing = false;
                 self.refresh_next(now, out);
             }

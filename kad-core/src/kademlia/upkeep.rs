@@ -28,6 +28,10 @@ impl<A: Address> Kademlia<A> {
             let has_room = |bucket| table.has_room(bucket);
             self.maintenance
                 .plan_refresh(&self.config, &mut self.rng, at, edge, has_room);
+            if self.samples.want_another(at, self.config.refresh) {
+                // The far half always counts. In a busy node nothing is due: others want points of all buckets.
+                self.maintenance.want(0);
+            }
             self.probe_the_silent(now, out);
             self.refresh_next(now, out);
         }

@@ -19,6 +19,8 @@
 //! - **Groups.** Limits of address groups are asked for before this rule, as ever.
 //! - **The neighbourhood** is left alone, and as much again around it: there the nearest count, and who they are must not
 //!   depend on who asks from where. Buckets beyond which there are not that many contacts never do this.
+//! - **Spread.** Nobody takes the place of the only contact of another region of the bucket (`spread.rs`), and what that
+//!   rule takes comes out of the same share.
 //! - **Evidence.** Contacts that were not measured neither replace nor are replaced, and those that wait keep their smoothed
 //!   round trip, so one lucky answer does not swap the same two again and again.
 
@@ -40,22 +42,28 @@ impl<A: Address> RoutingTable<A> {
         if self.config.proximity_share == 0 || !self.is_far(index) {
             return None;
         }
-        let tenured = self.tenured(index);
-        // Before proximity has taken a first place, nobody has tenure, and all would get it.
-        let begun = tenured > 0;
-        let would_have = if begun { tenured } else { self.bucket_len(index) };
-        let spare = would_have > self.config.tenured_places(index);
+        let is_open = self.is_open(index);
         let (numerator, denominator) = CLEARLY_FASTER;
         let bucket = self.live.bucket(index).iter().enumerate();
         let slower = bucket.filter_map(|(place, known)| {
-            let open = spare || begun && !known.is_tenured();
-            let other = known.rtt().filter(|_| open)?;
-            (u64::from(rtt) * denominator <= u64::from(other) * numerator).then_some((other, place))
+            let other = known.rtt().filter(|_| is_open(known))?;
+            let slower = u64::from(rtt) * denominator <= u64::from(other) * numerator;
+            (slower && !self.leaves_a_gap(index, known, newcomer.contact.id)).then_some((other, place))
         });
         slower.max().map(|(_, place)| place)
     }
 
-    /// Proximity takes a place of this bucket: if it is the first one, all who are there get tenure.
+    /// Whether a contact of this bucket may have to make room for somebody faster, or from elsewhere.
+    pub(super) fn is_open(&self, index: u32) -> impl Fn(&Known<A>) -> bool {
+        let tenured = self.tenured(index);
+        // Before the first place was taken, nobody has tenure, and all would get it.
+        let begun = tenured > 0;
+        let would_have = if begun { tenured } else { self.bucket_len(index) };
+        let spare = would_have > self.config.tenured_places(index);
+        move |known| spare || begun && !known.is_tenured()
+    }
+
+    /// A place of this bucket is taken for another merit than nearness: if it is the first one, all who are there get tenure.
     pub(super) fn begin_tenure(&mut self, index: u32) {
         if self.tenured(index) == 0 {
             let bucket = self.live.bucket_mut(index);
@@ -74,7 +82,7 @@ impl<A: Address> RoutingTable<A> {
     }
 
     /// Whether a bucket lies outside of the neighbourhood and of its surroundings.
-    fn is_far(&self, index: u32) -> bool {
+    pub(super) fn is_far(&self, index: u32) -> bool {
         let kept = self.config.bucket_size.max(self.config.neighbourhood);
         self.in_nearer_buckets(index) >= kept.saturating_mul(NEIGHBOURHOODS_KEPT)
     }

@@ -24,7 +24,8 @@ fn found_of_nearest(world: &mut Simulation, asker: u32) -> (usize, Duration) {
 #[test]
 fn lookups_survive_the_sudden_death_of_a_quarter() {
     let (mut right, mut all) = (0, 0);
-    for seed in 101..106 {
+    // With five networks the sum was left to chance: it is 99.3 of 100 in the long run.
+    for seed in 101..113 {
         let mut world = Simulation::joined(seed, 120, &Config::default());
         let dead: Vec<u32> = (0..120).filter(|node| node % 4 == 3).collect();
         dead.iter().for_each(|&node| world.kill(node));

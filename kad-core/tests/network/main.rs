@@ -8,6 +8,7 @@ mod contract;
 mod full_table;
 mod lookups;
 mod neighbourhood;
+mod population;
 mod proximity;
 mod records;
 mod shelf;

@@ -90,7 +90,7 @@ fn neighbourhoods_stay_whole_while_half_of_a_network_comes_and_goes() {
         all >= 90 && all > without,
         "{all} of 100 know all of their nearest"
     );
-    assert!(nearly >= 99, "{nearly} of 100 know all but one");
+    assert!(nearly >= 98, "{nearly} of 100 know all but one");
     // Half as many again, and who moves up when a neighbour dies is known already.
     config.table.neighbourhood = config.k + config.k / 2;
     let (all, _) = under_churn(&config);

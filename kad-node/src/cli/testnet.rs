@@ -5,6 +5,7 @@ mod measure;
 mod network;
 mod raw;
 mod report;
+mod values;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use kad_node::file::{FetchOptions, FileOptions, tree::MAX_CHUNK};
 use self::measure::{Values, mean, millis, round};
 use self::network::Network;
 use self::report::{FileReport, RawReport, Report};
+use self::values::Kept;
 use super::reply::{Answer, Failure};
 
 /// The most nodes of one process: each needs a socket, a task or two, and with redb a file.
@@ -32,6 +34,13 @@ const MAX_NODES: u64 = 2_000;
   kad-node testnet --nodes 100 --store memory --lookups 1000 --values 1000 --concurrency 32 --raw --json
   kad-node testnet --file holiday.jpg --kill 0.5
   kad-node testnet --keep
+
+Before the kill: lookups, then values are put, then they are got, then the file is
+stored. A node that is killed falls silent in the middle of everything. The first
+thing after that, values are put and the older ones got, in turns; only then the file
+is read back and points are looked up, when many of the dead have been found out. Puts
+are done when three quarters of k hold the value; RPCs and copies are counted until
+the last holder was told.
 
 Exit status 0 if everything held, 1 if not.")]
 pub(crate) struct Args {
@@ -50,7 +59,7 @@ pub(crate) struct Args {
     /// Random lookups, before and after the kill.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     lookups: u64,
-    /// Single values of 1 KiB to put and get, before and after the kill.
+    /// Single values of 1 KiB to put and get before the kill; after it, as many to put, and those from before to get.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     values: u64,
     /// Lookups under way at a time; values are always put and got 32 at a time.
@@ -160,17 +169,19 @@ async fn run(args: &Args, quiet: bool) -> anyhow::Result<(Report, Network, Optio
         network: &mut network,
         broken: Vec::new(),
     };
-    let (lookups, values) = story.measure("before the kill", Some(1.0)).await?;
+    let (lookups, values, kept) = story.before().await?;
     let (mut file, keys) = story.put(&path).await?;
     (file.copies_mean, file.copies_min) = story.copies(&keys).await?;
     let killed = story.network.kill(args.kill)?;
+    // Values first: whatever comes before them would find out who is dead, and they would not have to.
+    let values_after_kill = match killed {
+        0 => None,
+        _ => Some(story.values_after_kill(kept).await?),
+    };
     story.get(&path, &mut file).await?;
-    let (lookups_after_kill, values_after_kill) = match killed {
-        0 => (None, None),
-        _ => {
-            let (lookups, values) = story.measure("after the kill", None).await?;
-            (Some(lookups), Some(values))
-        }
+    let lookups_after_kill = match killed {
+        0 => None,
+        _ => Some(story.lookups_after_kill().await?),
     };
     (file.copies_mean_after_kill, file.copies_min_after_kill) = story.copies(&keys).await?;
     let broken = story.broken;
@@ -219,41 +230,54 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    /// Lookups and values. While nobody has died every answer must be right.
-    async fn measure(
-        &mut self,
-        when: &str,
-        exact: Option<f64>,
-    ) -> anyhow::Result<(measure::Lookups, Values)> {
-        let bar = spinner(self.quiet, &format!("lookups {when}"));
-        if exact.is_some() {
-            load::warm_up(self.network).await?;
-        }
-        // While nodes find out who is dead they wait more than they work, so more lookups run side by side.
-        let (count, concurrency) = match exact {
-            Some(_) => (self.args.lookups as usize, self.args.concurrency as usize),
-            None => (
-                self.args.lookups as usize,
-                VALUE_CONCURRENCY.max(self.args.concurrency as usize),
-            ),
-        };
+    /// Lookups and values while nobody has died, when every answer must be right.
+    async fn before(&mut self) -> anyhow::Result<(measure::Lookups, Values, Vec<Kept>)> {
+        let bar = spinner(self.quiet, "lookups before the kill");
+        load::warm_up(self.network).await?;
+        let (count, concurrency) = (self.args.lookups as usize, self.args.concurrency as usize);
         let lookups = load::lookups(self.network, count, concurrency).await?;
-        if exact.is_some_and(|exact| lookups.exact_share < exact) {
+        if lookups.exact_share < 1.0 {
             self.broken.push(format!(
-                "only {} of the lookups {when} found the true k closest",
+                "only {} of the lookups before the kill found the true k closest",
                 lookups.exact_share
             ));
         }
-        bar.set_message(format!("values {when}"));
-        let values = load::values(self.network, self.args.values as usize, VALUE_CONCURRENCY).await?;
+        bar.set_message("values before the kill");
+        let count = self.args.values as usize;
+        let (values, kept) = values::puts_then_gets(self.network, count, VALUE_CONCURRENCY).await?;
+        self.expect_all_found(&values, "before the kill");
+        bar.finish_and_clear();
+        Ok((lookups, values, kept))
+    }
+
+    /// The first thing after the kill.
+    async fn values_after_kill(&mut self, older: Vec<Kept>) -> anyhow::Result<Values> {
+        let bar = spinner(self.quiet, "values after the kill");
+        let values = values::puts_among_gets(self.network, older, VALUE_CONCURRENCY).await?;
+        self.expect_all_found(&values, "after the kill");
+        bar.finish_and_clear();
+        Ok(values)
+    }
+
+    async fn lookups_after_kill(&mut self) -> anyhow::Result<measure::Lookups> {
+        let bar = spinner(self.quiet, "lookups after the kill");
+        // While nodes find out who is dead they wait more than they work, so more lookups run side by side.
+        let (count, concurrency) = (
+            self.args.lookups as usize,
+            VALUE_CONCURRENCY.max(self.args.concurrency as usize),
+        );
+        let lookups = load::lookups(self.network, count, concurrency).await?;
+        bar.finish_and_clear();
+        Ok(lookups)
+    }
+
+    fn expect_all_found(&mut self, values: &Values, when: &str) {
         if values.found_share < 1.0 {
             self.broken.push(format!(
                 "only {} of the values {when} were found again",
                 values.found_share
             ));
         }
-        bar.finish_and_clear();
-        Ok((lookups, values))
     }
 
     /// Stores the file from one node; says under which keys its parts are.

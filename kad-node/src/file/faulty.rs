@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use kad_core::record::{Content, immutable_key};
-use kad_core::{Effort, Key, UnixTime};
+use kad_core::{Effort, Key, QueryId, UnixTime};
 
 use super::chunks::Chunks;
 use crate::{NodeError, PutOptions, Stored, Value};
@@ -113,6 +113,7 @@ impl Chunks for Map {
                 requests: 2,
                 ..Effort::default()
             },
+            query: QueryId(0),
         })
     }
 

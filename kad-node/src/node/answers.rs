@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::record::Content;
-use kad_core::{Contact, Effort, Key, NodeId, Outcome, PublicKey, UnixTime};
+use kad_core::{Contact, Effort, Key, NodeId, Outcome, PublicKey, QueryId, UnixTime};
 
 use crate::NodeError;
 
@@ -85,8 +85,11 @@ pub struct Stored<A> {
     pub seq: u64,
     /// When it ends.
     pub expires: UnixTime,
-    /// What it took.
+    /// What it took until then.
     pub effort: Effort,
+    /// The name of the write in [`Node::events`](super::Node::events): if it was done before all of the nearest were told,
+    /// an [`Event::Placed`](kad_core::Event::Placed) with this name tells how that ended.
+    pub query: QueryId,
 }
 
 impl<A> Stored<A> {

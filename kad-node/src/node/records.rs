@@ -303,13 +303,14 @@ impl<A: kad_net::WireAddress> Node<A> {
             },
         };
         let (
+            query,
             Outcome::Stored {
                 holders,
                 local,
                 refused,
             },
             effort,
-        ) = self.inner.asker.ask(command).await?
+        ) = self.inner.asker.query(command).await?
         else {
             return Err(NodeError::Stopped);
         };
@@ -321,6 +322,7 @@ impl<A: kad_net::WireAddress> Node<A> {
             seq,
             expires,
             effort,
+            query,
         };
         let rival = refused.iter().filter_map(|(_, verdict)| match verdict {
             Verdict::Stale { current } | Verdict::Conflict { current } => Some(*current),

@@ -1,7 +1,7 @@
 //! One experiment with several seeds, side by side on threads.
 //!
-//! Each seed is a run of its own in one thread; they share nothing. So what comes out depends on the seeds alone, and not on
-//! how many of them ran at a time.
+//! Each seed is a run of its own in one thread; they share nothing. So what comes out depends on the seeds alone, and
+//! not on how many of them ran at a time.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,14 +66,15 @@ pub struct Run {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BatchError {
-    /// A run panicked, or reported a metric twice: a bug of the experiment or of what it tests. The other runs came to their ends and are lost.
+    /// A run panicked, or reported a metric twice: a bug of the experiment or of what it tests. No more runs are
+    /// begun then; those under way come to their ends and are lost.
     Panicked {
         /// The first seed that did.
         seed: u64,
         /// What it said.
         message: String,
     },
-    /// The operating system gives no thread. Nothing is left of the runs.
+    /// The operating system gives no thread. No more runs are begun, and those under way are lost.
     NoThread(io::Error),
 }
 
@@ -112,6 +113,8 @@ impl Plan {
     ) -> Result<Vec<Run>, BatchError> {
         let seeds: Vec<_> = self.seeds().collect();
         let next = AtomicUsize::new(0);
+        // From here on nobody finds a seed to begin.
+        let stop = || next.store(seeds.len(), Ordering::Relaxed);
         let work = || {
             let mut done = Vec::new();
             loop {
@@ -119,21 +122,28 @@ impl Plan {
                 let Some(&seed) = seeds.get(place) else {
                     return done;
                 };
-                done.push((place, self.one(subject, seed, watch)));
+                let result = self.one(subject, seed, watch);
+                if result.is_err() {
+                    stop();
+                }
+                done.push((place, result));
             }
         };
-        let mut results = thread::scope(|scope| {
+        let mut results: Vec<_> = thread::scope(|scope| {
             let mut threads = Vec::new();
             for _ in 0..self.side_by_side() {
-                let thread = thread::Builder::new()
-                    .stack_size(STACK)
-                    .spawn_scoped(scope, work)
-                    .map_err(BatchError::NoThread);
-                threads.push(thread?);
+                let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+                match thread {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        stop();
+                        return Err(BatchError::NoThread(error));
+                    }
+                }
             }
-            // Panics of runs are caught where they happen.
+            // Panics of runs are caught where they happen, so every thread comes back.
             let done = threads.into_iter().filter_map(|thread| thread.join().ok());
-            Ok::<Vec<_>, BatchError>(done.flatten().collect())
+            Ok(done.flatten().collect())
         })?;
         results.sort_unstable_by_key(|&(place, _)| place);
         results.into_iter().map(|(_, result)| result).collect()
@@ -145,15 +155,14 @@ impl Plan {
         seed: u64,
         watch: &(dyn Fn(u64) -> Box<dyn Progress + Sync> + Sync),
     ) -> Result<Run, BatchError> {
-        let progress = watch(seed);
-        let setup = Setup {
-            nodes: self.nodes,
-            seed,
-            progress: &*progress,
-        };
         let began = Instant::now();
         let run = || {
-            let report = subject.run(&setup);
+            let progress = watch(seed);
+            let report = subject.run(&Setup {
+                nodes: self.nodes,
+                seed,
+                progress: &*progress,
+            });
             let mut metrics: Vec<_> = report.rows.iter().map(|row| &row.metric).collect();
             metrics.sort_unstable();
             for pair in metrics.windows(2) {
@@ -247,6 +256,17 @@ mod tests {
             panic!("{error}")
         };
         assert!(seed == 13 && message.contains("unlucky"), "{seed} {message}");
+    }
+
+    #[test]
+    fn nothing_is_begun_after_a_panic() {
+        let begun = AtomicUsize::new(0);
+        let error = plan(13, 1000, 1).run(&Echo, &|_| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            Box::new(Unwatched)
+        });
+        assert!(error.is_err());
+        assert_eq!(begun.into_inner(), 1);
     }
 
     #[test]

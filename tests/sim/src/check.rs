@@ -6,8 +6,8 @@ use std::{env, thread};
 /// The environment variable that names the one seed to run.
 pub const SEED_VARIABLE: &str = "KAD_SIM_SEED";
 
-/// Runs a check once for each seed. If one panics, the command that repeats this seed alone is printed, and the panic goes
-/// on. With `KAD_SIM_SEED` in the environment only that seed is run.
+/// Runs a check once for each seed. If one panics, the command that repeats this seed alone is printed, and the panic
+/// goes on. With `KAD_SIM_SEED` in the environment only that seed is run.
 ///
 /// ```
 /// kad_sim::check(1..=3, |seed| {

@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and how the outcome is told.
 //!
-//! Every command ends in one [`Answer`] or one [`Failure`]. Nothing here knows how a network is simulated: commands call
-//! the library as any test would.
+//! Every command ends in one [`Answer`] or one [`Failure`]. Nothing here knows how a network is simulated: commands
+//! call the library as any test would.
 
 mod checkout;
 mod docs;

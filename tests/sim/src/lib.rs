@@ -1,17 +1,18 @@
 //! Whole networks of Kademlia nodes in one thread and in virtual time.
 //!
-//! A [`World`] holds any number of real nodes: each is the state machine of `kad-core` that the daemon drives, unchanged, with
-//! a routing table that grew by joining and the memory store of `kad-store`. The world is their driver, their wires and
-//! their clock. One queue holds everything that will happen, so a simulated hour of a thousand nodes takes seconds, and what
-//! is measured is true of the code that runs on real machines.
+//! A [`World`] holds any number of real nodes: each is the state machine of `kad-core` that the daemon drives,
+//! unchanged, with a routing table that grew by joining and the memory store of `kad-store`. The world is their driver,
+//! their wires and their clock. One queue holds everything that will happen, so a simulated hour of a thousand nodes
+//! takes seconds, and what is measured is true of the code that runs on real machines.
 //!
-//! What happens depends on the seed alone: the same seed gives the same events in the same order, and a running hash of all
-//! of them ([`Trace`]) proves it. Runs with different seeds can share a process and its threads ([`Plan`]) without noticing.
+//! What happens depends on the seed alone: the same seed gives the same events in the same order, and a running hash of
+//! all of them ([`Trace`]) proves it. Runs with different seeds can share a process and its threads ([`Plan`]) without
+//! noticing.
 //!
-//! What it refuses to do: to take a table from an oracle (nodes join through the protocol), to look into a machine to decide
-//! what happens (it is told and asked by its contract alone), to read a clock or draw entropy, and to hide a bad figure
-//! (what was not measured is not met). What it does not model: the processor's time, bandwidth and queues of links,
-//! NAT, and packets smaller than a message. `docs/simulation.md` says what follows from that.
+//! What it refuses to do: to take a table from an oracle (nodes join through the protocol), to look into a machine to
+//! decide what happens (it is told and asked by its contract alone), to read a clock or draw entropy, and to hide a bad
+//! figure (what was not measured is not met). What it does not model: the processor's time, bandwidth and queues of
+//! links, NAT, and packets smaller than a message. `docs/simulation.md` says what follows from that.
 //!
 //! # A test of your own
 //!
@@ -51,8 +52,8 @@
 //! check(1..=3, |seed| assert_eq!(found_after(0.3, seed), 20));
 //! ```
 //!
-//! A network that needs no Rust is a [`Scenario`], and what is repeated often and compared with what others published an
-//! [`Experiment`](experiments::Experiment).
+//! A network that needs no Rust is a [`Scenario`], and what is repeated often and compared with what others published
+//! an [`Experiment`](experiments::Experiment).
 //!
 //! # Modules
 //!
@@ -64,6 +65,7 @@
 //! | [`adversary`] | nodes that do not play by the rules |
 //! | [`Place`], [`Site`] | addresses, and the groups that they are in |
 //! | [`Census`] | who is there: what a lookup should have found |
+//! | [`load`] | operations begun at a rate, and what came of each |
 //! | [`traffic`] | what messages weigh on a wire |
 //! | [`report`] | figures beside what others published, and charts |
 //! | [`experiments`] | published results, repeated |
@@ -81,6 +83,7 @@ mod dice;
 pub mod experiments;
 mod links;
 pub mod load;
+mod memory;
 mod place;
 mod queue;
 pub mod report;

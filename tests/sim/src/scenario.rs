@@ -1,10 +1,11 @@
 //! Scenarios: what a network is like and what it is asked to do, from a TOML file.
 //!
-//! A scenario needs no Rust: `kad-sim run FILE.toml` runs it and reports the general figures of a network under load. What
-//! it cannot say, an experiment of one's own can. Every field is in `docs/simulation.md`.
+//! A scenario needs no Rust: `kad-sim run FILE.toml` runs it and reports the general figures of a network under load.
+//! What it cannot say, an experiment of one's own can. Every field is in `docs/simulation.md`.
 //!
-//! The order of what happens: the nodes join one after the other; sybils join like anybody; all settle; adversaries turn;
-//! values are stored; the dead die; nodes begin to come and go; the load begins, and after the warm-up it is measured.
+//! The order of what happens: the nodes join one after the other; sybils join like anybody; all settle; adversaries
+//! turn; values are stored; the dead die; nodes begin to come and go; the load begins, and after the warm-up it is
+//! measured.
 
 mod enemies;
 mod error;

@@ -67,7 +67,8 @@ impl Summary {
     }
 }
 
-/// The mean over the seeds that have this figure. If it could not be measured in one of them (NaN), it could not be at all.
+/// The mean over the seeds that have this figure. If it could not be measured in one of them (NaN), it could not be at
+/// all.
 fn figure(row: &Row, runs: &[Run]) -> Figure {
     let results: Vec<f64> = runs
         .iter()

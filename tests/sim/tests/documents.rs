@@ -66,6 +66,34 @@ fn the_scenario_with_every_field_is_one_and_has_every_field() {
 }
 
 #[test]
+fn every_knob_of_the_core_can_be_turned_in_a_scenario() {
+    /// Who only asks makes no network; ids of a simulation are not ground; limits are all there or all not.
+    const OTHERS: [&str; 6] = [
+        "read_only",
+        "puzzle_bits",
+        "narrow_per_bucket",
+        "narrow_per_table",
+        "wide_per_bucket",
+        "wide_per_table",
+    ];
+    let [scenario] = blocks(&read("docs/simulation.md"), "toml")
+        .try_into()
+        .expect("one block of TOML");
+    let config = format!("{:#?}", kad_core::Config::default());
+    let knobs = config
+        .lines()
+        .filter_map(|line| Some(line.trim().split_once(": ")?.0));
+    for knob in knobs.filter(|knob| !OTHERS.contains(knob)) {
+        let is_told =
+            |line: &str| line.starts_with(&format!("{knob} = ")) || line == format!("[config.{knob}]");
+        assert!(
+            scenario.lines().any(is_told),
+            "scenarios lack the knob {knob}: add it to scenario/file.rs, scenario/reading.rs and docs/simulation.md"
+        );
+    }
+}
+
+#[test]
 fn every_scenario_that_comes_with_it_can_be_used_and_says_what_it_is() {
     let mut found = 0;
     for entry in fs::read_dir(checkout("tests/sim/scenarios")).expect("they are there") {

@@ -1,6 +1,6 @@
 //! The table against a naive one, and `closest` against a full sort.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -99,27 +99,70 @@ impl Model {
         size - size * usize::from(config.proximity_share) / 100
     }
 
-    /// The slowest contact of a full bucket that may have to make room for a faster one.
-    fn slowest(&self, config: &TableConfig, index: u32, rtt: Option<u32>) -> Option<usize> {
-        let rtt = rtt?;
+    /// The contacts of a full bucket that may have to make room for one that is faster or comes from elsewhere.
+    fn open(&self, config: &TableConfig, index: u32) -> Vec<usize> {
         let nearer: usize = self.live.range(index + 1..).map(|(_, held)| held.len()).sum();
         if config.proximity_share == 0 || nearer < 2 * config.bucket_size.max(config.neighbourhood) {
-            return None;
+            return Vec::new();
         }
         let tenured = self.tenured(index);
         let spare = tenured == 0 || tenured > Self::floor(config, index);
         let bucket = &self.live[&index];
         let spare = spare && (tenured > 0 || bucket.len() > Self::floor(config, index));
-        let slower = (0..bucket.len()).filter(|&place| {
+        let open = |&place: &usize| spare || !bucket[place].tenured && tenured > 0;
+        (0..bucket.len()).filter(open).collect()
+    }
+
+    /// Where in its bucket a contact stands: the id is the distance here, as the local one is zero.
+    fn region(config: &TableConfig, index: u32, id: NodeId) -> u64 {
+        let bits = match config.bucket_size(index) {
+            0 | 1 => return 0,
+            2 | 3 => 1,
+            4..8 => 2,
+            _ => panic!("the buckets of this test are small"),
+        };
+        id.to_limbs()[0].checked_shl(index + 1).unwrap_or(0) >> (64 - bits)
+    }
+
+    fn in_region(&self, config: &TableConfig, index: u32, region: u64) -> usize {
+        let same = |held: &&Held| Self::region(config, index, held.contact.id) == region;
+        self.live[&index].iter().filter(same).count()
+    }
+
+    /// The contact of a full bucket that may have to make room for one from a region that has nobody.
+    fn crowded(&self, config: &TableConfig, index: u32, id: NodeId) -> Option<usize> {
+        if !config.spread || self.in_region(config, index, Self::region(config, index, id)) > 0 {
+            return None;
+        }
+        let bucket = &self.live[&index];
+        let crowd = |place: usize| {
+            let region = Self::region(config, index, bucket[place].contact.id);
+            self.in_region(config, index, region)
+        };
+        let open = self.open(config, index).into_iter();
+        open.filter(|&place| crowd(place) > 1)
+            .max_by_key(|&place| (bucket[place].failures > 0, bucket[place].rtt, crowd(place), place))
+    }
+
+    /// The slowest contact of a full bucket that may have to make room for a faster one.
+    fn slowest(&self, config: &TableConfig, index: u32, new: &Held) -> Option<usize> {
+        let (rtt, bucket) = (new.rtt?, &self.live[&index]);
+        let region = |held: &Held| Self::region(config, index, held.contact.id);
+        let alone = |held: &Held| {
+            config.spread && region(held) != region(new) && self.in_region(config, index, region(held)) == 1
+        };
+        let open = self.open(config, index).into_iter();
+        let slower = open.filter(|&place| {
             let held = &bucket[place];
-            (spare || !held.tenured && tenured > 0) && held.rtt.is_some_and(|other| 4 * rtt <= 3 * other)
+            held.rtt.is_some_and(|other| 4 * rtt <= 3 * other) && !alone(held)
         });
         slower.max_by_key(|&place| (bucket[place].rtt, place))
     }
 
-    /// Puts a contact into a bucket, in the place of another one if need be.
-    fn enter(&mut self, config: &TableConfig, index: u32, new: Held, out: Option<usize>, fast: bool) {
-        if fast && self.tenured(index) == 0 {
+    /// Puts a contact into a bucket, in the place of another one if need be; `open` if that is because the place was open to
+    /// it.
+    fn enter(&mut self, config: &TableConfig, index: u32, new: Held, out: Option<usize>, open: bool) {
+        if open && self.tenured(index) == 0 {
             self.live
                 .entry(index)
                 .or_default()
@@ -129,7 +172,7 @@ impl Model {
         let live = self.live.entry(index).or_default();
         let out = out.map(|place| live.remove(place));
         let tenured = self.tenured(index);
-        let tenured = !fast && tenured > 0 && tenured < Self::floor(config, index);
+        let tenured = !open && tenured > 0 && tenured < Self::floor(config, index);
         self.live.entry(index).or_default().push(Held { tenured, ..new });
         if let Some(out) = out {
             self.wait(config, index, out);
@@ -175,8 +218,9 @@ impl Model {
             let victim = self.victim(index, &neighbours);
             return self.enter(config, index, new, victim, false);
         }
-        match self.slowest(config, index, new.rtt) {
-            Some(slowest) => self.enter(config, index, new, Some(slowest), true),
+        let room = self.crowded(config, index, contact.id);
+        match room.or_else(|| self.slowest(config, index, &new)) {
+            Some(out) => self.enter(config, index, new, Some(out), true),
             None => self.wait(config, index, new),
         }
     }
@@ -264,7 +308,7 @@ fn check(table: &RoutingTable<Street>, model: &Model) -> Result<(), TestCaseErro
 }
 
 #[derive(Debug, Clone)]
-enum Action {
+pub(super) enum Action {
     Answered(Contact<Street>, Option<u32>),
     Failed(Contact<Street>),
     Remove(NodeId),
@@ -272,9 +316,13 @@ enum Action {
 
 fn contacts() -> impl Strategy<Value = Contact<Street>> {
     // Few ids and few addresses, so that they meet again and again; some outside of all groups.
-    let id = (0..5u32, 0..8u64).prop_map(|(bucket, low)| {
-        let top = if bucket == 4 { 0 } else { 1 << (63 - bucket) };
-        NodeId::from_limbs([top, 0, 0, low])
+    let id = (0..5u32, 0..8u64, 0..2u64).prop_map(|(bucket, high, low)| {
+        let top = match bucket {
+            4 => 0,
+            // Four regions, each of which may be halved once more.
+            _ => 1 << (63 - bucket) | high >> 1 << (61 - bucket),
+        };
+        NodeId::from_limbs([top, 0, 0, (high & 1) << 1 | low])
     });
     let street = prop_oneof![
         Just(Street(1)),
@@ -287,7 +335,7 @@ fn rtts() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![Just(None), (1..100u32).prop_map(Some)]
 }
 
-fn actions() -> impl Strategy<Value = Vec<Action>> {
+pub(super) fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         6 => (contacts(), rtts()).prop_map(|(contact, rtt)| Action::Answered(contact, rtt)),
         3 => contacts().prop_map(Action::Failed),
@@ -296,13 +344,13 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     prop::collection::vec(action, 1..60)
 }
 
-fn configs() -> impl Strategy<Value = TableConfig> {
+pub(super) fn configs() -> impl Strategy<Value = TableConfig> {
     let wide = prop::collection::vec(1..6u16, 0..3);
-    let sizes = (1..4usize, wide, 0..4usize, 0..8usize, 0..=100u8);
-    sizes.prop_map(|(k, wide, replacements, neighbourhood, share)| {
+    let sizes = (1..4usize, wide, 0..4usize, 0..8usize, 0..=100u8, any::<bool>());
+    sizes.prop_map(|(k, wide, replacements, neighbourhood, share, spread)| {
         let mut config = TableConfig::new(k, 0);
         (config.wide, config.replacements, config.neighbourhood) = (wide, replacements, neighbourhood);
-        config.proximity_share = share;
+        (config.proximity_share, config.spread) = (share, spread);
         config.groups = GroupLimits {
             narrow_per_bucket: 1,
             narrow_per_table: 3,
@@ -311,15 +359,6 @@ fn configs() -> impl Strategy<Value = TableConfig> {
         };
         config
     })
-}
-
-/// Contacts of the table that are nearer than this one.
-fn nearer(table: &RoutingTable<Street>, id: NodeId) -> usize {
-    let distance = |id: NodeId| LOCAL.distance(id.to_key());
-    let nearer = table
-        .contacts()
-        .filter(|entry| distance(entry.contact.id) < distance(id));
-    nearer.count()
 }
 
 proptest! {
@@ -356,64 +395,6 @@ proptest! {
             }
             check(&table, &model)?;
         }
-    }
-
-    #[test]
-    fn who_has_answered_is_in_the_table_unless_it_left_or_as_many_were_nearer(
-        actions in actions(),
-        config in configs(),
-    ) {
-        let mut table = RoutingTable::new(LOCAL, config.clone());
-        // Those that must be there.
-        let mut owed = BTreeSet::new();
-        for (step, action) in actions.into_iter().enumerate() {
-            let left = match action {
-                Action::Answered(contact, rtt) => {
-                    let rtt = rtt.map(|rtt| Duration::from_micros(rtt.into()));
-                    let admission = table.answered(at(step as u64), &contact, rtt);
-                    if !matches!(admission, Admission::Refused(_)) {
-                        owed.insert(contact.id);
-                    }
-                    None
-                }
-                Action::Failed(contact) => {
-                    matches!(table.failed(&contact), Removal::Removed { .. }).then_some(contact.id)
-                }
-                Action::Remove(id) => {
-                    let _ = table.remove(id);
-                    Some(id)
-                }
-            };
-            left.map(|id| owed.remove(&id));
-            owed.retain(|&id| nearer(&table, id) < config.neighbourhood);
-            for &id in &owed {
-                prop_assert!(table.get(id).is_some(), "{:?} is missing", id);
-            }
-            // Whoever is a neighbour stays one until it leaves or others are nearer.
-            let ids = table.contacts().map(|entry| entry.contact.id);
-            owed.extend(ids.filter(|&id| nearer(&table, id) < config.neighbourhood));
-        }
-    }
-
-    #[test]
-    fn while_nobody_leaves_the_table_has_the_nearest_of_all_that_ever_answered(
-        seed in any::<u64>(),
-        nodes in 1..400usize,
-        k in 1..9usize,
-        neighbourhood in 0..30usize,
-    ) {
-        let mut config = TableConfig::new(k, 0);
-        config.neighbourhood = neighbourhood;
-        let (mut table, mut rng) = (RoutingTable::new(LOCAL, config), crate::rng::Rng::new(seed));
-        let mut ids: Vec<NodeId> = (0..nodes).map(|_| NodeId::from_limbs([rng.next_u64(), 0, 0, 0])).collect();
-        for &id in &ids {
-            let _ = table.answered(at(1), &Contact::new(id, Street(1)), None);
-        }
-        ids.sort_by_key(|id| LOCAL.distance(id.to_key()));
-        ids.truncate(neighbourhood);
-        let mut scratch = ClosestScratch::default();
-        let closest = table.closest(LOCAL.to_key(), neighbourhood, &mut scratch);
-        prop_assert_eq!(closest.map(|entry| entry.contact.id).collect::<Vec<_>>(), ids);
     }
 
     #[test]

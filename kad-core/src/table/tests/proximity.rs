@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use super::{LOCAL, Street, at, far, placed};
 use crate::table::*;
 
-const K: u64 = 4;
+pub(super) const K: u64 = 4;
 
-fn ms(millis: u64) -> Option<Duration> {
+pub(super) fn ms(millis: u64) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }
 
 /// The nth contact of a bucket.
-fn of_bucket(bucket: u32, n: u64) -> Contact<Street> {
+pub(super) fn of_bucket(bucket: u32, n: u64) -> Contact<Street> {
     Contact::new(
         NodeId::from_limbs([1 << (63 - bucket), 0, 0, n]),
         Street(n as u32),
@@ -22,7 +22,7 @@ fn of_bucket(bucket: u32, n: u64) -> Contact<Street> {
 }
 
 /// A table whose buckets 0 to 3 are full; those of bucket 0 took 100 ms, 110 ms, 120 ms and 130 ms to answer.
-fn settled() -> RoutingTable<Street> {
+pub(super) fn settled() -> RoutingTable<Street> {
     let mut table = RoutingTable::new(LOCAL, TableConfig::new(K as usize, 0));
     for bucket in 0..4 {
         for n in 0..K {
@@ -38,11 +38,11 @@ fn fast(out: NodeId) -> Admission<Street> {
     Admission::Replaced { out, merit }
 }
 
-fn waits(admission: &Admission<Street>) -> bool {
+pub(super) fn waits(admission: &Admission<Street>) -> bool {
     matches!(admission, Admission::Waiting { .. })
 }
 
-fn held(table: &RoutingTable<Street>, bucket: u32) -> Vec<u64> {
+pub(super) fn held(table: &RoutingTable<Street>, bucket: u32) -> Vec<u64> {
     let contacts = table.live.bucket(bucket).iter();
     contacts.map(|known| known.contact.id.to_limbs()[3]).collect()
 }
@@ -150,7 +150,7 @@ fn a_fast_contact_that_leaves_makes_no_tenured_place_of_its_own() {
 
 /// What an attacker does, and what others do meanwhile.
 #[derive(Debug, Clone)]
-enum Move {
+pub(super) enum Move {
     /// One of the attacker's nodes answers.
     Answers(Contact<Street>, Option<u64>),
     /// One of them is silent.
@@ -161,7 +161,9 @@ enum Move {
     Honest(u32, u64),
 }
 
-fn moves(attacker: impl Strategy<Value = Contact<Street>> + Clone) -> impl Strategy<Value = Vec<Move>> {
+pub(super) fn moves(
+    attacker: impl Strategy<Value = Contact<Street>> + Clone,
+) -> impl Strategy<Value = Vec<Move>> {
     let rtt = prop_oneof![1 => Just(None), 9 => (1..50_000u64).prop_map(Some)];
     let one = prop_oneof![
         8 => (attacker.clone(), rtt).prop_map(|(contact, rtt)| Move::Answers(contact, rtt)),
@@ -172,7 +174,7 @@ fn moves(attacker: impl Strategy<Value = Contact<Street>> + Clone) -> impl Strat
     prop::collection::vec(one, 0..300)
 }
 
-fn play(table: &mut RoutingTable<Street>, moves: Vec<Move>) {
+pub(super) fn play(table: &mut RoutingTable<Street>, moves: Vec<Move>) {
     for (step, next) in moves.into_iter().enumerate() {
         let now = at(100 + step as u64);
         match next {
@@ -193,7 +195,7 @@ fn play(table: &mut RoutingTable<Street>, moves: Vec<Move>) {
 }
 
 /// Those of a bucket who were there first.
-fn honest(table: &RoutingTable<Street>, bucket: u32) -> usize {
+pub(super) fn honest(table: &RoutingTable<Street>, bucket: u32) -> usize {
     held(table, bucket).into_iter().filter(|&n| n < K).count()
 }
 

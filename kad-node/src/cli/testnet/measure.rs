@@ -104,18 +104,21 @@ pub(crate) struct Values {
     pub(crate) count: usize,
     pub(crate) bytes: usize,
     pub(crate) concurrency: usize,
+    /// What was measured when.
+    pub(crate) order: &'static str,
     pub(crate) puts_per_second: f64,
     pub(crate) gets_per_second: f64,
     pub(crate) put_p50_ms: f64,
     pub(crate) put_p99_ms: f64,
     pub(crate) get_p50_ms: f64,
     pub(crate) get_p99_ms: f64,
+    /// Requests of a put until the last holder was told, which is after the caller went on.
     pub(crate) put_rpcs_mean: f64,
     pub(crate) get_rpcs_mean: f64,
-    /// Acknowledged copies of each value.
+    /// Acknowledged copies of each value, when all were told.
     pub(crate) acknowledged_mean: f64,
     pub(crate) acknowledged_min: usize,
-    /// Share of the gets that gave back what was put.
+    /// Share of all gets that gave back what was put.
     pub(crate) found_share: f64,
     /// Flushes of all stores for each put, with redb each an fsync.
     pub(crate) flushes_per_put: f64,

@@ -21,8 +21,10 @@ pub(crate) struct Report {
     pub(crate) last_join_ms: f64,
     pub(crate) killed: usize,
     pub(crate) lookups: Lookups,
+    /// Measured last, when values and the file have found out many of the dead.
     pub(crate) lookups_after_kill: Option<Lookups>,
     pub(crate) values: Values,
+    /// Measured first of all after the kill.
     pub(crate) values_after_kill: Option<Values>,
     pub(crate) file: FileReport,
     pub(crate) cpu_ms_per_rpc: f64,

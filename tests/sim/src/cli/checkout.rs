@@ -3,8 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// A file of the project, by its path from the root: of the checkout that this command is run in, or else of the one that
-/// it was built from.
+/// A file of the project, by its path from the root: of the checkout that this command is run in, or else of the one
+/// that it was built from.
 pub(crate) fn file(path: &str) -> PathBuf {
     root().join(path)
 }

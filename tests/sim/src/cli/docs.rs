@@ -202,7 +202,7 @@ fn section(text: &mut String, experiment: &Experiment, run: &Figures) -> std::fm
         )?;
     }
     for note in &run.notes {
-        writeln!(text, "\nNote: {note}.")?;
+        writeln!(text, "\nNote: {}.", note.trim_end_matches('.'))?;
     }
     writeln!(
         text,

@@ -3,8 +3,8 @@
 use std::fs;
 use std::thread::available_parallelism;
 
-/// Bytes of memory that programs may still take: what the kernel says is available, or the limit of the container if that
-/// is less. `None` where the system does not say.
+/// Bytes of memory that programs may still take: what the kernel says is available, or the limit of the container if
+/// that is less. `None` where the system does not say.
 pub(crate) fn available_memory() -> Option<u64> {
     let system = kib("/proc/meminfo", "MemAvailable:");
     // Where there is no limit, the file says "max" or is not there.

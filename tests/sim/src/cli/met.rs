@@ -1,12 +1,13 @@
 //! Targets that were met once. `kad-sim run` fails where one of them is missed again.
 //!
-//! The file `tests/sim/met.toml` has a table for each experiment and number of nodes, and in it a line for each metric: the
-//! bound, and the seeds over which the mean was within it. A run is compared with a line if it has the same number of nodes
-//! and its seeds include those of the line: these very runs then met the target once, and more seeds only make the mean
-//! steadier. Runs with other seeds are not compared, because chance alone could make them miss what is met by a hair.
+//! The file `tests/sim/met.toml` has a table for each experiment and number of nodes, and in it a line for each metric:
+//! the bound, and the seeds over which the mean was within it. A run is compared with a line if it has the same number
+//! of nodes and its seeds include those of the line: these very runs then met the target once, and more seeds only make
+//! the mean steadier. Runs with other seeds are not compared, because chance alone could make them miss what is met by
+//! a hair.
 //!
-//! The bound stands in the file, so that a target that is loosened in the code does not hide a loss. `--record` adds lines and
-//! makes bounds stricter; nothing but an editor removes or loosens one.
+//! The bound stands in the file, so that a target that is loosened in the code does not hide a loss. `--record` adds
+//! lines and makes bounds stricter; nothing but an editor removes or loosens one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -150,8 +151,8 @@ impl Met {
         comparison
     }
 
-    /// Adds the targets that a run meets, and says how many there were to add. One that is there stays, unless the run meets
-    /// a stricter one.
+    /// Adds the targets that a run meets, and says how many there were to add. One that is there stays, unless the run
+    /// meets a stricter one.
     pub(crate) fn record(&mut self, run: &Figures) -> usize {
         let mut added = 0;
         for row in run.rows.iter().filter(|row| row.met == Some(true)) {

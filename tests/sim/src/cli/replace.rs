@@ -29,8 +29,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The file itself rather than a link to it, if it is there; devices and folders are refused, which a rename would destroy
-/// or fail at.
+/// The file itself rather than a link to it, if it is there; devices and folders are refused, which a rename would
+/// destroy or fail at.
 fn real(path: &Path) -> io::Result<PathBuf> {
     let Ok(found) = fs::metadata(path) else {
         return Ok(path.to_owned());

@@ -30,7 +30,8 @@ impl Answer {
         }
     }
 
-    /// The same, of something that did not hold: these sentences, on standard error, say what. As it is if there is none.
+    /// The same, of something that did not hold: these sentences, on standard error, say what. As it is if there is
+    /// none.
     pub(crate) fn negative(self, sentences: Vec<String>) -> Self {
         let code = if sentences.is_empty() { self.code } else { NEGATIVE };
         Self {

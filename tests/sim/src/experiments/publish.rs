@@ -74,7 +74,10 @@ fn run(setup: &Setup<'_>) -> Report {
         let mut quantile = |share, name: &str, what: &str, target: Option<f64>, reference: Option<f64>| {
             let mut row = Row::new(format!("{name}: {what}"), "ms", round.took.quantile(share));
             row.reference = reference;
-            report.push(target.map_or(row.clone(), |target| at(row, target)));
+            report.push(match target {
+                Some(target) => at(row, target),
+                None => row,
+            });
         };
         let ipfs = name.starts_with("15");
         quantile(0.5, name, "p50", p50, ipfs.then_some(870.0));

@@ -62,7 +62,8 @@ fn sybils(
     let mut members = Vec::new();
     for nth in 0..count {
         let id = match (key, nearest) {
-            // The first bit that the nearest honest node does not share with the key, and those before it, are the key's.
+            // The first bit that the nearest honest node does not share with the key, and those before it, are the
+            // key's.
             (Some(key), Some(shared)) => beside(world, key, shared + 1),
             _ => world.dice().key().to_node_id(),
         };

@@ -67,8 +67,8 @@ impl ScenarioError {
     }
 }
 
-/// The field that a place of the text belongs to: the last one that begins on its line or before, below its table. Values
-/// of several lines and inline tables count to the field that holds them.
+/// The field that a place of the text belongs to: the last one that begins on its line or before, below its table.
+/// Values of several lines and inline tables count to the field that holds them.
 fn field(text: &str, offset: usize) -> Option<String> {
     let end = text[offset..].find('\n').map_or(text.len(), |end| offset + end);
     let (mut table, mut name) = (String::new(), None);

@@ -58,7 +58,8 @@ pub(super) fn play(scenario: &Scenario, setup: &Setup<'_>) -> Report {
         report.charts.push(up.chart);
     }
     report.notes.push(
-        "answers are compared with those who were up when they came; a node that goes down takes its queries with it".to_owned(),
+        "answers are compared with those who were up when they came; queries end with whoever asked"
+            .to_owned(),
     );
     report.close(&world);
     report

@@ -110,6 +110,7 @@ fn config(table: &ConfigTable) -> Config {
     let mut config = Config::for_network(&parameters);
     set(&mut config.alpha, count(table.alpha));
     set(&mut config.paths, table.paths.map(Between::get));
+    set(&mut config.max_paths, table.max_paths.map(Between::get));
     set(&mut config.refresh, span(table.refresh));
     set(&mut config.first_refresh, span(table.first_refresh));
     set(&mut config.replicate, span(table.replicate));
@@ -140,6 +141,7 @@ fn config(table: &ConfigTable) -> Config {
         &mut config.table.proximity_share,
         table.table.proximity_share.map(|share| share.get() as u8),
     );
+    set(&mut config.table.spread, table.table.spread);
     set(
         &mut config.table.replacements,
         table.table.replacements.map(Between::get),

@@ -21,8 +21,8 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Finds out where files go, and tries whether they can be written; nothing is left behind, but for the folder of the
-    /// results if there was none.
+    /// Finds out where files go, and tries whether they can be written; nothing is left behind, but for the folder of
+    /// the results if there was none.
     ///
     /// # Errors
     /// What is wrong with the first that cannot, or with the file of met targets.

@@ -84,10 +84,14 @@ impl<'k> Perfect<'k> {
 
 impl Tables for Perfect<'_> {
     fn nearest(&mut self, node: usize, target: Key, most: usize) -> Vec<usize> {
-        let mut known: Vec<_> = self.tables[node].iter().map(|&other| other as usize).collect();
-        known.sort_unstable_by_key(|&other| self.keys[other].distance(target));
-        known.truncate(most);
-        known
+        let distance = |&other: &u32| (self.keys[other as usize].distance(target), other as usize);
+        let mut known: Vec<_> = self.tables[node].iter().map(distance).collect();
+        if most < known.len() {
+            known.select_nth_unstable(most);
+            known.truncate(most);
+        }
+        known.sort_unstable();
+        known.into_iter().map(|(_, other)| other).collect()
     }
 }
 
@@ -96,7 +100,7 @@ mod tests {
     use super::*;
 
     /// With perfect tables the model gives what the published plots were computed to show, within a point and the error of
-    /// 4,000 walks.
+    /// 2,000 walks.
     #[test]
     fn walkers_on_perfect_tables_arrive_as_often_as_published() {
         let mut dice = Dice::new(1);
@@ -105,7 +109,7 @@ mod tests {
         for (walkers, share, published) in [(4, 0.2, 98.5), (4, 0.4, 85.5), (8, 0.3, 99.5), (8, 0.5, 88.3)] {
             let lost: Vec<bool> = (0..keys.len()).map(|_| dice.chance(share)).collect();
             let (mut tries, mut arrived) = (0, 0);
-            while tries < 4000 {
+            while tries < 2000 {
                 let (start, goal) = (dice.below(keys.len()), dice.below(keys.len()));
                 if start != goal && !lost[start] && !lost[goal] {
                     tries += 1;
@@ -119,9 +123,9 @@ mod tests {
                     ));
                 }
             }
-            let is = f64::from(arrived) / 40.0;
+            let is = f64::from(arrived) / 20.0;
             assert!(
-                (is - published).abs() < 2.0,
+                (is - published).abs() < 2.5,
                 "{walkers} walkers, {share}: {is} instead of {published}"
             );
         }
