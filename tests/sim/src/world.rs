@@ -14,14 +14,16 @@
 
 mod calls;
 mod churn;
+mod machines;
 mod nodes;
+mod wires;
 
 use std::sync::Arc;
 
 use kad_core::{
-    Command, Config, Contact, Duration, Effort, Event, Failure, Input, Instant, Kademlia, NetworkId, NodeId,
-    Now, Outbox, Outcome, Output, Parameters, QueryId, ReplyId, Request, RequestId, Response, Rules, StoreId,
-    StoreOp, StoreReply, UnixTime,
+    Command, Config, Contact, Duration, Effort, Failure, Input, Instant, Kademlia, NetworkId, NodeId, Now,
+    Outbox, Outcome, Parameters, QueryId, Request, RequestId, Response, Rules, StoreId, StoreOp, StoreReply,
+    UnixTime,
 };
 
 use self::calls::{Call, CallId, Calls};
@@ -279,31 +281,6 @@ impl World {
         self.trace
     }
 
-    /// Cuts the network in two or more: messages between nodes of different sides are lost from now on, until
-    /// [`heal`](Self::heal).
-    pub fn partition(&mut self, side: impl Fn(usize) -> u8) {
-        self.sides = (0..self.nodes.len()).map(side).collect();
-    }
-
-    /// Ends a partition.
-    pub fn heal(&mut self) {
-        self.sides.clear();
-    }
-
-    fn on_timer(&mut self, number: u32) {
-        let now = self.now;
-        let node = &mut self.nodes[number as usize];
-        if node.timer != now {
-            return; // Another one was armed since.
-        }
-        node.timer = Instant::MAX;
-        match node.machine().and_then(Kademlia::poll_timeout) {
-            Some(at) if at <= now => self.feed(number, Input::Timeout),
-            Some(_) => self.arm(number),
-            None => {}
-        }
-    }
-
     fn arrive(&mut self, arrival: Arrival) {
         self.trace.fold(self.now.as_micros());
         match arrival {
@@ -358,229 +335,6 @@ impl World {
         }
     }
 
-    fn on_request(
-        &mut self,
-        call: CallId,
-        from: Contact<Place>,
-        read_only: bool,
-        to: Contact<Place>,
-        request: Request,
-    ) {
-        let (number, now) = (to.address.number(), self.now());
-        let node = &mut self.nodes[number];
-        match &node.mind {
-            // Nobody is there: silence, until the asker's own deadline.
-            Mind::Down => drop(self.calls.close(call)),
-            Mind::Honest(_) | Mind::Adversary(_) if node.id != to.id => {
-                self.fail(call, to.address, Failure::WrongIdentity);
-            }
-            Mind::Honest(_) => {
-                node.served = node.served.saturating_add(1);
-                self.meet(number as u32, from.address.number() as u32);
-                let reply_to = ReplyId(call.to_u64());
-                self.feed(
-                    number as u32,
-                    Input::Request {
-                        from,
-                        read_only,
-                        reply_to,
-                        request,
-                    },
-                );
-            }
-            &Mind::Adversary(group) => {
-                self.meet(number as u32, from.address.number() as u32);
-                let mut view = View {
-                    unix: now.unix,
-                    colluders: &self.colluders,
-                    dice: &mut self.dice,
-                };
-                let answer = self.adversaries[group as usize].answer(&mut view, &to, &from, &request);
-                match answer {
-                    Some(response) => self.respond(call, to.address, response),
-                    None => drop(self.calls.close(call)),
-                }
-            }
-        }
-    }
-
-    fn on_response(&mut self, id: CallId, response: Response<Place>) {
-        let Some(call) = self.calls.close(id) else { return };
-        if self.nodes[call.by as usize].epoch != call.epoch {
-            return; // Whoever asked has gone.
-        }
-        self.meet(call.by, call.to);
-        let rtt = call.timed.then(|| self.now.since(call.sent));
-        self.feed(
-            call.by,
-            Input::Response {
-                id: call.id,
-                response,
-                rtt,
-            },
-        );
-    }
-
-    /// Feeds an input to a node that is up and carries out what comes of it.
-    fn feed(&mut self, number: u32, input: Input<Place>) {
-        let now = self.now();
-        let mut outbox = std::mem::take(&mut self.outbox);
-        if let Mind::Honest(machine) = &mut self.nodes[number as usize].mind {
-            machine.handle(now, input, &mut outbox);
-        }
-        while let Some(output) = outbox.pop() {
-            self.carry_out(number, output, now, &mut outbox);
-        }
-        self.outbox = outbox;
-        self.arm(number);
-    }
-
-    fn carry_out(&mut self, number: u32, output: Output<Place>, now: Now, outbox: &mut Outbox<Place>) {
-        match output {
-            Output::Request { id, to, request } => self.send(number, id, to, request),
-            // The answer may come nevertheless; the machine does not mind.
-            Output::Cancel { .. } => {}
-            Output::Response { reply_to, response } => {
-                let me = self.nodes[number as usize].place;
-                self.respond(CallId::from_u64(reply_to.0), me, response);
-            }
-            Output::Store { id, op } => {
-                let writes = matches!(op, StoreOp::Put { .. });
-                let node = &mut self.nodes[number as usize];
-                let reply = node.store(op, &self.rules, now.unix);
-                if writes && !self.links.disk.is_zero() {
-                    let epoch = node.epoch;
-                    self.queue.push(
-                        self.now + self.links.disk,
-                        Arrival::Stored {
-                            node: number,
-                            epoch,
-                            id,
-                            reply,
-                        },
-                    );
-                } else if let Mind::Honest(machine) = &mut node.mind {
-                    machine.handle(now, Input::Store { id, reply }, outbox);
-                }
-            }
-            Output::Event(event) => self.on_event(number, event),
-        }
-    }
-
-    fn on_event(&mut self, number: u32, event: Event<Place>) {
-        match event {
-            Event::QueryFinished {
-                query,
-                outcome,
-                effort,
-            } => {
-                self.trace.fold(query.0);
-                self.trace.outcome(&outcome);
-                if query.0 >= OWN_QUERY {
-                    self.traffic.joining += u64::from(effort.requests);
-                    if matches!(outcome, Outcome::Failed(_)) {
-                        self.rejoin(number);
-                    }
-                    return;
-                }
-                self.told.push_back(Happening::Finished {
-                    node: number as usize,
-                    query,
-                    outcome,
-                    effort,
-                });
-            }
-            Event::Isolated => self.rejoin(number),
-            _ => {}
-        }
-    }
-
-    /// Sends a request of a node: it arrives, or is lost between two sides of a partition.
-    fn send(&mut self, number: u32, id: RequestId, to: Contact<Place>, request: Request) {
-        let node = &self.nodes[number as usize];
-        let (from, read_only, epoch) = (node.contact(), node.config.read_only, node.epoch);
-        let peer = to.address.number() as u32;
-        self.traffic.request(&request);
-        let one_way = self.one_way(from.address, to.address);
-        let mut leaves = self.now;
-        if let Some(pool) = self.pools.get(number as usize)
-            && !pool.has(peer, self.now, self.links.idle)
-        {
-            self.traffic.dials += 1;
-            leaves = leaves + self.links.handshake(one_way, &mut self.wires);
-        }
-        if self.is_cut(number, peer) {
-            return;
-        }
-        let arrives = leaves + self.links.transit(one_way, &mut self.wires);
-        let timed = matches!(request, Request::Ping | Request::FindNode { .. });
-        let call = self.calls.open(Call {
-            by: number,
-            to: peer,
-            epoch,
-            id,
-            sent: leaves,
-            timed,
-        });
-        self.queue.push(
-            arrives,
-            Arrival::Request {
-                call,
-                from,
-                read_only,
-                to,
-                request,
-            },
-        );
-    }
-
-    fn respond(&mut self, call: CallId, from: Place, response: Response<Place>) {
-        self.traffic.response(&response);
-        self.send_back(call, from, |call| Arrival::Response { call, response });
-    }
-
-    fn fail(&mut self, call: CallId, from: Place, failure: Failure) {
-        self.send_back(call, from, |call| Arrival::Failure { call, failure });
-    }
-
-    fn send_back(&mut self, id: CallId, from: Place, arrival: impl FnOnce(CallId) -> Arrival) {
-        let Some(call) = self.calls.get(id) else { return };
-        let by = call.by;
-        if by == NOBODY || self.is_cut(from.number() as u32, by) {
-            self.calls.close(id);
-            return;
-        }
-        let one_way = self.one_way(from, self.nodes[by as usize].place);
-        let arrives = self.now + self.links.transit(one_way, &mut self.wires);
-        self.queue.push(arrives, arrival(id));
-    }
-
-    fn one_way(&mut self, from: Place, to: Place) -> Duration {
-        let spot = |place: Place| self.spots.get(place.number()).copied().unwrap_or_default();
-        let (from, to) = (spot(from), spot(to));
-        self.links.one_way(from, to, &mut self.wires)
-    }
-
-    fn is_cut(&self, one: u32, other: u32) -> bool {
-        let side = |number: u32| self.sides.get(number as usize).copied().unwrap_or_default();
-        side(one) != side(other)
-    }
-
-    /// Two nodes have talked, so there is a connection between them.
-    fn meet(&mut self, one: u32, other: u32) {
-        let Some(room) = self.links.connections else {
-            return;
-        };
-        if one == NOBODY || other == NOBODY {
-            return;
-        }
-        for (near, far) in [(one, other), (other, one)] {
-            if let Some(closed) = self.pools[near as usize].touch(far, self.now, room) {
-                self.pools[closed as usize].close(near);
-            }
-        }
-    }
-
     fn on_act(&mut self, group: u32) {
         let mut acts = Vec::new();
         let mut view = View {
@@ -614,17 +368,6 @@ impl World {
         }
         if let Some(after) = again {
             self.queue.push(self.now + after, Arrival::Act { group });
-        }
-    }
-
-    fn arm(&mut self, number: u32) {
-        let node = &mut self.nodes[number as usize];
-        let Some(at) = node.machine().and_then(Kademlia::poll_timeout) else {
-            return;
-        };
-        if at < node.timer {
-            node.timer = at.max(self.now);
-            self.queue.push_timer(node.timer, number);
         }
     }
 }

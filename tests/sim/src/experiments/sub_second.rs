@@ -20,7 +20,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     source: "Jimenez et al. 2011 (Mainline): under a second; Trautwein et al. 2022 (IPFS): walks of 619 ms on average",
     nodes: 10_000,
     small: 500,
-    memory: |nodes| nodes as u64 * (node_bytes(nodes, 20) + 4_096),
+    memory: |nodes| nodes as u64 * (3 * node_bytes(nodes, 20) + 4_096),
     run,
 };
 
@@ -30,6 +30,10 @@ const DEAD: f64 = 0.15;
 const LOSS: f64 = 0.01;
 /// Connections of a node with cold links: those of the QUIC transport.
 const CONNECTIONS: usize = 128;
+/// Contacts in the first buckets of a node that has wide ones.
+const WIDE: [u16; 5] = [160, 120, 80, 60, 40];
+/// Warm links, and nodes with these buckets.
+const WARM_AND_WIDE: &str = "warm, wide buckets";
 /// Operations begun in a second, all over the network.
 const PER_SECOND: f64 = 50.0;
 
@@ -43,30 +47,14 @@ fn run(setup: &Setup<'_>) -> Report {
         curves: Vec::new(),
     };
     for (links, connections) in [("warm", None), ("cold", Some(CONNECTIONS))] {
-        let links_of = Links {
-            loss: LOSS,
-            connections,
-            ..Links::default()
-        };
-        let mut world = World::new(setup.seed, links_of);
-        setup
-            .progress
-            .stage(&format!("joining, {links} links"), setup.nodes as u64);
-        let config = Arc::new(Config::default());
-        world.grow_watched(setup.nodes, Site::Private, &config, Growth::default(), |n| {
-            setup.progress.done(n as u64);
-        });
-        world.run_for(Duration::from_secs(900));
+        let mut world = joined(setup, links, connections, Config::default());
         let each = (setup.nodes / 4).clamp(100, 2_000);
         setup.progress.stage(&format!("reading, {links} links"), 4);
         let keys = put(&mut world, each);
         setup.progress.done(1);
         let mut healthy = look_up(&mut world, each);
         setup.progress.done(2);
-        for _ in 0..(setup.nodes as f64 * DEAD) as usize {
-            let victim = world.anyone();
-            world.kill(victim);
-        }
+        kill(&mut world, setup.nodes);
         let mut reads = read(&mut world, &keys);
         setup.progress.done(3);
         let mut dead = look_up(&mut world, each);
@@ -78,8 +66,59 @@ fn run(setup: &Setup<'_>) -> Report {
         of_lookups(&mut report, &mut healthy, &mut dead, links);
         report.close(&world);
     }
+    let mut wide = Config::default();
+    wide.table = wide.table.with_wide(&WIDE);
+    let mut world = joined(setup, WARM_AND_WIDE, None, wide);
+    let each = (setup.nodes / 4).clamp(100, 2_000);
+    setup
+        .progress
+        .stage(&format!("reading, {WARM_AND_WIDE} links"), 2);
+    let keys = put(&mut world, each);
+    kill(&mut world, setup.nodes);
+    setup.progress.done(1);
+    let mut reads = read(&mut world, &keys);
+    chart.curves.push(Curve {
+        name: format!("{WARM_AND_WIDE} links"),
+        points: reads.took.distribution(),
+    });
+    of_reads(&mut report, &mut reads, WARM_AND_WIDE, false);
+    report.notes.push(format!(
+        "Wide: the first buckets hold {WIDE:?} contacts, which is for nodes that read much; the targets are those of the \
+         defaults."
+    ));
+    report.close(&world);
     report.charts.push(chart);
     report
+}
+
+/// A network that has joined and settled.
+fn joined(setup: &Setup<'_>, links: &str, connections: Option<usize>, config: Config) -> World {
+    let links_of = Links {
+        loss: LOSS,
+        connections,
+        ..Links::default()
+    };
+    let mut world = World::new(setup.seed, links_of);
+    setup
+        .progress
+        .stage(&format!("joining, {links} links"), setup.nodes as u64);
+    world.grow_watched(
+        setup.nodes,
+        Site::Private,
+        &Arc::new(config),
+        Growth::default(),
+        |n| setup.progress.done(n as u64),
+    );
+    world.run_for(Duration::from_secs(900));
+    world
+}
+
+/// A share of the nodes dies without a word.
+fn kill(world: &mut World, nodes: usize) {
+    for _ in 0..(nodes as f64 * DEAD) as usize {
+        let victim = world.anyone();
+        world.kill(victim);
+    }
 }
 
 /// What the operations of one kind took.
