@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use super::Kademlia;
 use crate::lookup::{Lookup, LookupConfig, Seed};
 use crate::population::Samples;
-use crate::query::{Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
+use crate::query::{
+    Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Region, Role, StoreTask, Task, Todo,
+};
 use crate::rpc::Purpose;
 use crate::slab::Handle;
 use crate::timers::Owner;
@@ -28,6 +30,9 @@ const BARREN_LOOKUPS: usize = 3;
 const FAR_OF_WRITES: usize = 2;
 /// The same for what nobody waits for: refreshing buckets, and handing records on.
 const FAR_OF_UPKEEP: usize = 1;
+
+/// Random points that are drawn to find one in a region; half of them or more are in it, but in the thinnest of parts.
+const POINTS_TRIED: usize = 16;
 
 impl<A: Address> Kademlia<A> {
     pub(super) fn on_command(&mut self, now: Now, id: QueryId, command: Command<A>, out: &mut Outbox<A>) {
@@ -71,7 +76,7 @@ impl<A: Address> Kademlia<A> {
                     self.config.alpha + 1
                 };
                 (
-                    Task::FindValue(FindValueTask::new(ask, read)),
+                    Task::FindValue(FindValueTask::new(ask, read, self.region(key))),
                     Some(self.lookup(now, key, (self.config.alpha, near), Vec::new())),
                 )
             }
@@ -152,11 +157,44 @@ impl<A: Address> Kademlia<A> {
 
     fn store_task(&self, record: Record, expected: Option<u64>, role: Role, enough: usize) -> Task<A> {
         let me = (!self.config.read_only).then(|| self.local_id());
+        let region = self.region(record.key());
         let entry = StoreEntry {
             record: Ok(record),
             expected,
         };
-        Task::Store(StoreTask::new(entry, role, me, self.config.k, enough))
+        Task::Store(StoreTask::new(entry, role, me, self.config.k, enough, region))
+    }
+
+    /// The surroundings of a key, as far as the size of the network is known.
+    fn region(&self, key: Key) -> Region {
+        let population = self.population().filter(|_| self.config.widen);
+        Region::new(key, self.config.k, population)
+    }
+
+    /// Looks up a random point in a part of the region of the key that a query is for.
+    fn look_into(&mut self, now: Now, handle: Handle, bucket: u32) {
+        let Some(region) = self
+            .queries
+            .get_mut(handle)
+            .and_then(|query| query.region().copied())
+        else {
+            return;
+        };
+        self.stats.widened += u64::from(region.is_first_part());
+        // The first part may reach beyond the region; a point outside would be wasted.
+        let mut target = region.key();
+        for _ in 0..POINTS_TRIED {
+            let distance = self.rng.distance_in_bucket(bucket);
+            target = region.key().at(distance);
+            if distance <= region.radius() {
+                break;
+            }
+        }
+        let far = FAR_OF_WRITES.min(self.config.alpha);
+        let lookup = self.lookup(now, target, (far, self.config.k), Vec::new());
+        if let Some(query) = self.queries.get_mut(handle) {
+            query.lookup = Some(lookup);
+        }
     }
 
     /// A lookup that starts from the nearest contacts of the table, after those given.
@@ -299,6 +337,7 @@ impl<A: Address> Kademlia<A> {
                         return self.finish(now, handle, out);
                     }
                 }
+                Todo::LookInto { bucket } => self.look_into(now, handle, bucket),
                 Todo::Wait => return,
                 Todo::Finish => return self.finish(now, handle, out),
             }

@@ -56,10 +56,7 @@ fn who_made_room_for_another_region_waits_and_comes_back() {
         apart(&from(0, 0, 3))
     );
     let promoted = Some(from(0, 0, 3));
-    assert_eq!(
-        table.remove(from(0, 0, 0).id),
-        Removal::Removed { promoted }
-    );
+    assert_eq!(table.remove(from(0, 0, 0).id), Removal::Removed { promoted });
 }
 
 #[test]
