@@ -124,7 +124,7 @@ impl Samples {
     }
 
     /// Whether a lookup of this random point is a sample.
-    pub(crate) fn count(own: NodeId, target: Key) -> bool {
+    pub(crate) fn is_one(own: NodeId, target: Key) -> bool {
         target.to_limbs()[3].trailing_zeros() >= own.distance(target).leading_zeros()
     }
 

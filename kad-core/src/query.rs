@@ -54,9 +54,32 @@ pub(crate) struct Bootstrap {
     /// The next bucket to look at; `None` while the own id is looked up.
     pub(crate) bucket: Option<u32>,
     /// Contacts that this bucket had when its lookup began.
-    pub(crate) held: usize,
+    held: usize,
     /// Lookups of this bucket in a row that brought next to nothing.
-    pub(crate) barren: usize,
+    barren: usize,
+}
+
+/// A joining node looks up points of a wide bucket until it is full, or so many in a row brought next to nothing: points
+/// fall near to each other by chance, and a third of the bucket may be known.
+const BARREN_LOOKUPS: usize = 3;
+
+impl Bootstrap {
+    /// The first bucket that may be looked at next, now that the one before has so many contacts of `capacity`. A wide one
+    /// takes more than the k that a lookup tells of, so it gets further ones.
+    pub(crate) fn next_bucket(&mut self, contacts: usize, capacity: usize, k: usize) -> u32 {
+        let Some(bucket) = self.bucket else { return 0 };
+        let brought = contacts.saturating_sub(self.held);
+        self.barren = if brought > k / 4 { 0 } else { self.barren + 1 };
+        bucket + u32::from(capacity <= k || self.barren >= BARREN_LOOKUPS)
+    }
+
+    /// A lookup of a bucket begins, which has so many contacts.
+    pub(crate) fn begin(&mut self, bucket: u32, contacts: usize) {
+        if self.bucket != Some(bucket) {
+            self.barren = 0;
+        }
+        (self.bucket, self.held) = (Some(bucket), contacts);
+    }
 }
 
 #[derive(Debug)]

@@ -21,10 +21,6 @@ use crate::{
 /// quarter has just died, everybody asked still tells of the same dead, and the walk must not run out of candidates.
 const SEEDS_PER_RESULT: usize = 2;
 
-/// A joining node looks up points of a wide bucket until it is full, or so many in a row brought next to nothing: points
-/// fall near to each other by chance, and a third of the bucket may be known.
-const BARREN_LOOKUPS: usize = 3;
-
 /// Questions in flight on the way to the region of a record that is being published: with two, and a hedge where an answer is
 /// late, it costs half as many requests to get there as with alpha and hardly more time (`publish` in `docs/simulation.md`).
 const FAR_OF_WRITES: usize = 2;
@@ -253,7 +249,7 @@ impl<A: Address> Kademlia<A> {
     /// A lookup of a random point that this node drew has come to its end: it may tell how many nodes there are.
     fn take_sample(&mut self, now: Now, lookup: &Lookup<A>) {
         let target = lookup.target();
-        if !Samples::count(self.local_id(), target) {
+        if !Samples::is_one(self.local_id(), target) {
             return;
         }
         if let Some((before, farthest)) = lookup.results().enumerate().last() {
@@ -377,28 +373,14 @@ impl<A: Address> Kademlia<A> {
                 contacts: self.table.len(),
             }));
         }
-        let first = match join.bucket {
-            Some(bucket) => {
-                let brought = self.table.bucket_len(bucket).saturating_sub(join.held);
-                join.barren = if brought > self.config.k / 4 {
-                    0
-                } else {
-                    join.barren + 1
-                };
-                let wide = self.table.bucket_capacity(bucket) > self.config.k;
-                bucket + u32::from(!wide || join.barren >= BARREN_LOOKUPS)
-            }
-            None => 0,
-        };
+        let before = join.bucket.unwrap_or_default();
+        let (contacts, capacity) = (self.table.bucket_len(before), self.table.bucket_capacity(before));
+        let first = join.next_bucket(contacts, capacity, self.config.k);
         // The nearest bucket was filled by looking up the own id, as far as there is anybody to fill it.
         let Some(bucket) = (first..deepest).find(|&bucket| self.table.has_room(bucket)) else {
             return false;
         };
-        if join.bucket != Some(bucket) {
-            join.barren = 0;
-        }
-        join.bucket = Some(bucket);
-        join.held = self.table.bucket_len(bucket);
+        join.begin(bucket, self.table.bucket_len(bucket));
         let lookup = self.bucket_lookup(now, bucket);
         if let Some(query) = self.queries.get_mut(handle) {
             query.lookup = Some(lookup);

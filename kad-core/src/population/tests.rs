@@ -39,7 +39,7 @@ impl Network {
     fn look_up(&self, rng: &mut Rng, samples: &mut Samples, asker: u64, bucket: u32) {
         let own = NodeId::from_limbs([asker, 0, 0, 0]);
         let target = own.to_key().at(rng.distance_in_bucket(bucket));
-        if Samples::count(own, target) {
+        if Samples::is_one(own, target) {
             let found = self.nearest(target.to_limbs()[0], K, asker);
             let farthest = found.last().map_or(Distance::ZERO, |&last| distance(last));
             samples.take(Instant::ZERO, found.len(), K, farthest, self.0.len().min(K) - 1);
@@ -295,7 +295,7 @@ fn samples_lie_evenly_in_the_space() {
     for _ in 0..16_384 {
         for bucket in 0..256 {
             let target = own.to_key().at(rng.distance_in_bucket(bucket));
-            counted[bucket.min(15) as usize] += u32::from(Samples::count(own, target));
+            counted[bucket.min(15) as usize] += u32::from(Samples::is_one(own, target));
         }
     }
     assert_eq!(counted[0], 16_384);

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::*;
 
 mod model;
+mod neighbourhood;
 mod proximity;
 mod spread;
 
@@ -144,101 +145,6 @@ fn two_failures_in_a_row_end_a_place_and_the_freshest_that_waits_takes_it() {
     let promoted = Some(far(5));
     assert_eq!(table.failed(&far(1)), Removal::Removed { promoted });
     assert_eq!(ids(&table), [0, 2, 5]);
-}
-
-fn near(out: NodeId) -> Admission<Street> {
-    let merit = Merit::Near;
-    Admission::Replaced { out, merit }
-}
-
-/// A table with a full bucket 0 of these, seen in this order.
-fn full_of<const K: usize>(contacts: [u64; K], neighbourhood: usize) -> RoutingTable<Street> {
-    let mut table = table_of(K);
-    table.config.neighbourhood = neighbourhood;
-    for (seen, n) in contacts.into_iter().enumerate() {
-        assert_eq!(table.answered(at(seen as u64), &far(n), None), Admission::Added);
-    }
-    table
-}
-
-#[test]
-fn a_neighbour_enters_a_full_bucket_in_the_place_of_the_farthest_that_is_none() {
-    let mut table = full_of([5, 6, 7], 3);
-    // A neighbour stays, even one that failed lately.
-    assert_eq!(table.failed(&far(5)), Removal::Kept);
-    assert!(table.wants(&far(1)));
-    let out = far(7).id;
-    assert_eq!(table.answered(at(8), &far(1), None), near(out));
-    assert_eq!(ids(&table), [5, 6, 1]);
-    // Three are nearer.
-    assert_eq!(
-        table.answered(at(9), &far(8), None),
-        Admission::Waiting { probe: Some(far(5)) }
-    );
-}
-
-#[test]
-fn of_those_that_are_no_neighbours_one_that_failed_makes_room_first() {
-    let mut table = full_of([5, 6, 7], 1);
-    assert_eq!(table.failed(&far(6)), Removal::Kept);
-    let out = far(6).id;
-    assert_eq!(table.answered(at(9), &far(0), None), near(out));
-    assert_eq!(ids(&table), [5, 7, 0]);
-}
-
-#[test]
-fn who_made_room_for_a_neighbour_waits_and_comes_back() {
-    let mut table = full_of([1, 2, 3], 1);
-    let out = far(3).id;
-    assert_eq!(table.answered(at(5), &far(0), None), near(out));
-    let promoted = Some(far(3));
-    assert_eq!(table.remove(far(1).id), Removal::Removed { promoted });
-    assert_eq!(ids(&table), [2, 3, 0]);
-}
-
-#[test]
-fn a_bucket_of_neighbours_only_grows_to_their_number() {
-    let mut table = full_of([0, 1, 2], 5);
-    for n in [4, 5] {
-        assert!(table.wants(&far(n)));
-        assert_eq!(table.answered(at(n), &far(n), None), Admission::Added);
-    }
-    assert_eq!((table.bucket_len(0), table.has_room(0)), (5, false));
-    assert!(matches!(
-        table.answered(at(6), &far(6), None),
-        Admission::Waiting { .. }
-    ));
-    let out = far(5).id;
-    assert_eq!(table.answered(at(6), &far(3), None), near(out));
-    // Two nearer ones elsewhere, and two of the five are no longer neighbours. The bucket does not refill beyond its size.
-    for n in [1, 2] {
-        let near = Contact::new(NodeId::from_limbs([0, 0, 0, n]), Street(1));
-        assert_eq!(table.answered(at(7), &near, None), Admission::Added);
-    }
-    assert_eq!(table.remove(far(4).id), Removal::Removed { promoted: None });
-    assert_eq!(table.bucket_len(0), 4);
-}
-
-#[test]
-fn nearness_is_no_way_around_the_limits_of_groups() {
-    let mut table = table_of(3);
-    for n in [5, 6, 7] {
-        let _ = table.answered(at(n), &placed(n, 1, n as u32 / 2), None);
-    }
-    let third = placed(1, 1, 3);
-    assert!(!table.wants(&third));
-    let refused = Admission::Refused(Refusal::Diversity);
-    assert_eq!(table.answered(at(8), &third, None), refused);
-}
-
-#[test]
-fn among_those_that_wait_a_neighbour_comes_before_the_freshest() {
-    let mut table = full_of([0, 1, 2], 3);
-    for (seen, n) in [(5, 4), (6, 3), (7, 5)] {
-        let _ = table.answered(at(seen), &far(n), None);
-    }
-    let promoted = Some(far(3));
-    assert_eq!(table.remove(far(1).id), Removal::Removed { promoted });
 }
 
 #[test]

@@ -5,10 +5,13 @@
 mod adversaries;
 mod bandwidth;
 mod censorship;
+mod durability;
 mod exactness;
 mod hop_law;
 mod publish;
+mod scale;
 mod sub_second;
+mod sweep;
 
 use crate::Report;
 
@@ -74,7 +77,10 @@ pub const ALL: &[Experiment] = &[
     sub_second::EXPERIMENT,
     bandwidth::EXPERIMENT,
     publish::EXPERIMENT,
+    durability::EXPERIMENT,
+    sweep::EXPERIMENT,
     censorship::EXPERIMENT,
+    scale::EXPERIMENT,
 ];
 
 /// The experiment of this name.

@@ -83,6 +83,7 @@ mod dice;
 pub mod experiments;
 mod links;
 pub mod load;
+mod memory;
 mod place;
 mod queue;
 pub mod report;

@@ -1,6 +1,6 @@
 //! The table against a naive one, and `closest` against a full sort.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -308,7 +308,7 @@ fn check(table: &RoutingTable<Street>, model: &Model) -> Result<(), TestCaseErro
 }
 
 #[derive(Debug, Clone)]
-enum Action {
+pub(super) enum Action {
     Answered(Contact<Street>, Option<u32>),
     Failed(Contact<Street>),
     Remove(NodeId),
@@ -335,7 +335,7 @@ fn rtts() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![Just(None), (1..100u32).prop_map(Some)]
 }
 
-fn actions() -> impl Strategy<Value = Vec<Action>> {
+pub(super) fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         6 => (contacts(), rtts()).prop_map(|(contact, rtt)| Action::Answered(contact, rtt)),
         3 => contacts().prop_map(Action::Failed),
@@ -344,7 +344,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     prop::collection::vec(action, 1..60)
 }
 
-fn configs() -> impl Strategy<Value = TableConfig> {
+pub(super) fn configs() -> impl Strategy<Value = TableConfig> {
     let wide = prop::collection::vec(1..6u16, 0..3);
     let sizes = (1..4usize, wide, 0..4usize, 0..8usize, 0..=100u8, any::<bool>());
     sizes.prop_map(|(k, wide, replacements, neighbourhood, share, spread)| {
@@ -359,15 +359,6 @@ fn configs() -> impl Strategy<Value = TableConfig> {
         };
         config
     })
-}
-
-/// Contacts of the table that are nearer than this one.
-fn nearer(table: &RoutingTable<Street>, id: NodeId) -> usize {
-    let distance = |id: NodeId| LOCAL.distance(id.to_key());
-    let nearer = table
-        .contacts()
-        .filter(|entry| distance(entry.contact.id) < distance(id));
-    nearer.count()
 }
 
 proptest! {
@@ -404,64 +395,6 @@ proptest! {
             }
             check(&table, &model)?;
         }
-    }
-
-    #[test]
-    fn who_has_answered_is_in_the_table_unless_it_left_or_as_many_were_nearer(
-        actions in actions(),
-        config in configs(),
-    ) {
-        let mut table = RoutingTable::new(LOCAL, config.clone());
-        // Those that must be there.
-        let mut owed = BTreeSet::new();
-        for (step, action) in actions.into_iter().enumerate() {
-            let left = match action {
-                Action::Answered(contact, rtt) => {
-                    let rtt = rtt.map(|rtt| Duration::from_micros(rtt.into()));
-                    let admission = table.answered(at(step as u64), &contact, rtt);
-                    if !matches!(admission, Admission::Refused(_)) {
-                        owed.insert(contact.id);
-                    }
-                    None
-                }
-                Action::Failed(contact) => {
-                    matches!(table.failed(&contact), Removal::Removed { .. }).then_some(contact.id)
-                }
-                Action::Remove(id) => {
-                    let _ = table.remove(id);
-                    Some(id)
-                }
-            };
-            left.map(|id| owed.remove(&id));
-            owed.retain(|&id| nearer(&table, id) < config.neighbourhood);
-            for &id in &owed {
-                prop_assert!(table.get(id).is_some(), "{:?} is missing", id);
-            }
-            // Whoever is a neighbour stays one until it leaves or others are nearer.
-            let ids = table.contacts().map(|entry| entry.contact.id);
-            owed.extend(ids.filter(|&id| nearer(&table, id) < config.neighbourhood));
-        }
-    }
-
-    #[test]
-    fn while_nobody_leaves_the_table_has_the_nearest_of_all_that_ever_answered(
-        seed in any::<u64>(),
-        nodes in 1..400usize,
-        k in 1..9usize,
-        neighbourhood in 0..30usize,
-    ) {
-        let mut config = TableConfig::new(k, 0);
-        config.neighbourhood = neighbourhood;
-        let (mut table, mut rng) = (RoutingTable::new(LOCAL, config), crate::rng::Rng::new(seed));
-        let mut ids: Vec<NodeId> = (0..nodes).map(|_| NodeId::from_limbs([rng.next_u64(), 0, 0, 0])).collect();
-        for &id in &ids {
-            let _ = table.answered(at(1), &Contact::new(id, Street(1)), None);
-        }
-        ids.sort_by_key(|id| LOCAL.distance(id.to_key()));
-        ids.truncate(neighbourhood);
-        let mut scratch = ClosestScratch::default();
-        let closest = table.closest(LOCAL.to_key(), neighbourhood, &mut scratch);
-        prop_assert_eq!(closest.map(|entry| entry.contact.id).collect::<Vec<_>>(), ids);
     }
 
     #[test]

@@ -290,7 +290,9 @@ impl Placed {
 
     /// Takes what a node has told meanwhile: often enough, or it would forget the oldest.
     fn listen(&self, node: usize) {
-        let mut events = self.listeners[node].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = self.listeners[node]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         loop {
             match events.try_recv() {
                 Ok(Event::Placed {

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use kad_core::{Command, Config, Contact, Duration, Effort, Key, Kind, Outcome, Read, Record};
+use kad_core::{Command, Config, Duration, Effort, Key, Kind, Outcome, Read, Record};
 
 use super::{Experiment, Setup, node_bytes};
 use crate::load::drive;
 use crate::report::{Chart, Curve, Report, Row, Samples, Target};
-use crate::{Growth, Links, Place, Site, World};
+use crate::{Growth, Links, Site, World};
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
     name: "sub-second",
@@ -161,7 +161,7 @@ fn look_up(world: &mut World, count: usize) -> Round {
         PER_SECOND,
         |world| {
             let (node, target) = (world.anyone(), world.dice().key());
-            let truth = closest_to_others(world, node, target);
+            let truth = world.closest_to_others(node, target, 20);
             (node, Command::FindNode { target }, truth)
         },
         |_, done| {
@@ -170,15 +170,6 @@ fn look_up(world: &mut World, count: usize) -> Round {
         },
     );
     round
-}
-
-/// The twenty nearest to a point, without the node that asks.
-fn closest_to_others(world: &World, node: usize, target: Key) -> Vec<Contact<Place>> {
-    let me = world.contact(node).id;
-    let mut closest = world.serving().closest(target, 21);
-    closest.retain(|contact| contact.id != me);
-    closest.truncate(20);
-    closest
 }
 
 fn of_reads(report: &mut Report, round: &mut Round, links: &str, full: bool) {

@@ -79,6 +79,7 @@ pub(super) struct TableTable {
     pub(super) wide: Vec<Between<1, 1024>>,
     pub(super) neighbourhood: Option<Between<0, 1024>>,
     pub(super) proximity_share: Option<Between<0, 100>>,
+    pub(super) spread: Option<bool>,
     pub(super) replacements: Option<Between<0, 1024>>,
     pub(super) failures: Option<Between<1, 100>>,
     pub(super) groups: Groups,

@@ -141,6 +141,7 @@ fn config(table: &ConfigTable) -> Config {
         &mut config.table.proximity_share,
         table.table.proximity_share.map(|share| share.get() as u8),
     );
+    set(&mut config.table.spread, table.table.spread);
     set(
         &mut config.table.replacements,
         table.table.replacements.map(Between::get),

@@ -1,7 +1,7 @@
 //! The nodes of a world.
 
 use super::*;
-use kad_core::Slot;
+use kad_core::{Key, Slot};
 
 use crate::shelf::Shelf;
 
@@ -214,6 +214,16 @@ impl World {
     #[must_use]
     pub const fn serving(&self) -> &Census {
         &self.serving
+    }
+
+    /// The `n` nearest to a point of those that serve, without the node that asks: what its lookup should find.
+    #[must_use]
+    pub fn closest_to_others(&self, node: usize, target: Key, n: usize) -> Vec<Contact<Place>> {
+        let me = self.contact(node).id;
+        let mut closest = self.serving.closest(target, n + 1);
+        closest.retain(|contact| contact.id != me);
+        closest.truncate(n);
+        closest
     }
 
     /// Nodes of adversaries.

@@ -1,0 +1,168 @@
+//! Experiment 7: do records survive three days of nodes that come and go?
+//!
+//! Values are put once into a network whose nodes have the sessions that IPFS measured. Holders that come back still have
+//! their records. Once nobody hands records on (what IPFS has between two publications), once holders do so every hour.
+
+use std::sync::Arc;
+
+use kad_core::{Command, Config, Duration, Record, Slot};
+
+use super::{Experiment, Setup, node_bytes};
+use crate::report::{Chart, Curve, Report, Row, Target};
+use crate::{Growth, Happening, Links, Sessions, Site, World};
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "durability",
+    number: 7,
+    question: "How many values are lost in three days of churn, and what does repair cost?",
+    source: "Trautwein et al. 2022 (IPFS): without repair 13 to 16 of 20 holders are up after 36 h, nothing lost in 24 h",
+    nodes: 1_000,
+    small: 200,
+    memory: |nodes| nodes as u64 * (node_bytes(nodes, 20) + 60_000),
+    run,
+};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// What became of the values of one network.
+struct Fate {
+    /// Holders that are up, of the values, by hour.
+    alive: Vec<(f64, f64)>,
+    lost: usize,
+    store_bytes: u64,
+    /// What an oracle would have sent: one copy for each holder that was missing at an hour's end.
+    oracle_bytes: u64,
+}
+
+fn run(setup: &Setup<'_>) -> Report {
+    let mut report = Report::default();
+    let full = setup.nodes >= EXPERIMENT.nodes;
+    // The small run is for the machinery: a third of the time.
+    let hours = if full { 72 } else { 12 };
+    let keys = setup.nodes / 5;
+    let mut chart = Chart {
+        title: "Holders that are up, of 20".into(),
+        x: "hours".into(),
+        y: "holders".into(),
+        log_x: false,
+        curves: Vec::new(),
+    };
+    for (name, repair) in [("without repair", false), ("with repair", true)] {
+        setup.progress.stage(name, hours);
+        let fate = live(setup, &mut report, keys, hours, repair);
+        let key_days = keys as f64 * hours as f64 / 24.0;
+        let at = |hour: usize| fate.alive.get(hour).map_or(f64::NAN, |&(_, holders)| holders);
+        if !repair && full {
+            let row = Row::new(format!("{name}: holders up after 36 h"), "of 20", at(36));
+            report.push(row.reference(14.5));
+        }
+        report.push(Row::new(
+            format!("{name}: holders up at the end"),
+            "",
+            at(hours as usize),
+        ));
+        let row = Row::new(format!("{name}: values lost"), "values", fate.lost as f64);
+        report.push(if repair {
+            row.target(Target::AtMost(0.0))
+        } else {
+            row
+        });
+        if repair {
+            let bytes = fate.store_bytes as f64 / key_days;
+            report.push(Row::new("repair: bytes per value and day", "bytes", bytes));
+            let ratio = fate.store_bytes as f64 / fate.oracle_bytes as f64;
+            report
+                .push(Row::new("repair: bytes, to an oracle's", "times", ratio).target(Target::AtMost(1.3)));
+        }
+        chart.curves.push(Curve {
+            name: name.into(),
+            points: fate.alive,
+        });
+    }
+    report.charts.push(chart);
+    report.notes.push(format!(
+        "{keys} values of 1 KiB among {} nodes that are up most of the time, {hours} h. The oracle sends a value once for \
+         each of the 20 nearest that lacks it, every hour. Each holder hands on each value every hour, whoever has it \
+         already: comparing what two holders have is not there yet.",
+        setup.nodes,
+    ));
+    report
+}
+
+fn live(setup: &Setup<'_>, report: &mut Report, keys: usize, hours: u64, repair: bool) -> Fate {
+    let mut config = Config::default();
+    if !repair {
+        config.replicate = Duration::from_secs(30 * 86_400);
+    }
+    let mut world = World::new(setup.seed, Links::quick());
+    world.grow(setup.nodes, Site::Private, &Arc::new(config), Growth::default());
+    world.run_for(Duration::from_secs(300));
+    let expiry = world.now().unix + Duration::from_secs(6 * 86_400);
+    let mut slots = Vec::new();
+    for _ in 0..keys {
+        let mut value = vec![0; 1024];
+        value[..32].copy_from_slice(&world.dice().key().to_bytes());
+        let record =
+            Record::immutable(&value, expiry, world.rules(), world.now().unix).expect("a small value");
+        slots.push(record.slot());
+        let writer = world.anyone();
+        let command = Command::Store {
+            record,
+            expected: None,
+            keep: false,
+            enough: usize::MAX,
+        };
+        world.ask(writer, command);
+    }
+    let before = world.traffic();
+    world.churn(Sessions::ipfs());
+    let mut fate = Fate {
+        alive: Vec::new(),
+        lost: 0,
+        store_bytes: 0,
+        oracle_bytes: 0,
+    };
+    fate.look(&world, &slots, 0);
+    for hour in 1..=hours {
+        let until = world.now().monotonic + HOUR;
+        while let Some(happening) = world.next(until) {
+            debug_assert!(!matches!(happening, Happening::Woke { .. }));
+        }
+        fate.look(&world, &slots, hour);
+        setup.progress.done(hour);
+    }
+    fate.store_bytes = (world.traffic() - before).store_bytes;
+    report.close(&world);
+    fate
+}
+
+impl Fate {
+    fn look(&mut self, world: &World, slots: &[Slot], hour: u64) {
+        let (mut holders, mut missing) = (0, 0);
+        self.lost = 0;
+        for slot in slots {
+            let up = world
+                .serving()
+                .iter()
+                .filter(|contact| world.holds(contact.address.number(), slot))
+                .count();
+            let nearest = world.serving().closest(slot.key, 20);
+            missing += nearest
+                .iter()
+                .filter(|contact| !world.holds(contact.address.number(), slot))
+                .count();
+            // A holder that is down may come back with it.
+            let anywhere = up > 0 || (0..world.len()).any(|node| world.holds(node, slot));
+            self.lost += usize::from(!anywhere);
+            holders += up;
+        }
+        self.alive
+            .push((hour as f64, holders as f64 / slots.len() as f64));
+        if hour > 0 {
+            self.oracle_bytes += missing as u64 * COPY_BYTES;
+        }
+    }
+}
+
+/// A STORE of a value of 1 KiB and its answer without contacts.
+const COPY_BYTES: u64 = 1024 + 3 + 5 + 3 + 4 + 2 + 4 + 3 + 1;
