@@ -111,7 +111,9 @@
 //! | records being handed on at once | [`Config::max_replications`] | the rest waits in the store |
 //! | refreshes at once | 1 | the other buckets wait |
 //! | samples of the size of the network | 32 | the oldest is forgotten |
-//! | questions of a lookup in flight | [`Config::alpha`] a path, k when no answer brings progress | the rest waits |
+//! | questions of a lookup in flight | [`Config::alpha`] a path, k in the region and when no answer brings progress | the rest waits |
+//! | late requests whose query has ended | 128 | they are cancelled, and nobody is blamed |
+//! | writes that go on in the background | with all queries twice [`Config::max_queries`] | they are broken off |
 //! | candidates of a lookup | 5 k, at least [`MAX_SEEDS`] | the farthest that was not asked is forgotten |
 //! | addresses tried for one candidate | 3 | more are ignored |
 //! | paths of a lookup | [`MAX_PATHS`](lookup::MAX_PATHS) | more are ignored |

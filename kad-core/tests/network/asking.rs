@@ -60,9 +60,12 @@ fn bucket_by_bucket_a_contact_tells_its_whole_table() {
     let mut world = Simulation::joined(202, 200, &Config::default());
     for asked in 1..20 {
         let contact = world.contact(asked);
-        let table = world.nodes[asked as usize].machine.machine().table();
-        let all = table.contacts().map(|entry| entry.contact.id);
-        let all: BTreeSet<NodeId> = all.filter(|&id| id != world.id(0)).collect();
+        let known = |world: &Simulation| -> BTreeSet<NodeId> {
+            let table = world.nodes[asked as usize].machine.machine().table();
+            let all = table.contacts().map(|entry| entry.contact.id);
+            all.filter(|&id| id != world.id(0)).collect()
+        };
+        let before = known(&world);
         let mut found = BTreeSet::new();
         for index in 0..256 {
             let closer = told(&mut world, 0, contact, flipped(contact.id, index));
@@ -73,7 +76,11 @@ fn bucket_by_bucket_a_contact_tells_its_whole_table() {
                 break; // All that share more bits were nearer.
             }
         }
-        assert_eq!(found, all);
+        // Contacts take each other's places meanwhile, and what has just come in waits for its turn to be asked for.
+        let after = known(&world);
+        let stayed: BTreeSet<_> = &before & &after;
+        assert!(found.is_superset(&stayed), "{:?} are missing", &stayed - &found);
+        assert!(before.len() - stayed.len() <= 5 && found.len() - stayed.len() <= 10);
     }
 }
 

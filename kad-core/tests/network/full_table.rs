@@ -95,6 +95,7 @@ fn lookups_of_a_full_table_survive_the_death_of_a_third() {
     }
     eprintln!("{right} of 1200 found with {requests} requests after the death of a third");
     assert!(right >= 1188, "{right}");
-    // Those who are alive are asked as before; of the dead each is asked once or twice until it leaves the table.
-    assert!(requests <= 60 * 21 + 2 * dead.len() as u32, "{requests}");
+    // Those who are alive are asked as before, and one more where some are slow; of the dead each is asked once or twice until
+    // it leaves the table.
+    assert!(requests <= 60 * 22 + 2 * dead.len() as u32, "{requests}");
 }

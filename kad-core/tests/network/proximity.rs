@@ -14,6 +14,7 @@ fn with_a_share_of(share: u8) -> (usize, Duration, u64) {
         ..Parameters::default()
     });
     config.table.proximity_share = share;
+    config.table.spread = false; // Which shares the places, and keeps whoever stands alone.
     let config = Arc::new(config);
     let mut world = Simulation::new(301);
     for node in 0..200 {

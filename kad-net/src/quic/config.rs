@@ -47,8 +47,9 @@ pub struct QuicLimits {
     /// Requests that one peer may have open on one connection. Default 64: more than any node asks another at once. Full: the
     /// peer's transport waits.
     pub streams_per_connection: u32,
-    /// Whole requests of peers that wait for their answer, in all. Default 1024: at most 80 MiB of frames. Full: Busy. Half
-    /// full: Busy for a connection that has its share of the other half, two by default.
+    /// Whole requests of peers that wait for their answer, in all. Default 1024: at most 80 MiB of frames. Full: Busy. Busy also
+    /// for a connection that has more than its even share of one half, two by default, and a seventh of what is free of the
+    /// other half.
     pub inbound_requests: usize,
     /// Handshakes of peers under way. Default 256: about a quarter of a second of work for one core. Full: refused.
     pub pending_handshakes: usize,

@@ -73,6 +73,19 @@ impl Link {
         self.users.load(Ordering::Acquire) == 0
     }
 
+    /// Closes it if no exchange is under way. A request that is taken off it in the same moment either keeps it open or is
+    /// never delivered, so that the peer may safely ask once more.
+    fn close_if_idle(&self) -> bool {
+        let idle = self
+            .users
+            .compare_exchange(0, SHUT, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        if idle {
+            self.connection.close(code::UNUSED, b"");
+        }
+        idle
+    }
+
     /// Lets it finish its exchanges and close.
     fn retire(&self) {
         self.retired.store(true, Ordering::Release);
@@ -101,10 +114,18 @@ impl Link {
     }
 }
 
+/// Added to a link's users when it was closed as idle: more than there can ever be.
+const SHUT: usize = usize::MAX / 2 + 1;
+
 /// A link with an exchange under way.
 pub(super) struct InUse(Arc<Link>);
 
 impl InUse {
+    /// Whether it was closed as idle before this use began.
+    pub(super) fn is_shut(&self) -> bool {
+        self.0.users.load(Ordering::Acquire) >= SHUT
+    }
+
     pub(super) fn link(&self) -> &Arc<Link> {
         &self.0
     }
@@ -221,19 +242,17 @@ impl Pool {
                 new.retire();
                 return Admission::Retired(self.touch(old));
             }
-            if old.dialled == new.dialled && old.is_idle() {
-                // Whoever opened both knows of the new one; nothing is on its way on the old one.
-                old.connection.close(code::UNUSED, b"");
-            } else {
-                old.retire();
-            }
+            // Never closed at once, even if it is idle: its last answer may still wait to be sent.
+            old.retire();
         } else if inner.links.len() >= self.capacity {
             let idle = inner.links.values().filter(|link| link.is_idle());
             let Some(oldest) = idle.min_by_key(|link| link.used.load(Ordering::Relaxed)).cloned() else {
                 return Admission::Refused;
             };
             inner.links.remove(&oldest.peer);
-            oldest.connection.close(code::UNUSED, b"");
+            if !oldest.close_if_idle() {
+                oldest.retire();
+            }
         }
         new.used
             .store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);

@@ -117,7 +117,11 @@ async fn serve(shared: Arc<Shared>, link: Arc<Link>, _open: Open, _source: Optio
         let Ok((send, recv)) = accepted else {
             break;
         };
-        let mut asked = Asked::new(shared.clone(), link.in_use(), send, recv);
+        let used = link.in_use();
+        if used.is_shut() {
+            break;
+        }
+        let mut asked = Asked::new(shared.clone(), used, send, recv);
         // A small request arrives with the packet that opens its stream: then no task is needed.
         match asked.read().now_or_never() {
             Some(true) => asked.deliver(),

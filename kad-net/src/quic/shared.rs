@@ -202,6 +202,10 @@ impl Drop for Open {
     }
 }
 
+/// A connection takes at most one of so many free places beyond its share: with the default of 1024 in all, one alone may have
+/// its 64 streams, 20 greedy ones 19 requests each, 100 of them four.
+const PART_OF_FREE: usize = 7;
+
 /// One request of a peer that waits for its answer; counted, in all and for its connection, until it is dropped.
 pub(super) struct Admitted {
     shared: Arc<Shared>,
@@ -209,15 +213,19 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    /// `None` if too many wait already. While half of the places are free, whoever comes gets one; of the other half each
-    /// connection has its even share, so that those who never read their answers leave room for the rest.
+    /// `None` if too many wait already. Half of the places are kept in even shares, one for each connection, so that those who
+    /// never read their answers leave room for the rest. Of the other half a connection may take a part of what is free now:
+    /// many who want much get little each, and who wants little gets it (dynamic thresholds, Choudhury and Hahne 1998).
     pub(super) fn new(shared: &Arc<Shared>, link: &Arc<Link>) -> Option<Self> {
         let limit = shared.limits.inbound_requests;
         let open = usize::try_from(shared.open_limit()).unwrap_or(usize::MAX);
         let share = (limit / 2 / open.max(1)).max(1);
-        let fair = link.waiting.fetch_add(1, Relaxed) < share;
-        let one_more =
-            |count: usize| (count < limit.div_ceil(2) || fair && count < limit).then_some(count + 1);
+        let before = link.waiting.fetch_add(1, Relaxed);
+        let one_more = |count: usize| {
+            let free = limit.div_ceil(2).saturating_sub(count);
+            let may = before < share + free.div_ceil(PART_OF_FREE);
+            (may && count < limit).then_some(count + 1)
+        };
         if shared.admitted.fetch_update(Relaxed, Relaxed, one_more).is_err() {
             link.waiting.fetch_sub(1, Relaxed);
             return None;

@@ -40,13 +40,15 @@ async fn ten_thousand_requests_at_once_from_one_peer() {
     flood(&attacker, &to, 1_000).await;
     trial.measure().await;
 
-    let started = Instant::now();
-    let (answered, refused) = flood(&attacker, &to, 10_000).await;
-    println!(
-        "10,000 requests at once: {answered} answered, {refused} refused, in {:?}",
-        started.elapsed()
-    );
-    assert!(answered > 0);
+    while !trial.has_seen_enough() {
+        let started = Instant::now();
+        let (answered, refused) = flood(&attacker, &to, 10_000).await;
+        println!(
+            "10,000 requests at once: {answered} answered, {refused} refused, in {:?}",
+            started.elapsed()
+        );
+        assert!(answered > 0);
+    }
     trial.judge("requests").await;
 }
 
@@ -66,7 +68,7 @@ async fn a_hundred_peers_with_all_the_requests_they_may_have() {
         let _ = send.finish();
         Ok::<_, quinn::ConnectionError>(recv.read_to_end(kad_net::MAX_FRAME).await.is_ok())
     };
-    let peers = (0..100).map(|number| {
+    let peer = |number: u64| {
         let (crowd, to) = (&crowd, &to);
         async move {
             let connection = crowd.connect(1_000 + number, to).await.unwrap();
@@ -76,13 +78,20 @@ async fn a_hundred_peers_with_all_the_requests_they_may_have() {
                 .filter(|answer| matches!(answer, Ok(true)))
                 .count()
         }
-    });
-    let answered: Vec<usize> = soon(futures::stream::iter(peers).buffer_unordered(20).collect()).await;
-    let answered: usize = answered.iter().sum();
-    println!("100 peers with 400 requests each: {answered} answered");
-    assert!(answered > 0);
-    // The honest peer has its share, and at times more requests under way than that.
-    trial.judge_with("requests of many", 10).await;
+    };
+    while !trial.has_seen_enough() {
+        let answered: Vec<usize> = soon(
+            futures::stream::iter((0..100).map(peer))
+                .buffer_unordered(20)
+                .collect(),
+        )
+        .await;
+        let answered: usize = answered.iter().sum();
+        println!("100 peers with 400 requests each: {answered} answered");
+        assert!(answered > 0);
+    }
+    // The honest peer has its share; where the machine held it up, it may come with more than that at once.
+    trial.judge_with("requests of many", 5).await;
 }
 
 #[tokio::test]
@@ -90,6 +99,7 @@ async fn two_thousand_connections_of_as_many_identities() {
     const IDENTITIES: u64 = 2_000;
     /// What the pool holds, and as many again that are finishing.
     const MOST_OPEN: usize = 2 * 128;
+    const LOOKS_BETWEEN_WORDS: usize = 50;
     let mut trial = Trial::begin().await;
     let (crowd, to) = (
         Crowd::new(quinn::TransportConfig::default()),
@@ -120,28 +130,41 @@ async fn two_thousand_connections_of_as_many_identities() {
     let opened = open.len();
     println!("{opened} of {IDENTITIES} handshakes in {:?}", started.elapsed());
     assert!(opened >= 500, "{opened} connections are no attack");
+    let asked = [&[1], &ping()[..]].concat();
+    let mut looks = 0;
     eventually("the rest is closed", || {
         open.retain(|connection| connection.close_reason().is_none());
-        // A farewell may be lost; who then speaks is told again.
-        for connection in open.iter().skip(MOST_OPEN) {
+        // A farewell may be lost; who then speaks is told again. Not at every look, which would be another flood.
+        looks += 1;
+        let silent = if looks % LOOKS_BETWEEN_WORDS == 0 {
+            MOST_OPEN
+        } else {
+            open.len()
+        };
+        for connection in open.iter().skip(silent) {
             if let Some(Ok((mut send, _))) = connection.open_bi().now_or_never() {
-                let _ = send.write_all(&ping()).now_or_never();
+                let _ = send.write_all(&asked).now_or_never();
             }
         }
         open.len() <= MOST_OPEN
     })
     .await;
     // Who comes now is let in; the first handshake may still run into the crowd.
-    let mut let_in = false;
+    let mut answers = Vec::new();
     for newcomer in 2..5 {
         let asking = member(newcomer);
+        let started = Instant::now();
         let answer = tokio::time::timeout(NEWCOMER_PATIENCE, asking.request(&to, ping())).await;
-        let_in |= matches!(answer, Ok(Ok(_)));
-        if let_in {
+        answers.push((answer.map(|a| a.map(|a| a.frame.len())), started.elapsed()));
+        if matches!(answers.last(), Some((Ok(Ok(_)), _))) {
             break;
         }
     }
-    assert!(let_in, "none of three newcomers was let in");
+    println!("newcomers: {answers:?}, {} still open", open.len());
+    assert!(
+        matches!(answers.last(), Some((Ok(Ok(_)), _))),
+        "none of three newcomers was let in: {answers:?}"
+    );
     trial.judge("connections").await;
 }
 

@@ -95,6 +95,11 @@ impl Honest {
         quiet.p99
     }
 
+    /// Requests since the last look that were answered, or failed.
+    pub(crate) fn asked(&self) -> usize {
+        self.took.len()
+    }
+
     /// All since the last look that were answered, or failed, by now.
     pub(crate) async fn so_far(&mut self) -> Requests {
         let mut all = Vec::new();

@@ -206,7 +206,7 @@ mod tests {
         let mut dice = Dice::new(1);
         let links = Links::default();
         // A small network has them as well, if not as closely.
-        for (nodes, within) in [(20_000, 0.08), (1_000, 0.12), (1_000, 0.12), (200, 0.2)] {
+        for (nodes, within) in [(20_000, 0.08), (1_000, 0.15), (1_000, 0.15), (200, 0.2)] {
             let spots: Vec<_> = (0..nodes)
                 .map(|number| Spot::anywhere(number, &mut dice))
                 .collect();

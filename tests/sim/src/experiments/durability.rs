@@ -3,6 +3,7 @@
 //! Values are put once into a network whose nodes have the sessions that IPFS measured. Holders that come back still have
 //! their records. Once nobody hands records on (what IPFS has between two publications), once holders do so every hour.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kad_core::{Command, Config, Duration, Record, Slot};
@@ -30,7 +31,8 @@ struct Fate {
     alive: Vec<(f64, f64)>,
     lost: usize,
     store_bytes: u64,
-    /// What an oracle would have sent: one copy for each holder that was missing at an hour's end.
+    /// Who would hold each value if an oracle saw to it, up or not, and what it would have sent.
+    oracle: Vec<BTreeSet<usize>>,
     oracle_bytes: u64,
 }
 
@@ -81,8 +83,8 @@ fn run(setup: &Setup<'_>) -> Report {
     }
     report.charts.push(chart);
     report.notes.push(format!(
-        "{keys} values of 1 KiB among {} nodes that are up most of the time, {hours} h. The oracle sends a value once for \
-         each of the 20 nearest that lacks it, every hour. Each holder hands on each value every hour, whoever has it \
+        "{keys} values of 1 KiB among {} nodes that are up most of the time, {hours} h. The oracle sends a value once to \
+         each node that is among the 20 nearest at an hour's end and does not have it. Each holder hands on each value every hour, whoever has it \
          already: comparing what two holders have is not there yet.",
         setup.nodes,
     ));
@@ -120,6 +122,7 @@ fn live(setup: &Setup<'_>, report: &mut Report, keys: usize, hours: u64, repair:
         alive: Vec::new(),
         lost: 0,
         store_bytes: 0,
+        oracle: vec![BTreeSet::new(); keys],
         oracle_bytes: 0,
     };
     fate.look(&world, &slots, 0);
@@ -138,18 +141,13 @@ fn live(setup: &Setup<'_>, report: &mut Report, keys: usize, hours: u64, repair:
 
 impl Fate {
     fn look(&mut self, world: &World, slots: &[Slot], hour: u64) {
-        let (mut holders, mut missing) = (0, 0);
+        let mut holders = 0;
         self.lost = 0;
         for slot in slots {
             let up = world
                 .serving()
                 .iter()
                 .filter(|contact| world.holds(contact.address.number(), slot))
-                .count();
-            let nearest = world.serving().closest(slot.key, 20);
-            missing += nearest
-                .iter()
-                .filter(|contact| !world.holds(contact.address.number(), slot))
                 .count();
             // A holder that is down may come back with it.
             let anywhere = up > 0 || (0..world.len()).any(|node| world.holds(node, slot));
@@ -158,8 +156,13 @@ impl Fate {
         }
         self.alive
             .push((hour as f64, holders as f64 / slots.len() as f64));
-        if hour > 0 {
-            self.oracle_bytes += missing as u64 * COPY_BYTES;
+        for (slot, has) in slots.iter().zip(&mut self.oracle) {
+            for contact in world.serving().closest(slot.key, 20) {
+                // The copies of the beginning are the publisher's.
+                if has.insert(contact.address.number()) && hour > 0 {
+                    self.oracle_bytes += COPY_BYTES;
+                }
+            }
         }
     }
 }
