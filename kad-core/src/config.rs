@@ -27,8 +27,9 @@ pub struct Config {
     pub table: TableConfig,
     /// How long to wait for answers.
     pub patience: Patience,
-    /// A bucket in which nothing was looked up for so long gets a lookup. Default 1 h (paper, section 2.3). A random point of
-    /// the far half is looked up as often in any case, to tell how many nodes there are.
+    /// A bucket in which nothing was looked up for so long gets a lookup. Default 1 h (paper, section 2.3). The nearest
+    /// buckets, which together have fewer than k contacts, get one lookup of the own id instead of one each. A random point
+    /// of the far half is looked up as often in any case, to tell how many nodes there are.
     pub refresh: Duration,
     /// The neighbourhood is looked up once more so long after the start, because nodes that joined at the same moment may
     /// have missed each other; from then on the buckets with room, in pauses that quadruple up to

@@ -55,14 +55,15 @@ impl Maintenance {
         self.next_due = later(now, rng.shortened(scan_pause(config)));
     }
 
-    /// Marks the buckets up to `deepest` that want a lookup: those in which nothing was looked up for the configured time,
-    /// and while the node is young those with room, as `has_room` says.
+    /// Marks the buckets that want a lookup: those in which nothing was looked up for the configured time, and while the node
+    /// is young those with room, as `has_room` says. One lookup serves all from `edge` on, so of these only the first is
+    /// marked.
     pub(crate) fn plan_refresh(
         &mut self,
         config: &Config,
         rng: &mut Rng,
         now: Instant,
-        deepest: Option<u32>,
+        edge: Option<u32>,
         has_room: impl Fn(u32) -> bool,
     ) {
         let young = self.refresh_pause < config.refresh;
@@ -76,14 +77,14 @@ impl Maintenance {
             config.refresh / 4
         };
         self.next_refresh = later(now, rng.shortened(pause));
-        for bucket in 0..deepest.map_or(0, |deepest| deepest + 1).min(ID_BITS) {
+        for bucket in 0..edge.map_or(0, |edge| edge + 1).min(ID_BITS) {
             let looked_up = self
                 .looked_up
                 .get(bucket as usize)
                 .copied()
                 .unwrap_or(Instant::ZERO);
             let old = looked_up + config.refresh <= now;
-            let wanted = young && has_room(bucket) && (!first || Some(bucket) == deepest);
+            let wanted = young && has_room(bucket) && (!first || Some(bucket) == edge);
             if old || wanted {
                 self.want(bucket);
             }
@@ -103,17 +104,19 @@ impl Maintenance {
         Some(64 * limb as u32 + bit)
     }
 
-    /// A point of this bucket is being looked up.
-    pub(crate) fn note_lookup(&mut self, bucket: u32, now: Instant, deepest: u32) {
-        let bucket = bucket.min(ID_BITS - 1) as usize;
-        if bucket > deepest as usize {
-            return;
+    /// A point of this bucket is being looked up. From `edge` on, any serves all buckets up to the deepest.
+    pub(crate) fn note_lookup(&mut self, bucket: u32, now: Instant, edge: u32, deepest: u32) {
+        let deepest = deepest.min(ID_BITS - 1) as usize;
+        let (first, last) = if bucket >= edge {
+            (edge.min(ID_BITS - 1) as usize, deepest)
+        } else {
+            (bucket as usize, bucket as usize)
+        };
+        if self.looked_up.len() <= last {
+            self.looked_up.reserve_exact(last + 1 - self.looked_up.len());
+            self.looked_up.resize(last + 1, Instant::ZERO);
         }
-        if self.looked_up.len() <= bucket {
-            self.looked_up.reserve_exact(bucket + 1 - self.looked_up.len());
-            self.looked_up.resize(bucket + 1, Instant::ZERO);
-        }
-        self.looked_up[bucket] = now;
+        self.looked_up[first..=last].fill(now);
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Bootstrap {
 
 /// A joining node looks up points of a wide bucket until it is full, or so many in a row brought next to nothing: points
 /// fall near to each other by chance, and a third of the bucket may be known.
-const BARREN_LOOKUPS: usize = 3;
+const BARREN_LOOKUPS: usize = 4;
 
 impl Bootstrap {
     /// The first bucket that may be looked at next, now that the one before has so many contacts of `capacity`. A wide one

@@ -95,10 +95,7 @@ impl<A: Address> Kademlia<A> {
             }
             Command::Bootstrap { mut contacts } => {
                 contacts.truncate(MAX_SEEDS);
-                let me = self.local_id().to_key();
-                let lookup = self
-                    .lookup(now, me, (self.config.alpha, self.config.k), contacts)
-                    .without_doubts();
+                let lookup = self.own_lookup(now, self.config.alpha, contacts);
                 (Task::Bootstrap(Bootstrap::default()), Some(lookup))
             }
             Command::Ping { contact } => (
@@ -145,9 +142,16 @@ impl<A: Address> Kademlia<A> {
         self.start(now, None, task, Some(lookup), out);
     }
 
-    /// Looks up a random point of a bucket.
+    /// Looks up a random point of a bucket, or the own id where that serves the bucket and all nearer ones. Where it serves
+    /// the whole table, a random point does so as well, and tells how many nodes there are.
     pub(super) fn refresh(&mut self, now: Now, bucket: u32, out: &mut Outbox<A>) {
-        let lookup = self.bucket_lookup(now, bucket);
+        let lookup = match self.edge() {
+            Some(edge) if edge > 0 && bucket >= edge => {
+                self.stats.refreshes += 1;
+                self.own_lookup(now, FAR_OF_UPKEEP, Vec::new())
+            }
+            _ => self.bucket_lookup(now, bucket),
+        };
         self.start(now, None, Task::FindNode, Some(lookup), out);
     }
 
@@ -209,8 +213,8 @@ impl<A: Address> Kademlia<A> {
         config.max_paths = self.config.max_paths;
         config.usual = self.lateness.usual(&self.config.patience);
         let bucket = self.local_id().distance(target).leading_zeros();
-        if let Some(deepest) = self.table.deepest() {
-            self.maintenance.note_lookup(bucket, now.monotonic, deepest);
+        if let (Some(edge), Some(deepest)) = (self.edge(), self.table.deepest()) {
+            self.maintenance.note_lookup(bucket, now.monotonic, edge, deepest);
         }
         let local = self.local_id();
         // Flagged contacts are being probed. Should all be flagged, our own network was down, and they are as good as any.
@@ -237,6 +241,27 @@ impl<A: Address> Kademlia<A> {
         let nodes = self.config.k as u64;
         self.population()
             .map_or(Distance::ZERO, |population| population.radius(nodes))
+    }
+
+    /// The first bucket that has, with all nearer ones, fewer than k contacts: a lookup of the own id finds whoever belongs
+    /// there. Should there be more than we know, it brings k, and the edge moves inwards. `None` if we know nobody.
+    pub(super) fn edge(&self) -> Option<u32> {
+        let deepest = self.table.deepest()?;
+        let (mut edge, mut near) = (deepest, 0);
+        for bucket in (0..=deepest).rev() {
+            near += self.table.bucket_len(bucket);
+            if near >= self.config.k {
+                break;
+            }
+            edge = bucket;
+        }
+        Some(edge)
+    }
+
+    /// A lookup of the own id with so many questions in flight on the way.
+    fn own_lookup(&mut self, now: Now, far: usize, given: Vec<Contact<A>>) -> Lookup<A> {
+        let me = self.local_id().to_key();
+        self.lookup(now, me, (far, self.config.k), given).without_doubts()
     }
 
     fn bucket_lookup(&mut self, now: Now, bucket: u32) -> Lookup<A> {
@@ -350,7 +375,7 @@ impl<A: Address> Kademlia<A> {
 
     /// Goes on to the next bucket with room that a joining node should fill; false if there is none.
     fn next_bucket(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) -> bool {
-        let Some(deepest) = self.table.deepest() else {
+        let Some(edge) = self.edge() else {
             return false;
         };
         let Some(query) = self.queries.get_mut(handle) else {
@@ -376,8 +401,8 @@ impl<A: Address> Kademlia<A> {
         let before = join.bucket.unwrap_or_default();
         let (contacts, capacity) = (self.table.bucket_len(before), self.table.bucket_capacity(before));
         let first = join.next_bucket(contacts, capacity, self.config.k);
-        // The nearest bucket was filled by looking up the own id, as far as there is anybody to fill it.
-        let Some(bucket) = (first..deepest).find(|&bucket| self.table.has_room(bucket)) else {
+        // Those from the edge on were filled by looking up the own id, as far as there is anybody to fill them.
+        let Some(bucket) = (first..edge).find(|&bucket| self.table.has_room(bucket)) else {
             return false;
         };
         join.begin(bucket, self.table.bucket_len(bucket));

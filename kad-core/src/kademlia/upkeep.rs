@@ -24,10 +24,10 @@ impl<A: Address> Kademlia<A> {
             self.scan_due(now, out);
         }
         if self.maintenance.next_refresh <= at {
-            let (table, deepest) = (&self.table, self.table.deepest());
+            let (table, edge) = (&self.table, self.edge());
             let has_room = |bucket| table.has_room(bucket);
             self.maintenance
-                .plan_refresh(&self.config, &mut self.rng, at, deepest, has_room);
+                .plan_refresh(&self.config, &mut self.rng, at, edge, has_room);
             if self.samples.want_another(at, self.config.refresh) {
                 // The far half always counts. In a busy node nothing is due: others want points of all buckets.
                 self.maintenance.want(0);

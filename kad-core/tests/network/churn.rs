@@ -111,3 +111,24 @@ fn half_of_a_network_may_come_and_go() {
         found_of_nearest(&mut world, asker);
     }
 }
+
+#[test]
+fn one_lookup_of_the_own_id_refreshes_the_whole_neighbourhood() {
+    // Fewer than k: everybody is a neighbour of everybody, in whatever bucket.
+    let mut world = Simulation::joined(106, 18, &Config::default());
+    world.run_for(Duration::from_secs(3600));
+    let refreshes = |world: &Simulation| -> Vec<u64> {
+        let machines = world.nodes.iter().map(|node| node.machine.machine());
+        machines.map(|machine| machine.stats().refreshes).collect()
+    };
+    let before = refreshes(&world);
+    world.run_for(Duration::from_secs(10 * 3600));
+    for (node, (after, before)) in refreshes(&world).into_iter().zip(before).enumerate() {
+        // Four looks in an hour find a bucket due at the latest a quarter after it is.
+        assert!(
+            (7..=11).contains(&(after - before)),
+            "node {node}: {before} to {after}"
+        );
+        assert_eq!(world.nodes[node].machine.machine().table().len(), 17);
+    }
+}
