@@ -55,23 +55,34 @@ impl Region {
         self.parts > 0
     }
 
-    /// Whether those that a lookup of the key has found lie closer together than chance explains.
+    /// Whether those that a lookup of the key has found lie closer together than chance explains, so that they are not to be
+    /// relied on.
+    pub(crate) fn is_crowded<A: Address>(&self, lookup: &Lookup<A>) -> bool {
+        let farthest = lookup.results().enumerate().last();
+        farthest.is_some_and(|(before, last)| self.is_crowd(before as u64 + 1, last.id.distance(self.key)))
+    }
+
+    /// Whether so many of the nearest that a lookup of the key knows, asked or not, are a crowd: all of them, or the nearest
+    /// of them. They have proven nothing yet, and some may be made up.
+    pub(crate) fn is_suspect<A: Address>(&self, lookup: &Lookup<A>) -> bool {
+        let nearest = lookup.nearest().take(self.k.saturating_mul(2));
+        (1..).zip(nearest).any(|(nth, distance)| self.is_crowd(nth, distance))
+    }
+
+    /// Whether so many nodes within this distance are more than chance explains.
     ///
     /// The distance of the n-th nearest, as the number of nodes expected nearer, has mean n and a deviation of the square root
     /// of n. It is not believed if it is 2.25 deviations less, and that with the largest network that is likely: it happens
-    /// once in a thousand lookups of twenty honest nodes.
-    pub(crate) fn is_crowded<A: Address>(&self, lookup: &Lookup<A>) -> bool {
-        let (Some(population), Some((before, last))) = (self.population, lookup.results().enumerate().last())
-        else {
+    /// once in a thousand lookups of twenty honest nodes. Six nodes or fewer are never a crowd.
+    fn is_crowd(&self, nodes: u64, distance: Distance) -> bool {
+        let Some(population) = self.population else {
             return false;
         };
-        let found = before as u64 + 1;
-        let likely = found - (found * 81 / 16).isqrt().min(found);
-        let most = Population {
+        let largest = Population {
             nodes: population.high,
             ..population
         };
-        most.rank(last.id.distance(self.key)) < likely
+        largest.rank(distance) < nodes.saturating_sub((nodes * 81 / 16).isqrt())
     }
 
     /// Whether the first part is being looked into.

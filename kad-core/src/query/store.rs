@@ -114,7 +114,7 @@ impl<A: Address> StoreTask<A> {
         let Some(lookup) = lookup.filter(|_| self.attempts.len() >= self.enough) else {
             return false;
         };
-        if self.region.is_wide() || self.region.is_crowded(lookup) {
+        if self.region.is_wide() || self.region.is_suspect(lookup) {
             return false;
         }
         let acknowledged = |(contact, verdict): &&(Contact<A>, Option<Verdict>)| {
@@ -140,11 +140,7 @@ impl<A: Address> StoreTask<A> {
             return Todo::Put(self.entry.clone(), Ownership::Own);
         }
         match lookup.next() {
-            Step::Ask(contact)
-                if !self.region.is_wide() && (lookup.is_near() || lookup.is_in_region(contact.id)) =>
-            {
-                self.attempt(contact)
-            }
+            Step::Ask(contact) if self.may_store(lookup, contact.id) => self.attempt(contact),
             Step::Ask(contact) => Todo::Ask(
                 contact,
                 Request::FindNode {
@@ -155,6 +151,13 @@ impl<A: Address> StoreTask<A> {
             Step::Done if self.region.is_wide() => self.complete_part(lookup, idle),
             Step::Done => self.complete(lookup, idle),
         }
+    }
+
+    /// Whether a contact that has not been heard from on this walk gets the record at once. Where a crowd is near it is asked
+    /// who is nearest first: most of what a crowd tells of is made up or more of the crowd, and will not be among the k nearest.
+    fn may_store(&self, lookup: &Lookup<A>, id: NodeId) -> bool {
+        let arrived = lookup.is_near() || lookup.is_in_region(id);
+        arrived && !self.region.is_wide() && !self.region.is_suspect(lookup)
     }
 
     /// The region is known: whoever of it has not been told is told now, the own store included.

@@ -32,8 +32,12 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
 const SYBILS: [usize; 3] = [15, 30, 45];
 /// Keys for each number of sybils and behaviour; fewer in networks of fewer nodes.
 const KEYS: usize = 100;
-/// Keys that are attacked at the same time: 450 sybils at most, which is 3 % of all nodes of the full experiment.
+/// So many nodes for each key.
+const NODES_PER_KEY: usize = 50;
+/// The most keys that are attacked at the same time.
 const BATCH: usize = 10;
+/// Of so many nodes one key is attacked at a time: with 45 sybils each, 3 % of all nodes are sybils.
+const NODES_PER_ATTACK: usize = 1_500;
 /// Who reads each value.
 const READERS: usize = 5;
 /// Honest nodes around a key on which the sybils call.
@@ -50,13 +54,13 @@ const SETTLING: Duration = Duration::from_secs(900);
 fn run(setup: &Setup<'_>) -> Report {
     let mut report = Report::default();
     let mut world = joined(setup);
-    let keys = KEYS.min(setup.nodes / 20).next_multiple_of(BATCH);
+    let plan = Plan::of(setup.nodes);
     setup.progress.stage("attacks", 2 + 3 * SYBILS.len() as u64);
-    let quiet = attack(&mut world, keys, 0, Behaviour::Silent, Habit::Default);
+    let quiet = attack(&mut world, plan, 0, Behaviour::Silent, Habit::Default);
     of_quiet(
         &mut report,
         &quiet,
-        false_alarms(&mut world, ALARMS.min(2 * setup.nodes)),
+        false_alarms(&mut world, ALARMS.min(setup.nodes)),
     );
     let mut chart = Chart {
         title: "Values found although sybils sit next to their keys".into(),
@@ -74,7 +78,7 @@ fn run(setup: &Setup<'_>) -> Report {
         for sybils in SYBILS {
             setup.progress.done(step);
             step += 1;
-            let round = attack(&mut world, keys, sybils, behaviour, habit);
+            let round = attack(&mut world, plan, sybils, behaviour, habit);
             points.push((sybils as f64, round.found.mean()));
             of_attack(&mut report, &round, sybils, behaviour, habit, &quiet);
         }
@@ -93,6 +97,22 @@ fn run(setup: &Setup<'_>) -> Report {
             .into(),
     );
     report
+}
+
+/// Which keys are attacked in each round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    batches: usize,
+    /// Keys that are attacked at the same time.
+    batch: usize,
+}
+
+impl Plan {
+    fn of(nodes: usize) -> Self {
+        let batch = (nodes / NODES_PER_ATTACK).clamp(1, BATCH);
+        let batches = (nodes / NODES_PER_KEY).clamp(1, KEYS).div_ceil(batch);
+        Self { batches, batch }
+    }
 }
 
 /// What writers and readers do where the nearest are a crowd.
@@ -186,10 +206,10 @@ struct Round {
 }
 
 /// Attacks keys with so many sybils each, a few keys at a time.
-fn attack(world: &mut World, keys: usize, sybils: usize, behaviour: Behaviour, habit: Habit) -> Round {
+fn attack(world: &mut World, plan: Plan, sybils: usize, behaviour: Behaviour, habit: Habit) -> Round {
     let mut round = Round::default();
-    for _ in 0..keys / BATCH {
-        let records: Vec<_> = (0..BATCH).map(|_| value(world)).collect();
+    for _ in 0..plan.batches {
+        let records: Vec<_> = (0..plan.batch).map(|_| value(world)).collect();
         let mut attackers = Vec::new();
         for record in &records {
             attackers.extend(surround(world, record.key(), sybils, behaviour));
