@@ -338,3 +338,6 @@ impl<A: Address> Query<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,8 +65,15 @@ impl Region {
     /// Whether so many of the nearest that a lookup of the key knows, asked or not, are a crowd: all of them, or the nearest
     /// of them. They have proven nothing yet, and some may be made up.
     pub(crate) fn is_suspect<A: Address>(&self, lookup: &Lookup<A>) -> bool {
-        let nearest = lookup.nearest().take(self.k.saturating_mul(2));
-        (1..).zip(nearest).any(|(nth, distance)| self.is_crowd(nth, distance))
+        self.is_suspicious(lookup.nearest().take(self.k.saturating_mul(2)))
+    }
+
+    fn is_suspicious(&self, mut nearest_first: impl Iterator<Item = Distance>) -> bool {
+        let mut nodes = 0;
+        nearest_first.any(|distance| {
+            nodes += 1;
+            self.is_crowd(nodes, distance)
+        })
     }
 
     /// Whether so many nodes within this distance are more than chance explains.
@@ -120,3 +127,6 @@ impl Region {
         self.key
     }
 }
+
+#[cfg(test)]
+mod tests;
