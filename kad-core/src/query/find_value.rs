@@ -34,7 +34,7 @@ pub(crate) struct FindValueTask<A> {
     pages: Vec<(Contact<A>, NodeId)>,
     pages_asked: usize,
     region: Region,
-    /// Who was asked since the nearest were found to be a crowd.
+    /// Who was asked since the nearest were found to be a crowd, they included: at most k for the key and for each part.
     asked: Vec<NodeId>,
 }
 

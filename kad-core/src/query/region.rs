@@ -21,8 +21,8 @@
 use crate::lookup::Lookup;
 use crate::{Address, Distance, Key, NodeId, Population};
 
-/// Parts of a region that are looked into. The five nearest of twenty nodes lie in what is left on average, and many of them
-/// are found on the way.
+/// Parts of a region that are looked into. One to three of its twenty nodes lie in what is left, and most of them are found
+/// on the way.
 const MAX_PARTS: u32 = 4;
 
 /// The most nodes that take a record with a crowded key, for every two of k: the k nearest, k of the region, and some for what

@@ -78,7 +78,6 @@ proptest! {
         seed: u64,
     ) {
         let (crowds, suspects) = crowds(&mut Rng::new(seed), nodes, lookups, 1_000, 0);
-        std::eprintln!("{nodes} {lookups}: {crowds} {suspects}");
         prop_assert!(crowds <= 10, "{crowds} of 1,000 keys");
         prop_assert!(suspects <= 20, "{suspects} of 1,000 keys");
     }
@@ -91,7 +90,6 @@ proptest! {
         seed: u64,
     ) {
         let (crowds, suspects) = crowds(&mut Rng::new(seed), nodes, lookups, 200, sybils);
-        std::eprintln!("{nodes} {lookups} {sybils}: {crowds} {suspects}");
         prop_assert!(crowds >= 190, "{crowds} of 200 keys");
         prop_assert!(suspects >= crowds);
     }
