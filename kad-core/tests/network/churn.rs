@@ -124,9 +124,9 @@ fn one_lookup_of_the_own_id_refreshes_the_whole_neighbourhood() {
     let before = refreshes(&world);
     world.run_for(Duration::from_secs(10 * 3600));
     for (node, (after, before)) in refreshes(&world).into_iter().zip(before).enumerate() {
-        // Four looks in an hour find a bucket due at the latest a quarter after it is.
+        // Four looks in an hour, and a sample of the population: about one lookup an hour, not one for each bucket.
         assert!(
-            (7..=11).contains(&(after - before)),
+            (7..=14).contains(&(after - before)),
             "node {node}: {before} to {after}"
         );
         assert_eq!(world.nodes[node].machine.machine().table().len(), 17);
