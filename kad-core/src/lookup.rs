@@ -354,7 +354,10 @@ impl<A: Address> Lookup<A> {
 
     /// The distances of the nearest peers that are known and have not failed, nearest first, whether they were asked or not.
     pub(crate) fn nearest(&self) -> impl Iterator<Item = Distance> + '_ {
-        let left = self.shortlist.iter().filter(|candidate| !candidate.state.is_out());
+        let left = self
+            .shortlist
+            .iter()
+            .filter(|candidate| !candidate.state.is_out());
         left.map(Candidate::distance)
     }
 

@@ -108,6 +108,9 @@ fn order_statistics_have_the_means_that_theory_says() {
     for (nth, sum) in (1..).zip(sums) {
         let expected = f64::from(nth) / (nodes + 1) as f64;
         let mean = sum / f64::from(draws);
-        assert!((mean / expected - 1.0).abs() < 0.1, "{nth}: {mean}, expected {expected}");
+        assert!(
+            (mean / expected - 1.0).abs() < 0.1,
+            "{nth}: {mean}, expected {expected}"
+        );
     }
 }
