@@ -14,7 +14,7 @@ use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
     Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox,
-    Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
+    Outcome, Output, Population, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
 };
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
@@ -166,8 +166,20 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// The surroundings of a key, as far as the size of the network is known.
+    ///
+    /// The samples of the estimate are up to a day old. In a network that has grown since, everybody would look like a crowd;
+    /// but this node has seen its own surroundings fill. Whoever crowds around it makes it find fewer crowds, which gets him
+    /// one writer or reader, not the key.
     fn region(&self, key: Key) -> Region {
         let population = self.population().filter(|_| self.config.widen);
+        let seen = self.table.len() as u64 + 1;
+        let population = population.map(|population| {
+            let around = self.guess().map_or(0, |guess| guess.nodes);
+            Population {
+                high: population.high.max(around).max(seen),
+                ..population
+            }
+        });
         Region::new(key, self.config.k, population)
     }
 

@@ -62,8 +62,8 @@ impl Region {
         farthest.is_some_and(|(before, last)| self.is_crowd(before as u64 + 1, last.id.distance(self.key)))
     }
 
-    /// Whether so many of the nearest that a lookup of the key knows, asked or not, are a crowd: all of them, or the nearest
-    /// of them. They have proven nothing yet, and some may be made up.
+    /// Whether those that a lookup of the key knows, asked or not, look like a crowd: the nearest so many of them, for any
+    /// number up to 2 k. They have proven nothing yet, and some may be made up.
     pub(crate) fn is_suspect<A: Address>(&self, lookup: &Lookup<A>) -> bool {
         self.is_suspicious(lookup.nearest().take(self.k.saturating_mul(2)))
     }
