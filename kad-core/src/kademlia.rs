@@ -1,6 +1,7 @@
 //! The state machine: one input, one output, one timer.
 
 mod asking;
+mod crowds;
 mod queries;
 mod rations;
 mod serving;

@@ -6,15 +6,13 @@ use alloc::vec::Vec;
 use super::Kademlia;
 use crate::lookup::{Lookup, LookupConfig, Seed};
 use crate::population::Samples;
-use crate::query::{
-    Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Region, Role, StoreTask, Task, Todo,
-};
+use crate::query::{Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
 use crate::rpc::Purpose;
 use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
     Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox,
-    Outcome, Output, Population, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
+    Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
 };
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
@@ -23,12 +21,9 @@ const SEEDS_PER_RESULT: usize = 2;
 
 /// Questions in flight on the way to the region of a record that is being published: with two, and a hedge where an answer is
 /// late, it costs half as many requests to get there as with alpha and hardly more time (`publish` in `docs/simulation.md`).
-const FAR_OF_WRITES: usize = 2;
+pub(super) const FAR_OF_WRITES: usize = 2;
 /// The same for what nobody waits for: refreshing buckets, and handing records on.
 const FAR_OF_UPKEEP: usize = 1;
-
-/// Random points that are drawn to find one in a region; half of them or more are in it, but in the thinnest of parts.
-const POINTS_TRIED: usize = 16;
 
 impl<A: Address> Kademlia<A> {
     pub(super) fn on_command(&mut self, now: Now, id: QueryId, command: Command<A>, out: &mut Outbox<A>) {
@@ -165,52 +160,8 @@ impl<A: Address> Kademlia<A> {
         Task::Store(StoreTask::new(entry, role, me, self.config.k, enough, region))
     }
 
-    /// The surroundings of a key, as far as the size of the network is known.
-    ///
-    /// The samples of the estimate are up to a day old. In a network that has grown since, everybody would look like a crowd;
-    /// but this node has seen its own surroundings fill. Whoever crowds around it makes it find fewer crowds, which gets him
-    /// one writer or reader, not the key.
-    fn region(&self, key: Key) -> Region {
-        let population = self.population().filter(|_| self.config.widen);
-        let seen = self.table.len() as u64 + 1;
-        let population = population.map(|population| {
-            let around = self.guess().map_or(0, |guess| guess.nodes);
-            Population {
-                high: population.high.max(around).max(seen),
-                ..population
-            }
-        });
-        Region::new(key, self.config.k, population)
-    }
-
-    /// Looks up a random point in a part of the region of the key that a query is for.
-    fn look_into(&mut self, now: Now, handle: Handle, bucket: u32) {
-        let Some(region) = self
-            .queries
-            .get_mut(handle)
-            .and_then(|query| query.region().copied())
-        else {
-            return;
-        };
-        self.stats.widened += u64::from(region.is_first_part());
-        // The first part may reach beyond the region; a point outside would be wasted.
-        let mut target = region.key();
-        for _ in 0..POINTS_TRIED {
-            let distance = self.rng.distance_in_bucket(bucket);
-            target = region.key().at(distance);
-            if distance <= region.radius() {
-                break;
-            }
-        }
-        let far = FAR_OF_WRITES.min(self.config.alpha);
-        let lookup = self.lookup(now, target, (far, self.config.k), Vec::new());
-        if let Some(query) = self.queries.get_mut(handle) {
-            query.lookup = Some(lookup);
-        }
-    }
-
     /// A lookup that starts from the nearest contacts of the table, after those given.
-    fn lookup(
+    pub(super) fn lookup(
         &mut self,
         now: Now,
         target: Key,
