@@ -79,7 +79,8 @@ proptest! {
     ) {
         let (crowds, suspects) = crowds(&mut Rng::new(seed), nodes, lookups, 1_000, 0);
         prop_assert!(crowds <= 10, "{crowds} of 1,000 keys");
-        prop_assert!(suspects <= 20, "{suspects} of 1,000 keys");
+        // These cost some requests and no STORE: one in a hundred, of a node that has taken all of its samples.
+        prop_assert!(suspects <= 40, "{suspects} of 1,000 keys");
     }
 
     #[test]
