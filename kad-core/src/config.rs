@@ -17,6 +17,9 @@ pub struct Config {
     /// The most paths of a lookup whose end is not to be believed because its results lie too far apart. Default 8, as many
     /// as S/Kademlia measured: honest networks need none of them, and each costs some five requests.
     pub max_paths: usize,
+    /// Whether writes and reads go beyond the k nearest where these lie closer together than chance explains, as ids do that
+    /// were made to hide a key. Default true: among honest nodes that is one lookup in a thousand.
+    pub widen: bool,
     /// Whether this node only asks: it says so with every request, nobody routes through it, and it stores nothing for
     /// others. Default false.
     pub read_only: bool,
@@ -81,6 +84,7 @@ impl Config {
             alpha: 3,
             paths: 1,
             max_paths: crate::lookup::MAX_PATHS,
+            widen: true,
             read_only: false,
             table: TableConfig::new(k, u32::from(parameters.puzzle_bits)),
             patience: Patience::default(),

@@ -1,6 +1,7 @@
 //! The state machine: one input, one output, one timer.
 
 mod asking;
+mod crowds;
 mod queries;
 mod rations;
 mod serving;
@@ -137,12 +138,14 @@ impl<A: Address> Kademlia<A> {
     /// knows k contacts.
     #[must_use]
     pub fn population(&self) -> Option<Population> {
-        let k = self.config.k;
-        self.samples.population(k).or_else(|| {
-            let (own, mut scratch) = (self.local_id().to_key(), ClosestScratch::default());
-            let last = self.table.closest(own, k, &mut scratch).nth(k.checked_sub(1)?)?;
-            Some(Population::guess(k, last.contact.id.distance(own)))
-        })
+        self.samples.population(self.config.k).or_else(|| self.guess())
+    }
+
+    /// The same from its own k nearest alone.
+    fn guess(&self) -> Option<Population> {
+        let (k, own, mut scratch) = (self.config.k, self.local_id().to_key(), ClosestScratch::default());
+        let last = self.table.closest(own, k, &mut scratch).nth(k.checked_sub(1)?)?;
+        Some(Population::guess(k, last.contact.id.distance(own)))
     }
 
     fn on_timeout(&mut self, now: Now, out: &mut Outbox<A>) {

@@ -352,6 +352,15 @@ impl<A: Address> Lookup<A> {
             .filter_map(|candidate| self.shortlist.contact(candidate))
     }
 
+    /// The distances of the nearest peers that are known and have not failed, nearest first, whether they were asked or not.
+    pub(crate) fn nearest(&self) -> impl Iterator<Item = Distance> + '_ {
+        let left = self
+            .shortlist
+            .iter()
+            .filter(|candidate| !candidate.state.is_out());
+        left.map(Candidate::distance)
+    }
+
     /// How many peers were asked or are known to be worth asking.
     #[must_use]
     pub fn known(&self) -> usize {

@@ -6,18 +6,20 @@
 
 mod ask;
 mod find_value;
+mod region;
 mod store;
 
 use alloc::vec::Vec;
 
 pub(crate) use self::ask::Ask;
 pub(crate) use self::find_value::FindValueTask;
+pub(crate) use self::region::Region;
 pub(crate) use self::store::{Role, StoreTask};
 use crate::lookup::{Lookup, Step};
 use crate::slab::Handle;
 use crate::{
-    Address, Contact, Duration, Effort, FindValue, Instant, Key, NodeId, Outcome, QueryError, QueryId,
-    Request, Response, StoreEntry, StoreReply, UnixTime,
+    Address, Contact, Duration, Effort, FindValue, Instant, NodeId, Outcome, QueryError, QueryId, Request,
+    Response, StoreEntry, StoreReply, UnixTime,
 };
 
 /// One query under way.
@@ -98,6 +100,11 @@ pub(crate) enum Todo<A> {
     Put(StoreEntry, Ownership),
     /// Start the lookup of the next bucket, if there is one.
     NextBucket,
+    /// Start the lookup of a random point in a part of the region: in this bucket, seen from the key.
+    LookInto {
+        /// Its index.
+        bucket: u32,
+    },
     /// Nothing until something is told.
     Wait,
     /// End.
@@ -270,8 +277,13 @@ impl<A: Address> Query<A> {
         self.lookup.as_ref().is_some_and(|lookup| lookup.has_answered(id))
     }
 
-    pub(crate) fn target(&self) -> Option<Key> {
-        self.lookup.as_ref().map(Lookup::target)
+    /// The surroundings of the key that it is for, if it is for one.
+    pub(crate) const fn region(&self) -> Option<&Region> {
+        match &self.task {
+            Task::Store(task) => Some(task.region()),
+            Task::FindValue(task) => Some(task.region()),
+            Task::FindNode | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => None,
+        }
     }
 
     /// What came of it, with everything that is known by now.
@@ -326,3 +338,6 @@ impl<A: Address> Query<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,8 @@ pub struct Stats {
     pub hedges: u64,
     /// Contacts of hearsay that were not asked, because too many at that host or site are being dialled or were dead.
     pub rationed: u64,
+    /// Writes and reads that went beyond the k nearest, because these lay implausibly close together.
+    pub widened: u64,
     /// Requests of peers.
     pub requests_received: u64,
     /// Of these, the ones that were refused.

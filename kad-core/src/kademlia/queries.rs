@@ -21,7 +21,7 @@ const SEEDS_PER_RESULT: usize = 2;
 
 /// Questions in flight on the way to the region of a record that is being published: with two, and a hedge where an answer is
 /// late, it costs half as many requests to get there as with alpha and hardly more time (`publish` in `docs/simulation.md`).
-const FAR_OF_WRITES: usize = 2;
+pub(super) const FAR_OF_WRITES: usize = 2;
 /// The same for what nobody waits for: refreshing buckets, and handing records on.
 const FAR_OF_UPKEEP: usize = 1;
 
@@ -67,7 +67,7 @@ impl<A: Address> Kademlia<A> {
                     self.config.alpha + 1
                 };
                 (
-                    Task::FindValue(FindValueTask::new(ask, read)),
+                    Task::FindValue(FindValueTask::new(ask, read, self.region(key))),
                     Some(self.lookup(now, key, (self.config.alpha, near), Vec::new())),
                 )
             }
@@ -152,15 +152,16 @@ impl<A: Address> Kademlia<A> {
 
     fn store_task(&self, record: Record, expected: Option<u64>, role: Role, enough: usize) -> Task<A> {
         let me = (!self.config.read_only).then(|| self.local_id());
+        let region = self.region(record.key());
         let entry = StoreEntry {
             record: Ok(record),
             expected,
         };
-        Task::Store(StoreTask::new(entry, role, me, self.config.k, enough))
+        Task::Store(StoreTask::new(entry, role, me, self.config.k, enough, region))
     }
 
     /// A lookup that starts from the nearest contacts of the table, after those given.
-    fn lookup(
+    pub(super) fn lookup(
         &mut self,
         now: Now,
         target: Key,
@@ -320,6 +321,7 @@ impl<A: Address> Kademlia<A> {
                         return self.finish(now, handle, out);
                     }
                 }
+                Todo::LookInto { bucket } => self.look_into(now, handle, bucket),
                 Todo::Wait => return,
                 Todo::Finish => return self.finish(now, handle, out),
             }

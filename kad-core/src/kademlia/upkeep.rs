@@ -112,7 +112,9 @@ impl<A: Address> Kademlia<A> {
     fn is_replicating(&self, record: &Record) -> bool {
         self.queries
             .iter()
-            .any(|(_, query)| query.id.is_none() && query.target() == Some(record.key()))
+            .filter(|(_, query)| query.id.is_none() && query.lookup.is_some())
+            .filter_map(|(_, query)| query.region())
+            .any(|region| region.key() == record.key())
     }
 
     /// PINGs contacts that were silent for a refresh interval, as many as may be probed at once, those that were silent for

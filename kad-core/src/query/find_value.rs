@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use super::{Misfit, Todo};
+use super::{Misfit, Region, Todo};
 use crate::lookup::{Lookup, Step};
 use crate::record::{Record, precedence};
 use crate::{
@@ -16,6 +16,9 @@ const MAX_HOLDERS: usize = 128;
 
 /// The most pages of providers that one holder is asked for, so that nobody can make us read forever.
 const MAX_PAGES: usize = 16;
+
+/// Nodes of a crowded key's region that are asked for a record at once: the first is likely to have it.
+const ASKED_AT_ONCE: usize = 3;
 
 /// The most providers that a read gathers.
 const MAX_GATHERED: usize = MAX_PAGES * MAX_RECORDS;
@@ -30,6 +33,9 @@ pub(crate) struct FindValueTask<A> {
     /// Holders that have more providers, and where to go on.
     pages: Vec<(Contact<A>, NodeId)>,
     pages_asked: usize,
+    region: Region,
+    /// Who was asked since the nearest were found to be a crowd, they included: at most k for the key and for each part.
+    asked: Vec<NodeId>,
 }
 
 /// What the own store was asked: always first, since it costs nobody anything.
@@ -41,7 +47,7 @@ enum Local {
 }
 
 impl<A: Address> FindValueTask<A> {
-    pub(crate) const fn new(ask: FindValue, read: Read) -> Self {
+    pub(crate) const fn new(ask: FindValue, read: Read, region: Region) -> Self {
         Self {
             ask,
             read,
@@ -50,7 +56,13 @@ impl<A: Address> FindValueTask<A> {
             holders: Vec::new(),
             pages: Vec::new(),
             pages_asked: 0,
+            region,
+            asked: Vec::new(),
         }
+    }
+
+    pub(super) const fn region(&self) -> &Region {
+        &self.region
     }
 
     pub(super) fn next(&mut self, lookup: &mut Lookup<A>, idle: bool) -> Todo<A> {
@@ -75,9 +87,41 @@ impl<A: Address> FindValueTask<A> {
             );
         }
         match lookup.next() {
+            Step::Ask(contact) if self.region.is_wide() => Todo::Ask(
+                contact,
+                Request::FindNode {
+                    target: lookup.target(),
+                },
+            ),
             Step::Ask(contact) => Todo::Ask(contact, Request::FindValue(self.ask)),
+            Step::Done if self.region.is_wide() => self.ask_part(lookup, idle),
+            Step::Done if idle && self.read != Read::Census && self.region.is_crowded(lookup) => {
+                self.asked.extend(lookup.results().map(|contact| contact.id));
+                self.look_further()
+            }
             Step::Done if idle => Todo::Finish,
             Step::Wait | Step::Done => Todo::Wait,
+        }
+    }
+
+    /// A part of the region is known: whoever is in it is asked too, a few at a time.
+    fn ask_part(&mut self, lookup: &Lookup<A>, idle: bool) -> Todo<A> {
+        let wanted =
+            |contact: &Contact<A>| self.region.wants(contact.id) && !self.asked.contains(&contact.id);
+        match lookup.results().find(wanted) {
+            Some(contact) if idle || !self.asked.len().is_multiple_of(ASKED_AT_ONCE) => {
+                self.asked.push(contact.id);
+                Todo::Ask(contact, Request::FindValue(self.ask))
+            }
+            None if idle => self.look_further(),
+            Some(_) | None => Todo::Wait,
+        }
+    }
+
+    fn look_further(&mut self) -> Todo<A> {
+        match self.region.next_part() {
+            Some(bucket) => Todo::LookInto { bucket },
+            None => Todo::Finish,
         }
     }
 
@@ -231,7 +275,7 @@ mod tests {
             after: None,
             want: Want::Digest,
         };
-        let mut task = FindValueTask::<u32>::new(ask, Read::Census);
+        let mut task = FindValueTask::<u32>::new(ask, Read::Census, Region::new(ask.key, 20, None));
         let contact = Contact::new(NodeId::default(), 0);
         assert_eq!(
             task.on_values(Some(&contact), vec![Found::Record(record.clone())], None),
@@ -242,7 +286,7 @@ mod tests {
             want: Want::Record,
             ..ask
         };
-        let mut task = FindValueTask::<u32>::new(other, Read::First);
+        let mut task = FindValueTask::<u32>::new(other, Read::First, Region::new(other.key, 20, None));
         assert_eq!(
             task.on_values(Some(&contact), vec![Found::Record(record)], None),
             Err(Misfit)

@@ -1,12 +1,14 @@
 //! Writing: find the region of a key and store at its k nearest.
 //!
+//! Where the nearest crowd implausibly close together, the record goes to the rest of the region as well (`region.rs`).
+//!
 //! While the walk still makes progress it asks FIND_NODE. Once it has come near, it asks STORE at once: the answer to a
 //! STORE carries nearer contacts too, so most holders cost one request and not two.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Ownership, Todo};
+use super::{Ownership, Region, Todo};
 use crate::lookup::{Lookup, Step};
 use crate::record::Record;
 use crate::{Address, Contact, NodeId, Outcome, Request, StoreEntry, Verdict};
@@ -26,6 +28,7 @@ pub(crate) struct StoreTask<A> {
     given: Vec<Contact<A>>,
     /// Acknowledgements of the k nearest that are enough.
     enough: usize,
+    region: Region,
 }
 
 /// On whose behalf the record is stored.
@@ -55,6 +58,7 @@ impl<A: Address> StoreTask<A> {
         me: Option<NodeId>,
         results: usize,
         enough: usize,
+        region: Region,
     ) -> Self {
         Self {
             entry,
@@ -66,11 +70,13 @@ impl<A: Address> StoreTask<A> {
             attempts: Vec::new(),
             given: Vec::new(),
             enough,
+            region,
         }
     }
 
     /// Stores at these contacts, whoever is nearest.
-    pub(crate) const fn at(record: Record, holders: Vec<Contact<A>>) -> Self {
+    pub(crate) fn at(record: Record, holders: Vec<Contact<A>>) -> Self {
+        let region = Region::new(record.key(), 0, None);
         let entry = StoreEntry {
             record: Ok(record),
             expected: None,
@@ -85,6 +91,7 @@ impl<A: Address> StoreTask<A> {
             attempts: Vec::new(),
             given: holders,
             enough: usize::MAX,
+            region,
         }
     }
 
@@ -97,11 +104,19 @@ impl<A: Address> StoreTask<A> {
         self.local == Local::Told { acknowledged: true }
     }
 
-    /// Whether so many of the k nearest hold the record that the application need not wait any longer.
+    pub(super) const fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Whether so many of the k nearest hold the record that the application need not wait any longer. Where these are a crowd
+    /// it has to wait for the region.
     pub(super) fn has_enough(&self, lookup: Option<&Lookup<A>>) -> bool {
         let Some(lookup) = lookup.filter(|_| self.attempts.len() >= self.enough) else {
             return false;
         };
+        if self.region.is_wide() || self.region.is_suspect(lookup) {
+            return false;
+        }
         let acknowledged = |(contact, verdict): &&(Contact<A>, Option<Verdict>)| {
             verdict.is_some_and(|verdict| verdict.is_acknowledgement()) && lookup.is_among_nearest(contact.id)
         };
@@ -125,9 +140,7 @@ impl<A: Address> StoreTask<A> {
             return Todo::Put(self.entry.clone(), Ownership::Own);
         }
         match lookup.next() {
-            Step::Ask(contact) if lookup.is_near() || lookup.is_in_region(contact.id) => {
-                self.attempt(contact)
-            }
+            Step::Ask(contact) if self.may_store(lookup, contact.id) => self.attempt(contact),
             Step::Ask(contact) => Todo::Ask(
                 contact,
                 Request::FindNode {
@@ -135,8 +148,16 @@ impl<A: Address> StoreTask<A> {
                 },
             ),
             Step::Wait => Todo::Wait,
+            Step::Done if self.region.is_wide() => self.complete_part(lookup, idle),
             Step::Done => self.complete(lookup, idle),
         }
+    }
+
+    /// Whether a contact that has not been heard from on this walk gets the record at once. Where a crowd is near it is asked
+    /// who is nearest first: most of what a crowd tells of is made up or more of the crowd, and will not be among the k nearest.
+    fn may_store(&self, lookup: &Lookup<A>, id: NodeId) -> bool {
+        let arrived = lookup.is_near() || lookup.is_in_region(id);
+        arrived && !self.region.is_wide() && !self.region.is_suspect(lookup)
     }
 
     /// The region is known: whoever of it has not been told is told now, the own store included.
@@ -171,8 +192,30 @@ impl<A: Address> StoreTask<A> {
             self.local = Local::Told { acknowledged: false };
         }
         match self.local {
+            Local::Told { .. } if idle && self.region.is_crowded(lookup) => self.widen(),
             Local::Told { .. } if idle => Todo::Finish,
             Local::Told { .. } | Local::Asked | Local::Unasked => Todo::Wait,
+        }
+    }
+
+    /// A part of the region is known: whoever is in it takes the record too.
+    fn complete_part(&mut self, lookup: &Lookup<A>, idle: bool) -> Todo<A> {
+        let tried = |id| self.attempts.iter().any(|(tried, _)| tried.id == id);
+        let missing = lookup
+            .results()
+            .find(|contact| self.region.wants(contact.id) && !tried(contact.id));
+        match missing {
+            Some(contact) if self.attempts.len() < self.region.room() => self.attempt(contact),
+            None if idle => self.widen(),
+            Some(_) if idle => Todo::Finish,
+            Some(_) | None => Todo::Wait,
+        }
+    }
+
+    fn widen(&mut self) -> Todo<A> {
+        match self.region.next_part() {
+            Some(bucket) => Todo::LookInto { bucket },
+            None => Todo::Finish,
         }
     }
 

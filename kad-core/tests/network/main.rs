@@ -5,6 +5,7 @@ mod asking;
 mod churn;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod contract;
+mod crowds;
 mod full_table;
 mod lookups;
 mod neighbourhood;

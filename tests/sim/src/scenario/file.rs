@@ -54,6 +54,7 @@ pub(super) struct ConfigTable {
     pub(super) alpha: Option<Count>,
     pub(super) paths: Option<Between<1, { kad_core::lookup::MAX_PATHS as i64 }>>,
     pub(super) max_paths: Option<Between<1, { kad_core::lookup::MAX_PATHS as i64 }>>,
+    pub(super) widen: Option<bool>,
     pub(super) refresh: Option<Span>,
     pub(super) first_refresh: Option<Span>,
     pub(super) replicate: Option<Span>,

@@ -111,6 +111,7 @@ fn config(table: &ConfigTable) -> Config {
     set(&mut config.alpha, count(table.alpha));
     set(&mut config.paths, table.paths.map(Between::get));
     set(&mut config.max_paths, table.max_paths.map(Between::get));
+    set(&mut config.widen, table.widen);
     set(&mut config.refresh, span(table.refresh));
     set(&mut config.first_refresh, span(table.first_refresh));
     set(&mut config.replicate, span(table.replicate));
