@@ -60,8 +60,9 @@ pub struct Config {
     /// Records that are handed to their region at once. Default 4.
     pub max_replications: usize,
     /// Holders that have acknowledged a write, of the k nearest, when it is told to be done; the others are told in the
-    /// background. Default three quarters of k, as IPFS' Optimistic Provide has it: with [`read_quorum`](Self::read_quorum)
-    /// more than k, so a read meets the newest write.
+    /// background. Who is late with an answer is not counted among the nearest, but for mutable records. Default three
+    /// quarters of k, as IPFS' Optimistic Provide has it: with [`read_quorum`](Self::read_quorum) more than k, so a read
+    /// meets the newest write.
     pub write_quorum: usize,
     /// Newest version wins after so many holders of a mutable record have answered. Default 6.
     pub read_quorum: usize,
@@ -110,7 +111,7 @@ impl Config {
 ///
 /// A contact whose round trip is known gets the larger of that time plus four deviations (RFC 6298) and four times it, which
 /// leaves room for one lost packet, and on top four times what answers lately took longer than expected: so a busy machine
-/// becomes patient with everybody.
+/// becomes patient with everybody. Section 5 of `docs/architecture.md` has the whole of it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Patience {
@@ -118,14 +119,16 @@ pub struct Patience {
     pub floor: Duration,
     /// Never more. Default 5 s.
     pub cap: Duration,
-    /// For contacts that may have to be dialled first: eight times the 95th percentile of the round trips seen, which is room
-    /// for a handshake and a slow path, and at most this. Default 2 s, which is also the time while nothing was seen yet.
+    /// For contacts that may have to be dialled first: twice the 95th percentile of what such took, and at most this, which is
+    /// also the time while few were seen yet. Whoever is silent for so long is dead, whatever was expected. Default 2 s.
     pub initial: Duration,
     /// Never less for STORE, which waits for a disk, and for the PING that decides about a contact. Default 4 s and an
     /// eighth of it.
     pub store_floor: Duration,
-    /// A question that takes longer than the 95th percentile seen, and than this, is hedged: somebody else is asked as
-    /// well, and a late STORE is followed by a PING that finds out whether the contact is alive. Default 50 ms.
+    /// A question that takes longer than 95 of 100 did, and by more than this longer than expected, is hedged: somebody else
+    /// is asked as well. A late STORE is followed by a PING that finds out whether the contact is alive; if that is late by
+    /// half of this, somebody else takes its place. Default 50 ms: with 30 ms a busy machine asked many more than were
+    /// needed.
     pub hedge_floor: Duration,
 }
 

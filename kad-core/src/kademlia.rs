@@ -6,6 +6,7 @@ mod queries;
 mod rations;
 mod serving;
 mod upkeep;
+mod waiting;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -41,6 +42,8 @@ pub struct Kademlia<A> {
     /// Requests in flight that nobody waits for any more.
     judging: usize,
     shunned: Shunned<A>,
+    /// Contacts that are silent for longer than they should be, and not for long enough to be shunned.
+    suspects: Shunned<A>,
     scratch: ClosestScratch,
     samples: Samples,
     stats: Stats,
@@ -70,6 +73,7 @@ impl<A: Address> Kademlia<A> {
             probing: Vec::new(),
             judging: 0,
             shunned: Shunned::new(),
+            suspects: Shunned::new(),
             scratch: ClosestScratch::default(),
             samples: Samples::new(),
             stats: Stats::default(),

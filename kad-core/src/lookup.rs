@@ -159,12 +159,24 @@ impl<A: Address> Lookup<A> {
     /// Whether a peer is one of the k nearest that are known and have not failed.
     #[must_use]
     pub fn is_among_nearest(&self, id: NodeId) -> bool {
+        self.nearer(id).filter(|state| !state.is_out()).count() < self.config.results
+    }
+
+    /// The same, of those who do not let us wait for longer than most.
+    #[must_use]
+    pub fn is_among_nearest_in_time(&self, id: NodeId) -> bool {
+        let in_time = |state: &State| !state.is_out() && *state != State::Slow;
+        self.nearer(id).filter(in_time).count() < self.config.results
+    }
+
+    /// What became of those that are nearer.
+    fn nearer(&self, id: NodeId) -> impl Iterator<Item = State> + '_ {
         let distance = id.distance(self.target());
         let nearer = self
             .shortlist
             .iter()
-            .take_while(|candidate| candidate.distance() < distance);
-        nearer.filter(|candidate| !candidate.state.is_out()).count() < self.config.results
+            .take_while(move |candidate| candidate.distance() < distance);
+        nearer.map(|candidate| candidate.state)
     }
 
     /// How many hops away a candidate is: 1 for a seed, one more than whoever told of it for the others.

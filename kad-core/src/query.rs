@@ -252,6 +252,14 @@ impl<A: Address> Query<A> {
         }
     }
 
+    /// Whether most of those who were sent a record have answered.
+    pub(crate) fn is_mostly_told(&self) -> bool {
+        match &self.task {
+            Task::Store(task) => task.is_mostly_told(),
+            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => true,
+        }
+    }
+
     /// Hops to the nearest that answered, or to the holder that was found last.
     fn hops(&self) -> u8 {
         let Some(lookup) = &self.lookup else { return 0 };

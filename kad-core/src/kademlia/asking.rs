@@ -13,13 +13,6 @@ use crate::{
     RequestId, Response,
 };
 
-/// Requests to one dead contact that are given up in one go; those beyond run into their own deadlines.
-const MAX_GIVEN_UP: usize = 16;
-
-/// Requests whose answers nobody waits for any more, and whose fate is still waited for; further ones are cancelled and
-/// nobody is blamed.
-const MAX_JUDGING: usize = 128;
-
 impl<A: Address> Kademlia<A> {
     /// Sends a request and arms its timer.
     pub(super) fn send(
@@ -35,12 +28,15 @@ impl<A: Address> Kademlia<A> {
         let limits = self
             .lateness
             .limits(&self.config.patience, asked, known.as_ref(), now.monotonic);
+        let suspected = self.can_spare(purpose) && self.suspects.contains(&contact, now.monotonic);
+        let limits = if suspected { limits.of_suspect() } else { limits };
         let flight = Flight {
             contact: contact.clone(),
             purpose,
             asked,
             sent: now.monotonic,
             limits,
+            suspected,
             stage: Stage::Waiting,
         };
         let next = flight.next();
@@ -80,6 +76,7 @@ impl<A: Address> Kademlia<A> {
             return self.misfit(now, &flight, out);
         }
         self.stats.responses_received += 1;
+        self.suspects.forgive(flight.contact.id);
         if !matches!(flight.asked, Asked::Store { .. }) {
             // A STORE waits for a disk and says little of the way there.
             let known = self.table.get(flight.contact.id);
@@ -139,97 +136,6 @@ impl<A: Address> Kademlia<A> {
         self.fail_query(now, &flight, out);
     }
 
-    /// A question is late, and somebody else is asked as well; or it is given up by whoever waited; or the contact is lost.
-    pub(super) fn on_flight_timer(&mut self, now: Now, place: u32, out: &mut Outbox<A>) {
-        let Some(handle) = self.flights.handle_at(place) else {
-            return;
-        };
-        let Some(flight) = self.flights.get_mut(handle) else {
-            return;
-        };
-        let (contact, purpose, asked) = (flight.contact.clone(), flight.purpose, flight.asked);
-        let waited = now.monotonic.since(flight.sent);
-        if waited >= flight.limits.lost {
-            return self.on_lost(now, handle, out);
-        }
-        let given_up = waited >= flight.limits.given_up;
-        flight.stage = if given_up { Stage::GivenUp } else { Stage::Late };
-        let next = flight.next();
-        self.timers.set(Owner::Rpc(place), next);
-        let Purpose::Query(query) = purpose else { return };
-        if given_up {
-            self.judging += 1;
-            self.forsake(query, handle);
-            self.stats.failures += 1;
-        } else {
-            self.stats.hedges += 1;
-        }
-        if let Some(asking) = self.queries.get_mut(query) {
-            if given_up {
-                asking.effort.failures += 1;
-                asking.on_overdue(contact.id);
-            } else {
-                asking.on_slow(contact.id);
-            }
-            self.pump(now, query, out);
-        }
-        if given_up && self.judging > MAX_JUDGING {
-            self.cancel_flight(handle, out);
-        }
-        if !given_up && matches!(asked, Asked::Store { .. }) {
-            // A slow disk or a dead peer? A PING tells.
-            self.probe(now, contact, out);
-        }
-    }
-
-    /// Nobody has answered, and the time for that is over.
-    fn on_lost(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
-        let Some(flight) = self.settle(handle) else { return };
-        self.stats.timeouts += 1;
-        out.push(Output::Cancel {
-            id: RequestId(handle.to_u64()),
-        });
-        self.blame(now, &flight, out);
-        self.fail_query(now, &flight, out);
-        if flight.purpose == Purpose::Probe {
-            self.give_up_on(now, &flight.contact, out);
-        }
-    }
-
-    /// A query has ended. What it still has in flight is cancelled, but for what is late: its fate says who is dead, or every
-    /// query that ends early would ask the dead again.
-    pub(super) fn leave_flight(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
-        let Some(flight) = self.flights.get_mut(handle) else {
-            return;
-        };
-        if flight.stage == Stage::Late && self.judging < MAX_JUDGING {
-            flight.stage = Stage::GivenUp;
-            let next = flight.next().max(now.monotonic + Duration::from_micros(1));
-            self.judging += 1;
-            self.timers.set(Owner::Rpc(handle.place), next);
-        } else {
-            self.cancel_flight(handle, out);
-        }
-    }
-
-    /// A contact did not answer a PING, so it will not answer anything else that waits for it.
-    fn give_up_on(&mut self, now: Now, contact: &Contact<A>, out: &mut Outbox<A>) {
-        let waiting = self
-            .flights
-            .iter()
-            .filter(|(_, flight)| flight.contact == *contact);
-        let waiting: Vec<Handle> = waiting.map(|(handle, _)| handle).take(MAX_GIVEN_UP).collect();
-        for handle in waiting {
-            if let Some(flight) = self.settle(handle) {
-                self.stats.timeouts += 1;
-                out.push(Output::Cancel {
-                    id: RequestId(handle.to_u64()),
-                });
-                self.fail_query(now, &flight, out);
-            }
-        }
-    }
-
     /// Forgets a request; nobody is to blame.
     pub(super) fn cancel_flight(&mut self, handle: Handle, out: &mut Outbox<A>) {
         if let Some(flight) = self.flights.remove(handle) {
@@ -241,7 +147,7 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    fn settle(&mut self, handle: Handle) -> Option<Flight<A>> {
+    pub(super) fn settle(&mut self, handle: Handle) -> Option<Flight<A>> {
         let flight = self.flights.remove(handle)?;
         self.timers.clear(Owner::Rpc(handle.place));
         self.judging -= usize::from(flight.stage == Stage::GivenUp);
@@ -258,7 +164,7 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// A query no longer waits for a request.
-    fn forsake(&mut self, query: Handle, flight: Handle) {
+    pub(super) fn forsake(&mut self, query: Handle, flight: Handle) {
         if let Some(query) = self.queries.get_mut(query) {
             query.flights.retain(|&other| other != flight);
         }
@@ -280,7 +186,7 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// A request has failed, and its query is told.
-    fn fail_query(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
+    pub(super) fn fail_query(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
         // What was given up has been counted.
         let first = flight.stage != Stage::GivenUp;
         self.stats.failures += u64::from(first);
@@ -321,7 +227,8 @@ impl<A: Address> Kademlia<A> {
 
     /// A contact could not be reached. Two such failures in a row end its place in the table, and the second attempt is
     /// made at once, so that dead contacts do not wait for the next lookup that passes.
-    fn blame(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
+    pub(super) fn blame(&mut self, now: Now, flight: &Flight<A>, out: &mut Outbox<A>) {
+        self.suspects.forgive(flight.contact.id);
         self.shunned
             .add(&flight.contact, now.monotonic + self.config.shun);
         match self.table.failed(&flight.contact) {

@@ -49,6 +49,7 @@ impl<A: Address> Kademlia<A> {
     ) {
         self.stats.requests_received += 1;
         self.shunned.forgive(from.id);
+        self.suspects.forgive(from.id);
         if read_only {
             self.drop_contact(now, from.id, out);
         } else if self.table.wants(from) {

@@ -130,6 +130,24 @@ fn a_slow_question_is_hedged_and_its_answer_still_counts() {
 }
 
 #[test]
+fn whoever_is_slow_counts_among_the_nearest_but_not_among_those_in_time() {
+    let mut lookup = lookup(3, 1, nodes(1..30));
+    assert_eq!(asked(&mut lookup), [1, 2, 3]);
+    lookup.on_slow(node(2).id);
+    let nearest = |lookup: &Lookup<u32>, n| {
+        let id = node(n).id;
+        (lookup.is_among_nearest(id), lookup.is_among_nearest_in_time(id))
+    };
+    assert_eq!(nearest(&lookup, 3), (true, true));
+    assert_eq!(nearest(&lookup, 4), (false, true));
+    assert_eq!(nearest(&lookup, 5), (false, false));
+    lookup.on_overdue(node(2).id);
+    assert_eq!(nearest(&lookup, 4), (true, true));
+    answer(&mut lookup, 2, 0..0);
+    assert_eq!(nearest(&lookup, 4), (false, false));
+}
+
+#[test]
 fn among_the_nearest_the_fastest_are_asked_first() {
     let rtt = |n: u64| Some(Duration::from_millis(if n < 6 { 10 * (10 - n) } else { 1 }));
     let seeds = nodes(1..9).map(|contact| Seed {

@@ -10,8 +10,11 @@ use alloc::vec::Vec;
 
 use super::{Ownership, Region, Todo};
 use crate::lookup::{Lookup, Step};
-use crate::record::Record;
+use crate::record::{Kind, Record};
 use crate::{Address, Contact, NodeId, Outcome, Request, StoreEntry, Verdict};
+
+/// With fewer attempts the half of them says nothing of the rest.
+const A_FEW: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct StoreTask<A> {
@@ -117,11 +120,28 @@ impl<A: Address> StoreTask<A> {
         if self.region.is_wide() || self.region.is_suspect(lookup) {
             return false;
         }
+        // Whoever lets us wait has been sent it and is likely dead. Only where a reader must meet the newest of several
+        // versions does it count until that is known.
+        let versions = self
+            .entry
+            .record
+            .as_ref()
+            .is_ok_and(|record| record.kind() == Kind::Mutable);
+        let counts = |id: NodeId| match versions {
+            true => lookup.is_among_nearest(id),
+            false => lookup.is_among_nearest_in_time(id),
+        };
         let acknowledged = |(contact, verdict): &&(Contact<A>, Option<Verdict>)| {
-            verdict.is_some_and(|verdict| verdict.is_acknowledgement()) && lookup.is_among_nearest(contact.id)
+            verdict.is_some_and(|verdict| verdict.is_acknowledgement()) && counts(contact.id)
         };
         let kept = self.role != (Role::Publish { keep: true }) || self.is_noted();
         kept && self.attempts.iter().filter(acknowledged).count() >= self.enough
+    }
+
+    /// Whether most of those who were sent the record have answered. A few say nothing of the others.
+    pub(super) fn is_mostly_told(&self) -> bool {
+        let told = self.attempts.iter().filter(|(_, verdict)| verdict.is_some());
+        self.attempts.len() < A_FEW || 2 * told.count() >= self.attempts.len()
     }
 
     pub(super) fn next(&mut self, lookup: Option<&mut Lookup<A>>, idle: bool) -> Todo<A> {
