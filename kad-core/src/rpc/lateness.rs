@@ -48,7 +48,7 @@ const HEDGED_AFTER: u32 = 8;
 ///
 /// Contacts with a known round trip are judged by it. Of the others, *strangers*, one knows only what other strangers took,
 /// dialling included.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Lateness {
     /// How much longer than their smoothed round trip the answers of known contacts took.
     excess: Percentile<95>,
@@ -59,18 +59,6 @@ pub(crate) struct Lateness {
     usual: Percentile<50>,
     /// How many, up to [`ENOUGH`].
     seen: u32,
-}
-
-impl Default for Lateness {
-    fn default() -> Self {
-        Self {
-            excess: Percentile::default(),
-            known: Percentile::default(),
-            strangers: Percentile::default(),
-            usual: Percentile::default(),
-            seen: 0,
-        }
-    }
 }
 
 impl Lateness {

@@ -34,8 +34,10 @@ struct Bench {
 impl Bench {
     /// Knows everybody, and everybody's round trip.
     fn new() -> Self {
-        let mut config = Config::default();
-        config.k = K;
+        let config = Config {
+            k: K,
+            ..Config::default()
+        };
         let now = Now {
             monotonic: Instant::ZERO,
             unix: START,
@@ -310,7 +312,7 @@ fn one_question_to_a_suspect_waits_as_long_as_ever() {
     let ids = nearest(key);
     bench.dead.insert(ids[0]);
     bench.put(b"value");
-    let contact = bench.machine.table().get(ids[0]).expect("kept").contact.clone();
+    let contact = *bench.machine.table().get(ids[0]).expect("kept").contact;
     let (outcome, effort) = bench.run(Command::Ask { contact, target: key });
     assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
     assert!(effort.took > 2 * late(), "{effort:?}");
