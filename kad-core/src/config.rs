@@ -119,8 +119,9 @@ pub struct Patience {
     pub floor: Duration,
     /// Never more. Default 5 s.
     pub cap: Duration,
-    /// For contacts that may have to be dialled first: twice the 95th percentile of what such took, and at most this, which is
-    /// also the time while few were seen yet. Whoever is silent for so long is dead, whatever was expected. Default 2 s.
+    /// For contacts that may have to be dialled first: three times the 95th percentile of what such took, and at most this,
+    /// which is also the time while few were seen yet. Whoever is silent for so long is dead, whatever was expected. Default
+    /// 2 s.
     pub initial: Duration,
     /// Never less for STORE, which waits for a disk, and for the PING that decides about a contact. Default 4 s and an
     /// eighth of it.

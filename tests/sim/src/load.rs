@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kad_core::{Command, Duration, Effort, Instant, Outcome, QueryId};
+use kad_core::{Command, Duration, Effort, Instant, Outcome, QueryId, Record, Slot, UnixTime};
 
 use crate::{Happening, Place, World};
 
@@ -17,6 +17,30 @@ pub struct Done<T> {
     pub outcome: Option<Outcome<Place>>,
     /// What it took.
     pub effort: Effort,
+}
+
+/// A node looks up a random point.
+pub(crate) fn look_up_anywhere(world: &mut World) -> (usize, Command<Place>, ()) {
+    let (node, target) = (world.anyone(), world.dice().key());
+    (node, Command::FindNode { target }, ())
+}
+
+/// A node puts a random value, until so many of the nearest hold it; also where it then lies.
+pub(crate) fn put_anywhere(
+    world: &mut World,
+    expiry: UnixTime,
+    enough: usize,
+) -> (usize, Command<Place>, Slot) {
+    let value = world.dice().key().to_bytes();
+    let record = Record::immutable(&value, expiry, world.rules(), world.now().unix).expect("a small value");
+    let slot = record.slot();
+    let command = Command::Store {
+        record,
+        expected: None,
+        keep: false,
+        enough,
+    };
+    (world.anyone(), command, slot)
 }
 
 /// Begins `count` operations, `per_second` a second, and runs the world until all of them have ended; tells of each in the

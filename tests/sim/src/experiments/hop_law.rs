@@ -12,7 +12,7 @@ use kad_core::table::ClosestScratch;
 use kad_core::{Command, Config, Duration, Key, Parameters};
 
 use super::{Experiment, Setup, node_bytes};
-use crate::load::drive;
+use crate::load::{drive, look_up_anywhere};
 use crate::report::{Chart, Curve, Report, Row, Samples, Target};
 use crate::{Growth, Links, Site, World};
 
@@ -195,21 +195,9 @@ fn walk(world: &World, from: usize, target: Key, scratch: &mut ClosestScratch) -
 /// Hops to the nearest node that production lookups found.
 fn lookups(world: &mut World, count: usize) -> Samples {
     let mut hops = Samples::default();
-    drive(
-        world,
-        count,
-        PER_SECOND,
-        |world| {
-            (
-                world.anyone(),
-                Command::FindNode {
-                    target: world.dice().key(),
-                },
-                (),
-            )
-        },
-        |_, done| hops.push(f64::from(done.effort.hops)),
-    );
+    drive(world, count, PER_SECOND, look_up_anywhere, |_, done| {
+        hops.push(f64::from(done.effort.hops));
+    });
     hops
 }
 

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use kad_core::{Command, Config, Duration, Key, Kind, Outcome, Read, Record, Slot};
+use kad_core::{Command, Config, Duration, Key, Kind, Outcome, Read, Slot};
 
 use super::{Experiment, Setup, node_bytes};
-use crate::load::drive;
+use crate::load::{drive, look_up_anywhere, put_anywhere};
 use crate::report::{Chart, Curve, Report, Row, Samples, Target};
 use crate::{Growth, Links, Site, World};
 
@@ -147,17 +147,9 @@ fn publish(world: &mut World, count: usize, enough: usize) -> Round {
         count,
         PER_SECOND,
         |world| {
-            let value = world.dice().key().to_bytes();
-            let record =
-                Record::immutable(&value, expiry, world.rules(), world.now().unix).expect("a small value");
-            slots.push(record.slot());
-            let command = Command::Store {
-                record,
-                expected: None,
-                keep: false,
-                enough,
-            };
-            (world.anyone(), command, ())
+            let (node, command, slot) = put_anywhere(world, expiry, enough);
+            slots.push(slot);
+            (node, command, ())
         },
         |_, done| {
             let told =
@@ -187,25 +179,11 @@ fn publish(world: &mut World, count: usize, enough: usize) -> Round {
 /// Requests of a lookup and of a STORE to each of the results.
 fn classic_cost(world: &mut World, count: usize) -> f64 {
     let mut requests = Samples::default();
-    drive(
-        world,
-        count,
-        PER_SECOND,
-        |world| {
-            (
-                world.anyone(),
-                Command::FindNode {
-                    target: world.dice().key(),
-                },
-                (),
-            )
-        },
-        |_, done| {
-            if let Some(Outcome::Closest(closest)) = &done.outcome {
-                requests.push(f64::from(done.effort.requests) + closest.len() as f64);
-            }
-        },
-    );
+    drive(world, count, PER_SECOND, look_up_anywhere, |_, done| {
+        if let Some(Outcome::Closest(closest)) = &done.outcome {
+            requests.push(f64::from(done.effort.requests) + closest.len() as f64);
+        }
+    });
     requests.mean()
 }
 

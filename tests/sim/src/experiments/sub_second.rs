@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use kad_core::{Command, Config, Duration, Effort, Key, Kind, Outcome, Read, Record};
+use kad_core::{Command, Config, Duration, Effort, Key, Kind, Outcome, Read};
 
 use super::{Experiment, Setup, node_bytes};
-use crate::load::drive;
+use crate::load::{drive, put_anywhere};
 use crate::report::{Chart, Curve, Report, Row, Samples, Target};
 use crate::{Growth, Links, Site, World};
 
@@ -36,6 +36,7 @@ const WIDE: [u16; 5] = [160, 120, 80, 60, 40];
 const WARM_AND_WIDE: &str = "warm, wide buckets";
 /// Operations of each kind; with fewer, a 99th percentile is the one slowest.
 const FEWEST: usize = 400;
+const MOST: usize = 2_000;
 /// Operations begun in a second, all over the network.
 const PER_SECOND: f64 = 50.0;
 
@@ -50,7 +51,7 @@ fn run(setup: &Setup<'_>) -> Report {
     };
     for (links, connections) in [("warm", None), ("cold", Some(CONNECTIONS))] {
         let mut world = joined(setup, links, connections, Config::default());
-        let each = (setup.nodes / 4).clamp(FEWEST, 2_000);
+        let each = operations(setup.nodes);
         setup.progress.stage(&format!("reading, {links} links"), 4);
         let keys = put(&mut world, each);
         setup.progress.done(1);
@@ -71,7 +72,7 @@ fn run(setup: &Setup<'_>) -> Report {
     let mut wide = Config::default();
     wide.table = wide.table.with_wide(&WIDE);
     let mut world = joined(setup, WARM_AND_WIDE, None, wide);
-    let each = (setup.nodes / 4).clamp(FEWEST, 2_000);
+    let each = operations(setup.nodes);
     setup
         .progress
         .stage(&format!("reading, {WARM_AND_WIDE} links"), 2);
@@ -115,6 +116,11 @@ fn joined(setup: &Setup<'_>, links: &str, connections: Option<usize>, config: Co
     world
 }
 
+/// How many of each kind.
+fn operations(nodes: usize) -> usize {
+    (nodes / 4).clamp(FEWEST, MOST)
+}
+
 /// A share of the nodes dies without a word.
 fn kill(world: &mut World, nodes: usize) {
     for _ in 0..(nodes as f64 * DEAD) as usize {
@@ -148,17 +154,9 @@ fn put(world: &mut World, count: usize) -> Vec<Key> {
         count,
         PER_SECOND,
         |world| {
-            let value = world.dice().key().to_bytes();
-            let record =
-                Record::immutable(&value, expiry, world.rules(), world.now().unix).expect("a small value");
-            keys.push(record.key());
-            let command = Command::Store {
-                record,
-                expected: None,
-                keep: false,
-                enough: usize::MAX,
-            };
-            (world.anyone(), command, ())
+            let (node, command, slot) = put_anywhere(world, expiry, usize::MAX);
+            keys.push(slot.key);
+            (node, command, ())
         },
         |_, _| {},
     );
