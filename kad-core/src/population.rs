@@ -34,11 +34,16 @@
 //! samples when half of all are moved, so it takes made-up nodes as dense as the real ones in half of the space, and then
 //! the network has that many. Everything here is whole numbers: the same samples give the same estimate on every machine.
 
+use alloc::vec::Vec;
+
 use crate::{Distance, Duration, Instant, Key, NodeId};
 
 /// Samples that are kept; the oldest makes room. The median of 32 samples of 20 nodes each spreads by 5 %, and at one or two
 /// samples an hour they are a day old at most, young enough to follow a network that grows.
 const MAX_SAMPLES: usize = 32;
+
+/// Samples for which there is more room when there is none: most nodes of a simulated network never take many.
+const GROWTH: usize = 4;
 
 /// Fewer samples than this are few: every round of upkeep takes one more, five in the first half hour and then up to four an
 /// hour. Those of the join are as old as the node, and a young network may have grown since; with twelve they are outvoted.
@@ -108,7 +113,7 @@ impl Population {
 /// The last samples.
 #[derive(Debug)]
 pub(crate) struct Samples {
-    nodes: [u64; MAX_SAMPLES],
+    nodes: Vec<u64>,
     /// Samples ever taken; the next one goes to this place, modulo the size.
     taken: usize,
     last: Instant,
@@ -117,7 +122,7 @@ pub(crate) struct Samples {
 impl Samples {
     pub(crate) const fn new() -> Self {
         Self {
-            nodes: [0; MAX_SAMPLES],
+            nodes: Vec::new(),
             taken: 0,
             last: Instant::ZERO,
         }
@@ -137,7 +142,15 @@ impl Samples {
             _ if contacts > found => return,
             _ => found as u64 + 1,
         };
-        self.nodes[self.taken % MAX_SAMPLES] = nodes;
+        match self.nodes.get_mut(self.taken % MAX_SAMPLES) {
+            Some(oldest) => *oldest = nodes,
+            None => {
+                if self.nodes.len() == self.nodes.capacity() {
+                    self.nodes.reserve_exact(GROWTH);
+                }
+                self.nodes.push(nodes);
+            }
+        }
         self.taken += 1;
         self.last = now;
     }
@@ -165,8 +178,8 @@ impl Samples {
     }
 
     fn sorted<'r>(&self, room: &'r mut [u64; MAX_SAMPLES]) -> &'r [u64] {
-        *room = self.nodes;
-        let taken = &mut room[..self.taken.min(MAX_SAMPLES)];
+        let taken = &mut room[..self.nodes.len()];
+        taken.copy_from_slice(&self.nodes);
         taken.sort_unstable();
         taken
     }

@@ -128,8 +128,8 @@ fn build(setup: &Setup<'_>, nodes: usize, seed: u64) -> World {
         ..Parameters::default()
     });
     if setup.nodes > LARGE {
-        // Who waits for a place would be a third of such a table.
-        config.table.replacements = 1;
+        // Each that waits for a place would be a tenth of such a table.
+        config.table.replacements = 0;
     }
     let mut world = World::new(seed, Links::quick());
     setup
