@@ -131,7 +131,11 @@ impl Node {
                     let (kind, body) = match request {
                         Request::Ping => (PING, Vec::new()),
                         Request::FindNode { target } => (FIND_NODE, target.to_bytes().to_vec()),
-                        Request::FindValue(_) | Request::Store { .. } => continue, // Runs out of time.
+                        // These run out of time.
+                        Request::FindValue(_)
+                        | Request::Store { .. }
+                        | Request::Compare { .. }
+                        | Request::Fetch { .. } => continue,
                     };
                     self.asked.insert(id, (to.id, std::time::Instant::now()));
                     let nonce = u128::from(self.life) << 64 | u128::from(id.0);

@@ -36,12 +36,21 @@ pub struct Config {
     /// [`refresh`](Self::refresh), because a young network grows while its first members have nothing to look up.
     /// Default 5 s.
     pub first_refresh: Duration,
-    /// A record that nobody has stored here for so long is handed to its region again. Default 1 h (paper, section 2.5).
-    pub replicate: Duration,
-    /// The node's own records start a new life so often. Default 24 h (paper, section 2.5).
+    /// A record of somebody else is looked after so often: if this node is not responsible for it any more, whether somebody who is
+    /// has it. Default 4 h: it is the last resort where all holders changed while a node was away.
+    pub look_after: Duration,
+    /// What this node holds of the records for which it is responsible is compared with others so often, and what is missing is
+    /// fetched. Default 1 h: half of the nodes of IPFS stay for less than two, and with 20 holders that is no hurry.
+    pub repair: Duration,
+    /// The same for the first time after the start; whoever leaves before that need not carry records. Default 10 min.
+    pub first_repair: Duration,
+    /// Of those who should hold the same so many are compared with each time. Default 3: one of them may have nothing, one
+    /// may lie.
+    pub repair_peers: usize,
+    /// The node's own records are stored at their k nearest again so often, or after half of their life if that is sooner. Default 24 h
+    /// (paper, section 2.5).
     pub republish: Duration,
-    /// The life that the node gives its own immutable records when it republishes them. Default 24 h (paper, section
-    /// 2.5). Those due within two [`replicate`](Self::replicate) of their end are renewed, so there is no gap.
+    /// The life that the node gives its own immutable records when it stores them again. Default 24 h (paper, section 2.5).
     pub lifetime: Duration,
     /// How often expired records are removed. Default 60 s.
     pub expire: Duration,
@@ -57,7 +66,7 @@ pub struct Config {
     pub max_probes: usize,
     /// A contact that could not be reached is not asked again on hearsay for so long. Default 120 s.
     pub shun: Duration,
-    /// Records that are handed to their region at once. Default 4.
+    /// Regions of the key space in which the node's own records are stored again at once. Default 4.
     pub max_replications: usize,
     /// Holders that have acknowledged a write, of the k nearest, when it is told to be done; the others are told in the
     /// background. Who is late with an answer is not counted among the nearest, but for mutable records. Default three
@@ -91,7 +100,10 @@ impl Config {
             patience: Patience::default(),
             refresh: hour,
             first_refresh: Duration::from_secs(5),
-            replicate: hour,
+            look_after: 4 * hour,
+            repair: hour,
+            first_repair: Duration::from_secs(600),
+            repair_peers: 3,
             republish: 24 * hour,
             lifetime: 24 * hour,
             expire: Duration::from_secs(60),

@@ -3,7 +3,10 @@
 use alloc::vec::Vec;
 
 use crate::record::{RawRecord, Record, Verdict};
-use crate::{Contact, Duration, Failure, Found, Key, Kind, NodeId, Request, Response, Slot};
+use crate::{
+    Contact, Difference, Duration, Failure, Fingerprint, Found, Key, Kind, NodeId, Request, Response, Slot,
+    UnixTime,
+};
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
@@ -109,6 +112,9 @@ pub enum Command<A> {
         /// The point.
         target: Key,
     },
+    /// This node is about to leave: whoever will hold its records then is given those that they do not have. Ends in
+    /// [`Outcome::HandedOver`](crate::Outcome::HandedOver); cancel it when the time is up.
+    HandOver,
 }
 
 /// The most contacts that one [`Command::Bootstrap`] starts from.
@@ -146,6 +152,20 @@ pub enum StoreReply {
         /// Whether to go on at once.
         more: bool,
     },
+    /// To [`StoreOp::Summarize`](crate::StoreOp::Summarize): one for each part, in order.
+    Summaries(Vec<Fingerprint>),
+    /// To [`StoreOp::Compare`](crate::StoreOp::Compare): one for each part, in order.
+    Compared(Vec<Difference>),
+    /// To [`StoreOp::Missing`](crate::StoreOp::Missing): those that are not held.
+    Missing(Vec<u64>),
+    /// To [`StoreOp::Fetch`](crate::StoreOp::Fetch): at most [`MAX_RECORDS`](crate::MAX_RECORDS) and
+    /// [`MAX_RECORD_BYTES`](crate::MAX_RECORD_BYTES), verified again as they were read.
+    Fetched {
+        /// The records.
+        records: Vec<Record>,
+        /// Whether there are more.
+        more: bool,
+    },
     /// It could not be done.
     Failed,
 }
@@ -155,6 +175,8 @@ pub enum StoreReply {
 pub struct DueRecord {
     /// The record.
     pub record: Record,
+    /// Since when it is due.
+    pub due: UnixTime,
     /// Whether this node published it.
     pub own: bool,
 }

@@ -4,7 +4,9 @@ mod asking;
 mod crowds;
 mod queries;
 mod rations;
+mod repair;
 mod serving;
+mod sweep;
 mod upkeep;
 mod waiting;
 

@@ -108,7 +108,8 @@
 //! | life of a query | [`Config::query_timeout`] | it ends with what it has |
 //! | requests of peers that wait for the store | [`Config::max_pending_requests`] | [`Rejection::Busy`] |
 //! | probes at once | [`Config::max_probes`] | the stranger is not probed this time |
-//! | records being handed on at once | [`Config::max_replications`] | the rest waits in the store |
+//! | regions of own records stored again at once | [`Config::max_replications`] | the rest waits in the store |
+//! | parts compared in one request | [`summary::MAX_COMPARED`] | *malformed*; an own query goes on with the next |
 //! | refreshes at once | 1 | the other buckets wait |
 //! | samples of the size of the network | 32 | the oldest is forgotten |
 //! | questions of a lookup in flight | [`Config::alpha`] a path, k in the region and when no answer brings progress | the rest waits |
@@ -161,6 +162,7 @@ mod rpc;
 mod shunned;
 mod slab;
 mod stats;
+pub mod summary;
 pub mod table;
 mod time;
 mod timers;
@@ -185,4 +187,5 @@ pub use self::record::{
     RecordError, Rules, Slot, Verdict,
 };
 pub use self::stats::Stats;
+pub use self::summary::{Difference, Fingerprint, Prefix};
 pub use self::time::{Duration, Instant, Now, UnixTime};

@@ -11,6 +11,7 @@ pub(crate) struct Maintenance {
     pub(crate) next_expire: Instant,
     pub(crate) next_due: Instant,
     pub(crate) next_refresh: Instant,
+    pub(crate) next_repair: Instant,
     /// Until the refresh after the next; grows to the configured one.
     refresh_pause: Duration,
     /// When a point of each bucket was last looked up, as far inwards as the table reaches.
@@ -25,6 +26,10 @@ pub(crate) struct Maintenance {
     pub(crate) scanning: bool,
     /// Whether more records are likely due than the last scan gave.
     pub(crate) more_due: bool,
+    /// What this node holds is being compared with others.
+    pub(crate) repairing: bool,
+    /// Records for which this node is not responsible are being looked after.
+    pub(crate) handing: bool,
 }
 
 impl Maintenance {
@@ -32,6 +37,7 @@ impl Maintenance {
         Self {
             next_expire: now + rng.shortened(config.expire),
             next_due: now + rng.shortened(scan_pause(config)),
+            next_repair: now + rng.shortened(config.first_repair.min(config.repair)),
             next_refresh: now + rng.shortened(config.first_refresh.min(config.refresh)),
             refresh_pause: config.first_refresh.min(config.refresh),
             looked_up: Vec::new(),
@@ -40,15 +46,22 @@ impl Maintenance {
             replicating: 0,
             scanning: false,
             more_due: false,
+            repairing: false,
+            handing: false,
         }
     }
 
     pub(crate) fn next(&self) -> Instant {
-        self.next_expire.min(self.next_due).min(self.next_refresh)
+        let records = self.next_expire.min(self.next_due).min(self.next_repair);
+        records.min(self.next_refresh)
     }
 
     pub(crate) fn plan_expire(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
         self.next_expire = later(now, rng.shortened(config.expire));
+    }
+
+    pub(crate) fn plan_repair(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
+        self.next_repair = later(now, rng.shortened(config.repair));
     }
 
     pub(crate) fn plan_due(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
@@ -122,7 +135,9 @@ impl Maintenance {
 
 /// Due records are looked for so often; a minute, or a quarter of a shorter interval.
 fn scan_pause(config: &Config) -> Duration {
-    Duration::from_secs(60).min(config.replicate / 4)
+    Duration::from_secs(60)
+        .min(config.look_after / 4)
+        .min(config.republish / 4)
 }
 
 /// A time after `now`, whatever the interval was configured to be.

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::record::{Kind, Record, Verdict};
-use crate::{Contact, Key, NodeId, UnixTime};
+use crate::{Contact, Difference, Fingerprint, Key, NodeId, Prefix, UnixTime};
 
 /// The most contacts in one answer. k is at most this.
 pub const MAX_CLOSER: usize = 32;
@@ -30,6 +30,19 @@ pub enum Request {
     Store {
         /// At most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`].
         entries: Vec<StoreEntry>,
+    },
+    /// Where does what you hold differ from what I hold? See [`summary`](crate::summary).
+    Compare {
+        /// Parts of the key space, none of which overlaps another, in ascending order, at most
+        /// [`MAX_COMPARED`](crate::summary::MAX_COMPARED); and what the asker holds there.
+        parts: Vec<(Prefix, Fingerprint)>,
+    },
+    /// Give me records that you told of in a [`Difference::Listed`].
+    Fetch {
+        /// Where they are.
+        prefix: Prefix,
+        /// Which, ascending, in their [`short`](crate::summary::short) form; at most [`MAX_RECORDS`].
+        marks: Vec<u64>,
     },
 }
 
@@ -97,6 +110,17 @@ pub enum Response<A> {
         verdicts: Vec<Verdict>,
         /// The contacts nearest to the key of the first entry.
         closer: Vec<Contact<A>>,
+    },
+    /// To COMPARE.
+    Compared {
+        /// One for each part, in order.
+        differences: Vec<Difference>,
+    },
+    /// To FETCH.
+    Fetched {
+        /// Of the records that were asked for those that are there and fit into the answer, at most [`MAX_RECORDS`] and
+        /// [`MAX_RECORD_BYTES`]. The first always fits, so whoever asks again for those that are missing comes to an end.
+        records: Vec<Record>,
     },
     /// The request was not carried out.
     Rejected(Rejection),

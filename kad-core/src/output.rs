@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use crate::record::{Record, Verdict};
 use crate::{
-    Contact, Duration, FindValue, NodeId, QueryId, ReplyId, Request, RequestId, Response, StoreEntry,
-    StoreId, UnixTime,
+    Contact, Duration, FindValue, Fingerprint, NodeId, Prefix, QueryId, ReplyId, Request, RequestId,
+    Response, Slot, StoreEntry, StoreId, UnixTime,
 };
 
 /// One effect, as data.
@@ -64,12 +64,45 @@ pub enum StoreOp {
         /// Whether this node published them.
         own: bool,
     },
-    /// Records whose due time is not after `by`, at most `limit`.
+    /// Records whose due time is not after `by`, at most `limit`, in the order of their slots. Those of the node's own that it can give
+    /// a new life to have got it: a driver that holds the key of a signed record signs it anew here.
     Due {
+        /// Only keys with this prefix.
+        within: Prefix,
+        /// Only what comes after this slot.
+        after: Option<Slot>,
+        /// Only what this node published.
+        own: bool,
         /// Now.
         by: UnixTime,
         /// How many at most.
         limit: usize,
+    },
+    /// What is held in each of these parts of the key space.
+    Summarize {
+        /// Which.
+        prefixes: Vec<Prefix>,
+    },
+    /// How what is held differs from what somebody else holds.
+    Compare {
+        /// The parts, and what the other one holds there.
+        parts: Vec<(Prefix, Fingerprint)>,
+    },
+    /// Which of these are not held.
+    Missing {
+        /// Where.
+        prefix: Prefix,
+        /// Their marks in [`short`](crate::summary::short) form.
+        marks: Vec<u64>,
+    },
+    /// Records of a part: those with these marks, or those without.
+    Fetch {
+        /// Where.
+        prefix: Prefix,
+        /// Marks in [`short`](crate::summary::short) form, ascending.
+        marks: Vec<u64>,
+        /// Whether those that have one of the marks are wanted, or those that have none.
+        listed: bool,
     },
     /// Remove expired records, at most `limit`.
     Expire {
@@ -158,6 +191,11 @@ pub enum Outcome<A> {
         closer: Vec<Contact<A>>,
         /// The round trip as the driver gave it, without the time to dial; if it gave none, since the request was sent.
         took: Duration,
+    },
+    /// To [`Command::HandOver`](crate::Command::HandOver).
+    HandedOver {
+        /// Records that were missing elsewhere and are not any more.
+        records: u64,
     },
     /// It could not be done.
     Failed(QueryError),

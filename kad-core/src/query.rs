@@ -6,20 +6,24 @@
 
 mod ask;
 mod find_value;
+mod reconcile;
 mod region;
 mod store;
+mod sweep;
 
 use alloc::vec::Vec;
 
 pub(crate) use self::ask::Ask;
 pub(crate) use self::find_value::FindValueTask;
+pub(crate) use self::reconcile::{Direction, Reconcile, Visit};
 pub(crate) use self::region::Region;
 pub(crate) use self::store::{Role, StoreTask};
+pub(crate) use self::sweep::{Sweep, Sweeping};
 use crate::lookup::{Lookup, Step};
 use crate::slab::Handle;
 use crate::{
     Address, Contact, Duration, Effort, FindValue, Instant, NodeId, Outcome, QueryError, QueryId, Request,
-    Response, StoreEntry, StoreReply, UnixTime,
+    Response, StoreEntry, StoreOp, StoreReply, UnixTime,
 };
 
 /// One query under way.
@@ -46,6 +50,8 @@ pub(crate) enum Task<A> {
     Bootstrap(Bootstrap),
     Ping(Ping<A>),
     Ask(Ask<A>),
+    Reconcile(Reconcile<A>),
+    Sweep(Sweep<A>),
 }
 
 /// Joining: first the own id, then the buckets, from the far half inwards.
@@ -98,6 +104,12 @@ pub(crate) enum Todo<A> {
     Get(FindValue),
     /// Keep a record in the own store.
     Put(StoreEntry, Ownership),
+    /// Keep records of others in the own store.
+    Keep(Vec<StoreEntry>),
+    /// Note in the own store that these records of its own were stored again, and whether by enough.
+    Note { entries: Vec<StoreEntry>, placed: bool },
+    /// Something else of the own store.
+    Store(StoreOp),
     /// Start the lookup of the next bucket, if there is one.
     NextBucket,
     /// Start the lookup of a random point in a part of the region: in this bucket, seen from the key.
@@ -155,6 +167,8 @@ impl<A: Address> Query<A> {
                 Some((contact, request)) => Todo::Ask(contact, request),
                 None => Todo::Finish,
             },
+            (Task::Reconcile(task), _) => task.next(),
+            (Task::Sweep(task), lookup) => task.next(lookup.as_mut(), self.flights.is_empty()),
             (Task::Ping(_) | Task::Ask(_), _) if !self.flights.is_empty() => Todo::Wait,
             (Task::Ping(_) | Task::Ask(_) | Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_), _) => {
                 Todo::Finish
@@ -181,6 +195,14 @@ impl<A: Address> Query<A> {
                 task.on_verdict(from.id, *verdicts.first().ok_or(Misfit)?);
                 self.extend(from.id, closer, alive);
             }
+            (Task::Reconcile(task), Response::Compared { differences }) => {
+                task.on_compared(from.id, differences);
+            }
+            (Task::Reconcile(task), Response::Fetched { records }) => task.on_fetched(from.id, records),
+            (Task::Reconcile(task), Response::Stored { verdicts, .. }) => {
+                task.on_verdicts(from.id, &verdicts);
+            }
+            (Task::Sweep(task), Response::Stored { verdicts, .. }) => task.on_verdicts(from.id, &verdicts),
             (Task::Ask(ask), Response::Nodes { closer }) => ask.on_told(closer, took),
             (_, Response::Nodes { closer }) => self.extend(from.id, closer, alive),
             _ => return Err(Misfit),
@@ -199,6 +221,14 @@ impl<A: Address> Query<A> {
     pub(crate) fn on_failure(&mut self, id: NodeId) {
         let refused = match &mut self.task {
             Task::Store(task) => task.on_failure(id),
+            Task::Reconcile(task) => {
+                task.on_failure(id);
+                false
+            }
+            Task::Sweep(task) => {
+                task.on_failure(id);
+                false
+            }
             Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => false,
         };
         match &mut self.lookup {
@@ -218,7 +248,9 @@ impl<A: Address> Query<A> {
 
     /// The query goes on without the answer, which still counts if it comes.
     pub(crate) fn on_overdue(&mut self, id: NodeId) {
-        match (&self.task, &mut self.lookup) {
+        match (&mut self.task, &mut self.lookup) {
+            (Task::Reconcile(task), _) => task.on_failure(id),
+            (Task::Sweep(task), _) if !task.is_walking() => task.on_failure(id),
             // It answered on the way and does not take the record: somebody else must.
             (Task::Store(_), Some(lookup)) if lookup.has_answered(id) => lookup.exclude(id),
             (_, Some(lookup)) => lookup.on_overdue(id),
@@ -240,6 +272,8 @@ impl<A: Address> Query<A> {
                 task.on_put(verdicts.first().is_some_and(crate::Verdict::is_acknowledgement));
             }
             (Task::Store(task), _) => task.on_put(false),
+            (Task::Reconcile(task), reply) => task.on_store(reply),
+            (Task::Sweep(task), reply) => task.on_store(reply),
             (Task::FindNode | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_), _) => {}
         }
     }
@@ -248,7 +282,13 @@ impl<A: Address> Query<A> {
     pub(crate) fn has_enough(&self) -> bool {
         match &self.task {
             Task::Store(task) => task.has_enough(self.lookup.as_ref()),
-            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => false,
+            Task::FindNode
+            | Task::FindValue(_)
+            | Task::Bootstrap(_)
+            | Task::Ping(_)
+            | Task::Ask(_)
+            | Task::Reconcile(_)
+            | Task::Sweep(_) => false,
         }
     }
 
@@ -256,7 +296,13 @@ impl<A: Address> Query<A> {
     pub(crate) fn is_mostly_told(&self) -> bool {
         match &self.task {
             Task::Store(task) => task.is_mostly_told(),
-            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => true,
+            Task::FindNode
+            | Task::FindValue(_)
+            | Task::Bootstrap(_)
+            | Task::Ping(_)
+            | Task::Ask(_)
+            | Task::Reconcile(_)
+            | Task::Sweep(_) => true,
         }
     }
 
@@ -265,7 +311,13 @@ impl<A: Address> Query<A> {
         let Some(lookup) = &self.lookup else { return 0 };
         let last = match &self.task {
             Task::FindValue(task) => task.last_holder(),
-            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => None,
+            Task::FindNode
+            | Task::Store(_)
+            | Task::Bootstrap(_)
+            | Task::Ping(_)
+            | Task::Ask(_)
+            | Task::Reconcile(_)
+            | Task::Sweep(_) => None,
         };
         let reached = last.or_else(|| lookup.results().next().map(|contact| contact.id));
         reached.and_then(|id| lookup.depth(id)).unwrap_or_default()
@@ -290,7 +342,12 @@ impl<A: Address> Query<A> {
         match &self.task {
             Task::Store(task) => Some(task.region()),
             Task::FindValue(task) => Some(task.region()),
-            Task::FindNode | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => None,
+            Task::FindNode
+            | Task::Bootstrap(_)
+            | Task::Ping(_)
+            | Task::Ask(_)
+            | Task::Reconcile(_)
+            | Task::Sweep(_) => None,
         }
     }
 
@@ -322,6 +379,11 @@ impl<A: Address> Query<A> {
                 None => Outcome::Failed(QueryError::Unanswered),
             },
             Task::Ask(ask) => ask.outcome(self.effort.requests > 0),
+            Task::Reconcile(task) => Outcome::HandedOver {
+                records: task.moved(),
+            },
+            // Nobody asked for it, so nobody is told.
+            Task::Sweep(_) => Outcome::Failed(nobody),
             Task::FindValue(task) => {
                 let anybody = self
                     .lookup

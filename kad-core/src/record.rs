@@ -353,7 +353,7 @@ impl Record {
     /// A short form by which two holders see whether they have the same.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        crypto::hash(Domain::RecordDigest, &[self.as_bytes()])
+        self.raw.digest()
     }
 }
 

@@ -58,6 +58,8 @@ pub(crate) enum Asked {
     FindNode,
     FindValue(FindValue),
     Store { entries: usize },
+    Compare { parts: usize },
+    Fetch,
 }
 
 impl Asked {
@@ -69,7 +71,14 @@ impl Asked {
             Request::Store { entries } => Self::Store {
                 entries: entries.len(),
             },
+            Request::Compare { parts } => Self::Compare { parts: parts.len() },
+            Request::Fetch { .. } => Self::Fetch,
         }
+    }
+
+    /// Whether the answer may have to wait for a disk.
+    pub(crate) const fn waits_for_disk(&self) -> bool {
+        matches!(self, Self::Store { .. } | Self::Compare { .. } | Self::Fetch)
     }
 
     /// Whether an answer is of the kind that was asked for. A rejection always is.
@@ -78,9 +87,11 @@ impl Asked {
             (_, Response::Rejected(_))
             | (Self::Ping, Response::Pong { .. })
             | (Self::FindNode, Response::Nodes { .. })
-            | (Self::FindValue(_), Response::Values { .. }) => true,
+            | (Self::FindValue(_), Response::Values { .. })
+            | (Self::Fetch, Response::Fetched { .. }) => true,
             (Self::Store { entries }, Response::Stored { verdicts, .. }) => verdicts.len() == *entries,
-            (Self::Ping | Self::FindNode | Self::FindValue(_) | Self::Store { .. }, _) => false,
+            (Self::Compare { parts }, Response::Compared { differences }) => differences.len() == *parts,
+            (_, _) => false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a node has counted.
 
-use crate::Population;
+use crate::{Duration, Population};
 
 /// Counters of one machine, all since it was made except those that say "now".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,8 +52,20 @@ pub struct Stats {
     pub proximity_swaps: u64,
     /// Of the removed, the ones that gave their place to one from a region of the bucket that had nobody.
     pub spread_swaps: u64,
-    /// Records handed to their region again.
+    /// Records of this node's own that were stored again by a lookup of their own, because their nearest crowd.
     pub replications: u64,
+    /// Regions of the key space in which this node's own records were stored again.
+    pub sweeps: u64,
+    /// Records of this node's own that were stored again by these.
+    pub records_swept: u64,
+    /// By how much the record that waited for longest in the last of these was late.
+    pub late_by: Duration,
+    /// Times that what this node holds was compared with others.
+    pub repairs: u64,
+    /// Records of others that were missing here and were fetched.
+    pub records_drawn: u64,
+    /// Records of others that were missing elsewhere and were given.
+    pub records_handed: u64,
     /// Buckets refreshed.
     pub refreshes: u64,
 }

@@ -16,6 +16,7 @@ mod config;
 mod known;
 mod neighbourhood;
 mod proximity;
+mod responsibility;
 mod spread;
 
 use self::buckets::Buckets;

@@ -20,6 +20,7 @@ mod error;
 mod records;
 mod requests;
 mod responses;
+mod summaries;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,10 +59,14 @@ mod kind {
     pub(super) const FIND_NODE: u8 = 0x02;
     pub(super) const FIND_VALUE: u8 = 0x03;
     pub(super) const STORE: u8 = 0x04;
+    pub(super) const COMPARE: u8 = 0x05;
+    pub(super) const FETCH: u8 = 0x06;
     pub(super) const PONG: u8 = 0x81;
     pub(super) const NODES: u8 = 0x82;
     pub(super) const VALUES: u8 = 0x83;
     pub(super) const STORED: u8 = 0x84;
+    pub(super) const COMPARED: u8 = 0x85;
+    pub(super) const FETCHED: u8 = 0x86;
     pub(super) const REJECTED: u8 = 0xff;
 }
 

@@ -148,8 +148,6 @@ pub(crate) struct Driver<T: Transport, R> {
     /// Peers that wait for an answer; bounded by what the transport lets in at once.
     replies: HashMap<ReplyId, T::Reply>,
     next_reply: u64,
-    /// Queries of the driver's own, counted down from the top so that they never meet those of the handles.
-    next_own_query: u64,
 }
 
 impl<T: Transport, R: RecordReader> Driver<T, R> {
@@ -166,7 +164,6 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
             requests: HashMap::new(),
             replies: HashMap::new(),
             next_reply: 0,
-            next_own_query: u64::MAX,
         };
         let mut orders = Vec::with_capacity(BATCH);
         let mut done = Vec::with_capacity(BATCH);

@@ -404,6 +404,24 @@ impl<A: kad_net::WireAddress> Node<A> {
         })
     }
 
+    /// Gives records of others that this node holds to the nodes that will be responsible for them when it is gone, as far as they
+    /// lack them: what a node does that leaves for long, before its [`shutdown`](Self::shutdown). Says how many were given, or
+    /// `None` if `within` was too short for all; those that were given stay given.
+    ///
+    /// Nothing is lost without it while one of the other holders lives. A few seconds are enough for thousands of records.
+    ///
+    /// # Errors
+    /// [`NodeError::Stopped`], or [`NodeError::Query`] if too many queries are under way.
+    pub async fn hand_over(&self, within: Duration) -> Result<Option<u64>, NodeError> {
+        match tokio::time::timeout(within, self.inner.asker.ask(Command::HandOver)).await {
+            Ok(outcome) => match outcome?.0 {
+                Outcome::HandedOver { records } => Ok(Some(records)),
+                _ => Err(NodeError::Stopped),
+            },
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Stops in order: refuses new work, abandons queries, flushes the store, saves the contacts, closes the connections.
     /// Whoever calls it second waits for nothing and is told [`NodeError::Stopped`].
     ///

@@ -4,9 +4,12 @@
 //! What is read is proven again, because disks lie. Damage is left out of the answer and told to `damaged`, the end of a
 //! life is left out in silence.
 
+use std::collections::BTreeSet;
+
+use kad_core::summary::{LISTED, MAX_COMPARED, MAX_LISTED, MAX_MARKS, MAX_PREFIX_BITS, PARTS, short};
 use kad_core::{
-    DueRecord, FindValue, Found, Kind, MAX_RECORD_BYTES, MAX_RECORDS, NodeId, Record, RecordError, Rules,
-    Slot, StoreReply, UnixTime, Want,
+    Difference, DueRecord, FindValue, Fingerprint, Found, Kind, MAX_RECORD_BYTES, MAX_RECORDS, NodeId,
+    Prefix, Record, RecordError, Rules, Slot, StoreReply, UnixTime, Want,
 };
 
 use crate::{RecordReader, Scan, StoreError, StoredRecord};
@@ -63,32 +66,159 @@ pub fn found<R: RecordReader>(
     })
 }
 
-/// Answers [`StoreOp::Due`](kad_core::StoreOp::Due): records whose time has come, at most `limit`.
+/// Which records are asked for that are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Only keys with this prefix.
+    pub within: Prefix,
+    /// Only what comes after this slot.
+    pub after: Option<Slot>,
+    /// Only what the node published itself.
+    pub own: bool,
+    /// What is due at this time or before.
+    pub by: UnixTime,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Answers [`StoreOp::Due`](kad_core::StoreOp::Due): records whose time has come, as long as they live at `now`.
 ///
 /// # Errors
 /// Those of the reader.
 pub fn due<R: RecordReader>(
     reader: &R,
     rules: &Rules,
-    by: UnixTime,
-    limit: usize,
+    asked: &Due,
+    now: UnixTime,
     mut damaged: impl FnMut(&Slot, Damage),
 ) -> Result<StoreReply, StoreError> {
     // Records that no longer verify stay due until they expire; they must not stand in the way of the others.
-    let (mut scan, mut due) = (Scan::all(limit).due_by(by), Vec::new());
+    let (first, last) = (asked.within.first(), asked.within.last());
+    let mut scan = Scan::keys(first, last, asked.limit).due_by(asked.by);
+    scan.after = asked.after;
+    let mut due = Vec::new();
     for _ in 0..MAX_DUE_PAGES {
         let page = reader.scan(&scan)?;
-        due.extend(page.records.into_iter().filter_map(|stored| {
-            let own = stored.own;
-            verified(stored, rules, by, &mut damaged).map(|record| DueRecord { record, own })
+        let wanted = page.records.into_iter().filter(|stored| stored.own || !asked.own);
+        due.extend(wanted.filter_map(|stored| {
+            let (due, own) = (stored.due, stored.own);
+            verified(stored, rules, now, &mut damaged).map(|record| DueRecord { record, due, own })
         }));
         match page.next {
-            Some(next) if due.len() < limit => scan = scan.after(next),
+            Some(next) if due.len() < asked.limit => scan = scan.after(next),
             _ => break,
         }
     }
-    due.truncate(limit);
+    due.truncate(asked.limit);
     Ok(StoreReply::Due(due))
+}
+
+/// Answers [`StoreOp::Summarize`](kad_core::StoreOp::Summarize): what is held in each part.
+///
+/// # Errors
+/// Those of the reader.
+pub fn summaries<R: RecordReader>(reader: &R, prefixes: &[Prefix]) -> Result<StoreReply, StoreError> {
+    let prefixes = prefixes.iter().take(MAX_COMPARED);
+    let summaries: Result<_, _> = prefixes.map(|&prefix| reader.fingerprint(prefix)).collect();
+    summaries.map(StoreReply::Summaries)
+}
+
+/// Answers [`StoreOp::Compare`](kad_core::StoreOp::Compare): where what is held differs, the marks of what is there, as long as
+/// they fit into an answer, or how much is in each sixteenth.
+///
+/// # Errors
+/// Those of the reader.
+pub fn compared<R: RecordReader>(
+    reader: &R,
+    parts: &[(Prefix, Fingerprint)],
+) -> Result<StoreReply, StoreError> {
+    let mut room = MAX_MARKS;
+    let mut differences = Vec::with_capacity(parts.len().min(MAX_COMPARED));
+    for &(prefix, theirs) in parts.iter().take(MAX_COMPARED) {
+        let own = reader.fingerprint(prefix)?;
+        let count = own.count as usize;
+        differences.push(match prefix.parts().filter(|_| count > LISTED || count > room) {
+            _ if own == theirs => Difference::Same,
+            Some(parts) => {
+                let mut fingerprints = [Fingerprint::default(); PARTS];
+                for (fingerprint, part) in fingerprints.iter_mut().zip(parts) {
+                    *fingerprint = reader.fingerprint(part)?;
+                }
+                Difference::Parts(Box::new(fingerprints))
+            }
+            None => {
+                let mut marks: Vec<u64> = reader
+                    .marks(prefix, MAX_LISTED.min(room))?
+                    .into_iter()
+                    .map(|(_, mark)| short(mark))
+                    .collect();
+                marks.sort_unstable();
+                room -= marks.len();
+                Difference::Listed(marks)
+            }
+        });
+    }
+    Ok(StoreReply::Compared(differences))
+}
+
+/// Answers [`StoreOp::Missing`](kad_core::StoreOp::Missing): which marks belong to no record of the part.
+///
+/// # Errors
+/// Those of the reader.
+pub fn missing<R: RecordReader>(reader: &R, prefix: Prefix, marks: &[u64]) -> Result<StoreReply, StoreError> {
+    let held = reader.marks(prefix, usize::MAX)?;
+    let held: BTreeSet<u64> = held.into_iter().map(|(_, mark)| short(mark)).collect();
+    let is_missing = |mark: &&u64| !held.contains(mark);
+    Ok(StoreReply::Missing(
+        marks.iter().filter(is_missing).copied().collect(),
+    ))
+}
+
+/// Answers [`StoreOp::Fetch`](kad_core::StoreOp::Fetch): records of a part with these marks or, unless `listed`, without, verified as they are
+/// read; at most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`]. `marks` must be sorted. Only the first [`MAX_LISTED`] records of the
+/// part are looked at, which are those that are told of: nobody can ask for a walk through the store.
+///
+/// # Errors
+/// Those of the reader.
+pub fn fetched<R: RecordReader>(
+    reader: &R,
+    rules: &Rules,
+    (prefix, marks, listed): (Prefix, &[u64], bool),
+    now: UnixTime,
+    mut damaged: impl FnMut(&Slot, Damage),
+) -> Result<StoreReply, StoreError> {
+    let is_wanted = |mark: u128| marks.binary_search(&short(mark)).is_ok() == listed;
+    let held = reader.marks(prefix, MAX_LISTED)?.into_iter();
+    let keys: BTreeSet<u64> = held
+        .filter(|&(_, mark)| is_wanted(mark))
+        .map(|(key, _)| key)
+        .collect();
+    let (mut records, mut bytes) = (Vec::<Record>::new(), 0);
+    for key in keys {
+        let keys = Prefix::new(key, MAX_PREFIX_BITS);
+        let mut scan = Scan::keys(keys.first(), keys.last(), MAX_RECORDS);
+        loop {
+            let page = reader.scan(&scan)?;
+            for stored in page.records {
+                if !is_wanted(stored.raw.mark()) {
+                    continue;
+                }
+                let length = stored.raw.as_bytes().len();
+                if records.len() == MAX_RECORDS || bytes + length > MAX_RECORD_BYTES {
+                    return Ok(StoreReply::Fetched { records, more: true });
+                }
+                if let Some(record) = verified(stored, rules, now, &mut damaged) {
+                    bytes += length;
+                    records.push(record);
+                }
+            }
+            match page.next {
+                Some(next) => scan = scan.after(next),
+                None => break,
+            }
+        }
+    }
+    Ok(StoreReply::Fetched { records, more: false })
 }
 
 /// What is wrong with a stored record.

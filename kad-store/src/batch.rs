@@ -53,7 +53,7 @@ pub struct Held {
     pub raw: Option<RawRecord>,
     /// Its length as it was counted.
     pub bytes: u64,
-    /// When it should next be handed to its region.
+    /// When the node should see to it next.
     pub due: UnixTime,
     /// Whether the node itself published it.
     pub own: bool,

@@ -18,6 +18,7 @@ mod limits;
 mod ordering;
 mod paging;
 mod samples;
+mod summing;
 mod timing;
 
 use kad_core::{Slot, UnixTime, Verdict};
@@ -141,6 +142,11 @@ fn parts<S: RecordStore>() -> Vec<Part<S>> {
             paging::while_writing,
         ),
         part(
+            "summaries",
+            "a store tells of its parts as a scan of them does",
+            summing::summaries,
+        ),
+        part(
             "visibility",
             "readers see the last flush and only that",
             flushing::visibility,
@@ -167,6 +173,11 @@ fn parts<S: RecordStore>() -> Vec<Part<S>> {
             "reopen-indexes",
             "the indexes come back with the records",
             flushing::indexes,
+        ),
+        reopening(
+            "reopen-summaries",
+            "what a store tells of its parts comes back with the records",
+            summing::after_reopening,
         ),
         reopening(
             "reopen-lowered",

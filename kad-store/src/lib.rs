@@ -68,6 +68,7 @@ pub mod answer;
 pub mod batch;
 pub mod conformance;
 mod error;
+pub mod index;
 pub mod memory;
 #[cfg(feature = "redb")]
 pub mod redb;
@@ -76,6 +77,7 @@ mod store;
 
 pub use self::batch::{MAX_BATCH_BYTES, MAX_BATCH_SLOTS};
 pub use self::error::StoreError;
+pub use self::index::Index;
 pub use self::memory::{MemoryReader, MemoryStore};
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbConfig, RedbReader, RedbStore};

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use kad_core::{Key, Kind, NodeId, Slot, UnixTime, Verdict};
+use kad_core::{Fingerprint, Key, Kind, NodeId, Prefix, Slot, UnixTime, Verdict};
 
 use crate::batch::{Batch, Committed, Held};
 use crate::scan::LAST_SLOT;
-use crate::{Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Usage};
+use crate::{Index, Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Usage};
 
 /// The writer.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ struct Tables {
     records: BTreeMap<Slot, StoredRecord>,
     by_expiry: BTreeSet<(UnixTime, Slot)>,
     by_due: BTreeSet<(UnixTime, Slot)>,
+    index: Index,
 }
 
 impl MemoryStore {
@@ -103,11 +104,28 @@ impl RecordReader for MemoryReader {
         scan.choose(by_slot, by_due)?
             .read(|slot| Ok(tables.records.get(slot).cloned()))
     }
+
+    fn fingerprint(&self, prefix: Prefix) -> Result<Fingerprint, StoreError> {
+        Ok(read(&self.0).index.fingerprint(prefix))
+    }
+
+    fn marks(&self, prefix: Prefix, limit: usize) -> Result<Vec<(u64, u128)>, StoreError> {
+        Ok(read(&self.0).index.marks(prefix, limit))
+    }
 }
 
 impl Tables {
     fn set(&mut self, slot: &Slot, record: Option<&StoredRecord>) {
-        if let Some(old) = self.records.remove(slot) {
+        let old = self.records.remove(slot);
+        let bytes = |record: &StoredRecord| record.raw.as_bytes().clone();
+        if old.as_ref().map(bytes) != record.map(bytes) {
+            old.iter()
+                .for_each(|old| self.index.remove(slot.key, old.raw.mark()));
+            record
+                .iter()
+                .for_each(|new| self.index.insert(slot.key, new.raw.mark()));
+        }
+        if let Some(old) = old {
             self.by_expiry.remove(&(old.raw.expiry(), *slot));
             self.by_due.remove(&(old.due, *slot));
         }

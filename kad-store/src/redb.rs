@@ -29,17 +29,17 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use ::redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
-use kad_core::{Slot, UnixTime, Verdict};
+use kad_core::{Fingerprint, Prefix, Slot, UnixTime, Verdict};
 
-use self::tables::{Found, Snapshot};
+use self::tables::{Found, Marked, Snapshot};
 use crate::batch::Batch;
-use crate::{Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Usage};
+use crate::{Index, Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Usage};
 
 /// The format that this version writes, and the only one that it reads.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 /// How to open a [`RedbStore`].
 #[derive(Debug, Clone)]
@@ -76,9 +76,14 @@ pub struct RedbStore {
 #[derive(Debug, Clone)]
 pub struct RedbReader(Arc<Current>);
 
-/// The tables of the last flush, `None` when there is no store any more.
+/// The last flush.
 #[derive(Debug)]
-struct Current(RwLock<Option<Arc<Snapshot>>>);
+struct Current {
+    /// Its tables, `None` when there is no store any more.
+    tables: RwLock<Option<Arc<Snapshot>>>,
+    /// The marks of its records.
+    index: RwLock<Index>,
+}
 
 impl RedbStore {
     /// Opens the store in a file, or makes it. The folder must be there.
@@ -113,9 +118,13 @@ impl RedbStore {
     fn on(database: Database, path: &Path, limits: Limits) -> Result<Self, StoreError> {
         let usage = usage_of(&database, path)?;
         let snapshot = Snapshot::of(&database)?;
+        let current = Current {
+            index: RwLock::new(snapshot.index()?),
+            tables: RwLock::new(Some(Arc::new(snapshot))),
+        };
         Ok(Self {
             batch: Batch::new(limits, usage),
-            current: Arc::new(Current(RwLock::new(Some(Arc::new(snapshot))))),
+            current: Arc::new(current),
             database,
         })
     }
@@ -150,12 +159,13 @@ impl RecordStore for RedbStore {
             return Ok(());
         }
         let written = guarded(|| {
-            tables::write(&self.database, &self.batch)?;
-            Snapshot::of(&self.database)
+            let marked = tables::write(&self.database, &self.batch)?;
+            Ok((Snapshot::of(&self.database)?, marked))
         });
         match written {
-            Ok(snapshot) => {
+            Ok((snapshot, marked)) => {
                 self.batch.done();
+                self.current.mark(&marked);
                 self.current.set(Some(Arc::new(snapshot)));
                 Ok(())
             }
@@ -185,16 +195,37 @@ impl RecordReader for RedbReader {
         let current = self.0.get()?;
         guarded(|| current.scan(scan))
     }
+
+    fn fingerprint(&self, prefix: Prefix) -> Result<Fingerprint, StoreError> {
+        Ok(self.0.index()?.fingerprint(prefix))
+    }
+
+    fn marks(&self, prefix: Prefix, limit: usize) -> Result<Vec<(u64, u128)>, StoreError> {
+        Ok(self.0.index()?.marks(prefix, limit))
+    }
 }
 
 impl Current {
     fn get(&self) -> Result<Arc<Snapshot>, StoreError> {
-        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         current.clone().ok_or(StoreError::Closed)
     }
 
+    fn index(&self) -> Result<RwLockReadGuard<'_, Index>, StoreError> {
+        self.get()?;
+        Ok(self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn mark(&self, marked: &[Marked]) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for &(key, before, after) in marked {
+            before.iter().for_each(|&mark| index.remove(key, mark));
+            after.iter().for_each(|&mark| index.insert(key, mark));
+        }
+    }
+
     fn set(&self, snapshot: Option<Arc<Snapshot>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 }
 

@@ -1,8 +1,8 @@
 //! The seam between a node and its disk: one writer, many readers.
 
-use kad_core::{RawRecord, Record, Slot, UnixTime, Verdict};
+use kad_core::{Fingerprint, Prefix, RawRecord, Record, Slot, UnixTime, Verdict};
 
-use crate::{Page, Scan, StoreError};
+use crate::{MAX_PAGE_RECORDS, Page, Scan, StoreError};
 
 /// The writing half of a store. Synchronous: a node gives it a thread of its own, drains a batch of requests into it,
 /// flushes once and only then answers.
@@ -85,6 +85,42 @@ pub trait RecordReader: Clone + Send + 'static {
     /// Says why the store could not be read. Records that are damaged are left out, or one of them would stop them all;
     /// [`get`](Self::get) reports them.
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError>;
+
+    /// How many records a part of the key space has, and the sum of their [`mark`](RawRecord::mark)s: by this nodes see whether
+    /// they hold the same. Peers ask for it, so it should not cost a walk through all of it: an [`Index`](crate::Index) that is
+    /// kept beside the records answers at once. Without one this reads the part.
+    ///
+    /// # Errors
+    /// As for [`scan`](Self::scan).
+    fn fingerprint(&self, prefix: Prefix) -> Result<Fingerprint, StoreError> {
+        let mut fingerprint = Fingerprint::default();
+        for (_, mark) in self.marks(prefix, usize::MAX)? {
+            fingerprint.add(mark);
+        }
+        Ok(fingerprint)
+    }
+
+    /// The first 64 bits of the keys and the [`mark`](RawRecord::mark)s of at most `limit` records of a part of the key space, in the
+    /// order of the keys. The same holds as for [`fingerprint`](Self::fingerprint).
+    ///
+    /// # Errors
+    /// As for [`scan`](Self::scan).
+    fn marks(&self, prefix: Prefix, limit: usize) -> Result<Vec<(u64, u128)>, StoreError> {
+        let mut marks = Vec::new();
+        let mut scan = Scan::keys(prefix.first(), prefix.last(), MAX_PAGE_RECORDS);
+        while marks.len() < limit {
+            let page = self.scan(&scan)?;
+            let mark = |stored: &StoredRecord| (stored.slot.key.to_limbs()[0], stored.raw.mark());
+            marks.extend(page.records.iter().map(mark));
+            match page.next {
+                Some(next) => scan = scan.after(next),
+                None => break,
+            }
+        }
+        marks.truncate(limit);
+        marks.sort_unstable();
+        Ok(marks)
+    }
 }
 
 /// A record on its way into a store.
@@ -94,7 +130,7 @@ pub struct Put<'a> {
     pub record: &'a Record,
     /// Store only if this is the version held, 0 for none.
     pub expected: Option<u64>,
-    /// When a holder should next hand the record to its region.
+    /// When the node should see to the record next: store it again if it is its own, look after it if it is not.
     pub due: UnixTime,
     /// Whether the node itself published it and keeps it alive. Stays true for the slot until that is removed.
     pub own: bool,
@@ -107,7 +143,7 @@ pub struct StoredRecord {
     pub slot: Slot,
     /// Its bytes and its expiry.
     pub raw: RawRecord,
-    /// When it should next be handed to its region.
+    /// When the node should see to it next.
     pub due: UnixTime,
     /// Whether the node itself published it.
     pub own: bool,

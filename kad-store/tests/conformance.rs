@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use kad_core::{Record, Slot, UnixTime, Verdict};
+use kad_core::{Fingerprint, Prefix, Record, Slot, UnixTime, Verdict};
 use kad_store::conformance::{self, Survives};
 use kad_store::{
     Limits, MemoryReader, MemoryStore, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord,
@@ -56,9 +56,11 @@ enum Bug {
     IgnoresTheRange,
     SortsByDueTime,
     ShortensLives,
+    SumsUpEverything,
+    MarksBeyondTheLimit,
 }
 
-const BUGS: [Bug; 22] = [
+const BUGS: [Bug; 24] = [
     Bug::IgnoresExpected,
     Bug::AcceptsStale,
     Bug::ForgetsDueOfUnchanged,
@@ -80,6 +82,8 @@ const BUGS: [Bug; 22] = [
     Bug::IgnoresDueTimes,
     Bug::IgnoresTheRange,
     Bug::SortsByDueTime,
+    Bug::SumsUpEverything,
+    Bug::MarksBeyondTheLimit,
     Bug::ShortensLives,
 ];
 
@@ -211,6 +215,20 @@ impl RecordReader for SpoiledReader {
             _ => {}
         }
         Ok(page)
+    }
+
+    fn fingerprint(&self, prefix: Prefix) -> Result<Fingerprint, StoreError> {
+        match self.bug {
+            Some(Bug::SumsUpEverything) => self.reader.fingerprint(Prefix::ALL),
+            _ => self.reader.fingerprint(prefix),
+        }
+    }
+
+    fn marks(&self, prefix: Prefix, limit: usize) -> Result<Vec<(u64, u128)>, StoreError> {
+        match self.bug {
+            Some(Bug::MarksBeyondTheLimit) => self.reader.marks(prefix, usize::MAX),
+            _ => self.reader.marks(prefix, limit),
+        }
     }
 }
 

@@ -97,7 +97,7 @@ fn another_format_is_refused_by_its_number() {
     transaction
         .open_table(ABOUT)
         .unwrap()
-        .insert("format", 2)
+        .insert("format", kad_store::redb::FORMAT + 1)
         .unwrap();
     transaction.commit().unwrap();
     drop(database);
@@ -107,8 +107,8 @@ fn another_format_is_refused_by_its_number() {
         matches!(
             error,
             StoreError::Format {
-                found: 2,
-                supported: 1,
+                found: 3,
+                supported: 2,
                 ..
             }
         ),

@@ -77,7 +77,7 @@ impl<A: Address> Kademlia<A> {
         }
         self.stats.responses_received += 1;
         self.suspects.forgive(flight.contact.id);
-        if !matches!(flight.asked, Asked::Store { .. }) {
+        if !flight.asked.waits_for_disk() {
             // A STORE waits for a disk and says little of the way there.
             let known = self.table.get(flight.contact.id);
             let expected = Lateness::expected(known.as_ref(), flight.sent);

@@ -25,6 +25,9 @@ pub(super) const FAR_OF_WRITES: usize = 2;
 /// The same for what nobody waits for: refreshing buckets, and handing records on.
 const FAR_OF_UPKEEP: usize = 1;
 
+/// A record that too few took is stored once more after so long.
+const SOON: Duration = Duration::from_secs(600);
+
 impl<A: Address> Kademlia<A> {
     pub(super) fn on_command(&mut self, now: Now, id: QueryId, command: Command<A>, out: &mut Outbox<A>) {
         if self
@@ -101,6 +104,7 @@ impl<A: Address> Kademlia<A> {
                 }),
                 None,
             ),
+            Command::HandOver => (Task::Reconcile(self.handing_over()), None),
             Command::Ask { contact, target } => (Task::Ask(Ask::new(self.local_id(), contact, target)), None),
         };
         self.start(now, Some(id), task, lookup, out);
@@ -129,10 +133,10 @@ impl<A: Address> Kademlia<A> {
         self.finish(now, handle, out);
     }
 
-    /// Stores a record that this node holds at the k nearest to it.
-    pub(super) fn replicate(&mut self, now: Now, record: Record, own: bool, out: &mut Outbox<A>) {
+    /// Stores a record of this node's own at the k nearest to it.
+    pub(super) fn replicate(&mut self, now: Now, record: Record, out: &mut Outbox<A>) {
         let lookup = self.lookup(now, record.key(), (FAR_OF_UPKEEP, self.config.k), Vec::new());
-        let task = self.store_task(record, None, Role::Replicate { own }, usize::MAX);
+        let task = self.store_task(record, None, Role::Replicate, usize::MAX);
         self.stats.replications += 1;
         self.start(now, None, task, Some(lookup), out);
     }
@@ -165,11 +169,23 @@ impl<A: Address> Kademlia<A> {
         &mut self,
         now: Now,
         target: Key,
-        (far, near): (usize, usize),
+        ways: (usize, usize),
         given: Vec<Contact<A>>,
     ) -> Lookup<A> {
-        let mut config = LookupConfig::new(self.config.k, self.config.alpha, self.config.paths);
-        config.radius = self.radius();
+        self.lookup_of(now, target, ways, self.config.k, given)
+    }
+
+    /// The same for so many results.
+    fn lookup_of(
+        &mut self,
+        now: Now,
+        target: Key,
+        (far, near): (usize, usize),
+        results: usize,
+        given: Vec<Contact<A>>,
+    ) -> Lookup<A> {
+        let mut config = LookupConfig::new(results, self.config.alpha, self.config.paths);
+        config.radius = self.radius_of(results as u64);
         config.near = near;
         config.far = far;
         config.eager = far == self.config.alpha;
@@ -199,9 +215,8 @@ impl<A: Address> Kademlia<A> {
         )
     }
 
-    /// Within this distance of a point there are likely k nodes.
-    fn radius(&self) -> Distance {
-        let nodes = self.config.k as u64;
+    /// Within this distance of a point there are likely so many nodes.
+    fn radius_of(&self, nodes: u64) -> Distance {
         self.population()
             .map_or(Distance::ZERO, |population| population.radius(nodes))
     }
@@ -227,6 +242,12 @@ impl<A: Address> Kademlia<A> {
         self.lookup(now, me, (far, self.config.k), given).without_doubts()
     }
 
+    /// A walk that nobody waits for.
+    pub(super) fn upkeep_lookup(&mut self, now: Now, target: Key, results: usize) -> Lookup<A> {
+        self.lookup_of(now, target, (FAR_OF_UPKEEP, results), results, Vec::new())
+            .without_doubts()
+    }
+
     fn bucket_lookup(&mut self, now: Now, bucket: u32) -> Lookup<A> {
         self.stats.refreshes += 1;
         let target = self.local_id().to_key().at(self.rng.distance_in_bucket(bucket));
@@ -247,7 +268,7 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    fn start(
+    pub(super) fn start(
         &mut self,
         now: Now,
         id: Option<QueryId>,
@@ -300,12 +321,10 @@ impl<A: Address> Kademlia<A> {
                 Todo::Get(ask) => self.ask_store(handle, StoreOp::Get { query: ask }, out),
                 Todo::Put(entry, ownership) => {
                     let own = ownership == Ownership::Own;
-                    let mut due = now.unix + self.rng.shortened(self.config.replicate);
-                    if let (true, Ok(record)) = (own, &entry.record) {
-                        // Or a short life would end before its renewal is due.
-                        let left = record.expiry().secs_since(now.unix);
-                        due = due.min(now.unix + Duration::from_secs(left / 2));
-                    }
+                    let due = match own {
+                        true => self.due_of_own(now.unix, core::slice::from_ref(&entry)),
+                        false => self.due_of_others(now.unix),
+                    };
                     self.ask_store(
                         handle,
                         StoreOp::Put {
@@ -316,6 +335,27 @@ impl<A: Address> Kademlia<A> {
                         out,
                     );
                 }
+                Todo::Keep(entries) => {
+                    let due = self.due_of_others(now.unix);
+                    self.ask_store(
+                        handle,
+                        StoreOp::Put {
+                            entries,
+                            due,
+                            own: false,
+                        },
+                        out,
+                    );
+                }
+                Todo::Note { entries, placed } => {
+                    let due = match placed {
+                        true => self.due_of_own(now.unix, &entries),
+                        false => now.unix + self.rng.shortened(SOON),
+                    };
+                    let own = true;
+                    self.ask_store(handle, StoreOp::Put { entries, due, own }, out);
+                }
+                Todo::Store(op) => self.ask_store(handle, op, out),
                 Todo::NextBucket => {
                     if !self.next_bucket(now, handle, out) {
                         return self.finish(now, handle, out);
@@ -450,7 +490,7 @@ impl<A: Address> Kademlia<A> {
                     self.start(now, None, Task::Store(StoreTask::at(record, stale)), None, out);
                 }
             }
-            Task::Store(task) if matches!(task.role(), Role::Replicate { .. }) => {
+            Task::Store(task) if task.role() == Role::Replicate => {
                 self.maintenance.replicating = self.maintenance.replicating.saturating_sub(1);
                 // What is still due would be found again at once and handed on without end: the next scan is soon enough.
                 self.maintenance.more_due &= task.is_noted();
@@ -463,6 +503,8 @@ impl<A: Address> Kademlia<A> {
                 self.maintenance.refreshing = false;
                 self.refresh_next(now, out);
             }
+            Task::Sweep(task) => self.swept(now, task, out),
+            Task::Reconcile(task) => self.reconciled(task, query.id.is_none()),
             Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => {}
         }
     }

@@ -4,10 +4,12 @@ use alloc::vec::Vec;
 
 use super::Kademlia;
 use crate::slab::Handle;
+use crate::summary::MAX_COMPARED;
 use crate::table::Entry;
 use crate::{
-    Address, Contact, Duration, FindValue, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId, Now, Outbox,
-    Output, Rejection, ReplyId, Request, Response, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
+    Address, Contact, Duration, FindValue, Fingerprint, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId,
+    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, StoreEntry, StoreId, StoreOp,
+    StoreReply, Verdict,
 };
 
 /// Contacts looked at beyond those that are told, in the place of the asker and of those that are flagged.
@@ -31,8 +33,12 @@ pub(super) enum Pending<A> {
         verdicts: Vec<Option<Verdict>>,
         target: Key,
     },
+    /// A peer that asked COMPARE or FETCH.
+    Compare { reply_to: ReplyId },
     /// Our own question for due records.
     Due,
+    /// Our own note of when records are due next.
+    Note,
     /// Our own removal of expired records.
     Expire,
 }
@@ -63,7 +69,10 @@ impl<A: Address> Kademlia<A> {
             Request::FindNode { target } => Response::Nodes {
                 closer: self.closer(target, from.id),
             },
-            Request::FindValue(_) | Request::Store { .. }
+            Request::FindValue(_)
+            | Request::Store { .. }
+            | Request::Compare { .. }
+            | Request::Fetch { .. }
                 if self.pending.len() >= self.config.max_pending_requests =>
             {
                 self.reject(Rejection::Busy)
@@ -80,13 +89,44 @@ impl<A: Address> Kademlia<A> {
                 });
                 return;
             }
-            Request::Store { .. } if self.config.read_only => self.reject(Rejection::ReadOnly),
+            Request::Store { .. } | Request::Compare { .. } | Request::Fetch { .. }
+                if self.config.read_only =>
+            {
+                self.reject(Rejection::ReadOnly)
+            }
             Request::Store { entries } if entries.is_empty() || entries.len() > MAX_RECORDS => {
                 self.reject(Rejection::Malformed)
             }
             Request::Store { entries } => return self.on_store_request(now, from, reply_to, entries, out),
+            Request::Compare { parts } if !is_in_order(&parts) => self.reject(Rejection::Malformed),
+            Request::Compare { parts } => return self.ask_for(reply_to, StoreOp::Compare { parts }, out),
+            Request::Fetch { marks, .. } if marks.is_empty() || marks.len() > MAX_RECORDS => {
+                self.reject(Rejection::Malformed)
+            }
+            Request::Fetch { prefix, mut marks } => {
+                marks.sort_unstable();
+                let listed = true;
+                return self.ask_for(
+                    reply_to,
+                    StoreOp::Fetch {
+                        prefix,
+                        marks,
+                        listed,
+                    },
+                    out,
+                );
+            }
         };
         out.push(Output::Response { reply_to, response });
+    }
+
+    /// The store answers a peer.
+    fn ask_for(&mut self, reply_to: ReplyId, op: StoreOp, out: &mut Outbox<A>) {
+        let id = self.pending.insert(Pending::Compare { reply_to });
+        out.push(Output::Store {
+            id: StoreId(id.to_u64()),
+            op,
+        });
     }
 
     fn on_store_request(
@@ -118,7 +158,7 @@ impl<A: Address> Kademlia<A> {
             return;
         };
         entries.retain(|entry| entry.record.is_ok());
-        let due = now.unix + self.rng.shortened(self.config.replicate);
+        let due = self.due_of_others(now.unix);
         let id = self.pending.insert(Pending::Put {
             from: from.clone(),
             reply_to,
@@ -158,6 +198,19 @@ impl<A: Address> Kademlia<A> {
             } => {
                 let response = self.stored(&from, verdicts, target, reply);
                 out.push(Output::Response { reply_to, response });
+            }
+            Pending::Compare { reply_to } => {
+                let response = match reply {
+                    StoreReply::Compared(differences) => Response::Compared { differences },
+                    StoreReply::Fetched { records, .. } => Response::Fetched { records },
+                    _ => self.reject(Rejection::Busy),
+                };
+                out.push(Output::Response { reply_to, response });
+            }
+            Pending::Note => {
+                if matches!(reply, StoreReply::Put(_)) {
+                    self.scan_due(now, out);
+                }
             }
             Pending::Due => self.on_due(now, reply, out),
             Pending::Expire => self.on_expired(now, &reply, out),
@@ -230,4 +283,13 @@ impl<A: Address> Kademlia<A> {
         self.stats.rejected += 1;
         Response::Rejected(reason)
     }
+}
+
+/// Whether these are few enough parts of the key space, in ascending order, and none is a part of another.
+fn is_in_order(parts: &[(Prefix, Fingerprint)]) -> bool {
+    let follows = |pair: &[(Prefix, Fingerprint)]| match pair {
+        [(before, _), (after, _)] => before.last() < after.first(),
+        _ => true,
+    };
+    (1..=MAX_COMPARED).contains(&parts.len()) && parts.windows(2).all(follows)
 }

@@ -3,13 +3,15 @@
 use alloc::vec::Vec;
 
 use super::{Kademlia, Pending};
-use crate::record::Kind;
 use crate::table::Entry;
 use crate::timers::Owner;
-use crate::{Address, DueRecord, Event, Now, Outbox, Output, Record, StoreId, StoreOp, StoreReply, UnixTime};
+use crate::{Address, MAX_RECORDS, Now, Outbox, Output, Prefix, StoreId, StoreOp, StoreReply, UnixTime};
 
 /// Expired records removed in one go; when that many were found, the next go follows at once.
 const EXPIRE_BATCH: usize = 256;
+
+/// Records looked for at once whose time has come.
+const DUE_BATCH: usize = MAX_RECORDS;
 
 impl<A: Address> Kademlia<A> {
     pub(super) fn on_maintenance_timer(&mut self, now: Now, out: &mut Outbox<A>) {
@@ -22,6 +24,10 @@ impl<A: Address> Kademlia<A> {
             self.maintenance.plan_due(&self.config, &mut self.rng, at);
             self.maintenance.more_due = true;
             self.scan_due(now, out);
+        }
+        if self.maintenance.next_repair <= at {
+            self.maintenance.plan_repair(&self.config, &mut self.rng, at);
+            self.repair(now, out);
         }
         if self.maintenance.next_refresh <= at {
             let (table, edge) = (&self.table, self.edge());
@@ -66,11 +72,17 @@ impl<A: Address> Kademlia<A> {
         }
         self.maintenance.scanning = true;
         // Those under way are still due until their store query notes otherwise.
-        let limit = room + self.maintenance.replicating;
+        let limit = DUE_BATCH.max(room + self.maintenance.replicating);
         let id = self.pending.insert(Pending::Due);
         out.push(Output::Store {
             id: StoreId(id.to_u64()),
-            op: StoreOp::Due { by: now.unix, limit },
+            op: StoreOp::Due {
+                within: Prefix::ALL,
+                after: None,
+                own: false,
+                by: now.unix,
+                limit,
+            },
         });
     }
 
@@ -81,40 +93,12 @@ impl<A: Address> Kademlia<A> {
             _ => Vec::new(),
         };
         let limit = self.config.max_replications;
-        self.maintenance.more_due = due.len() >= limit;
-        for DueRecord { record, own } in due {
-            if self.maintenance.replicating >= limit || self.is_replicating(&record) {
-                continue;
-            }
-            self.maintenance.replicating += 1;
-            let record = if own {
-                self.renewed(now.unix, record, out)
-            } else {
-                record
-            };
-            self.replicate(now, record, own, out);
+        self.maintenance.more_due = due.len() >= DUE_BATCH.min(limit);
+        let (own, others): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| due.own);
+        for due in own {
+            self.sweep(now, due.record.key(), out);
         }
-    }
-
-    /// A record of our own that nears its end gets a new life; only its owner can do that for a signed one.
-    fn renewed(&self, now: UnixTime, record: Record, out: &mut Outbox<A>) -> Record {
-        let early = self.config.lifetime.saturating_sub(self.config.republish);
-        let slack = early.saturating_add(self.config.replicate.saturating_mul(2));
-        if record.expiry() > now + slack || record.is_tombstone() {
-            return record;
-        }
-        if record.kind() != Kind::Immutable {
-            out.push(Output::Event(Event::RepublishDue(record.clone())));
-        }
-        record.renewed(now + self.config.lifetime)
-    }
-
-    fn is_replicating(&self, record: &Record) -> bool {
-        self.queries
-            .iter()
-            .filter(|(_, query)| query.id.is_none() && query.lookup.is_some())
-            .filter_map(|(_, query)| query.region())
-            .any(|region| region.key() == record.key())
+        self.look_after(now, others.into_iter().map(|due| due.record).collect(), out);
     }
 
     /// PINGs contacts that were silent for a refresh interval, as many as may be probed at once, those that were silent for

@@ -43,7 +43,7 @@ impl<A: Address> Kademlia<A> {
             self.give_up(now, handle, out);
             return self.suspect(now, &contact, out);
         }
-        let store = matches!(asked, Asked::Store { .. });
+        let store = asked.waits_for_disk();
         if let Purpose::Query(query) = purpose
             && store
             && !flight.suspected

@@ -68,7 +68,8 @@ impl Region {
         self.is_suspicious(lookup.nearest().take(self.k.saturating_mul(2)))
     }
 
-    fn is_suspicious(&self, mut nearest_first: impl Iterator<Item = Distance>) -> bool {
+    /// Whether nodes at these distances, nearest first, look like a crowd.
+    pub(crate) fn is_suspicious(&self, mut nearest_first: impl Iterator<Item = Distance>) -> bool {
         let mut nodes = 0;
         nearest_first.any(|distance| {
             nodes += 1;

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::{Ownership, Region, Todo};
 use crate::lookup::{Lookup, Step};
 use crate::record::{Kind, Record};
-use crate::{Address, Contact, NodeId, Outcome, Request, StoreEntry, Verdict};
+use crate::{Address, Contact, Key, NodeId, Outcome, Request, StoreEntry, Verdict};
 
 /// With fewer attempts the half of them says nothing of the rest.
 const A_FEW: usize = 4;
@@ -39,8 +39,8 @@ pub(crate) struct StoreTask<A> {
 pub(crate) enum Role {
     /// The application publishes it; `keep` makes it the node's own.
     Publish { keep: bool },
-    /// The node holds it and hands it to its region, then notes when that was.
-    Replicate { own: bool },
+    /// It is the node's own and is stored again, then it is noted when that was.
+    Replicate,
     /// Holders of an older version get the newest.
     Repair,
 }
@@ -105,6 +105,10 @@ impl<A: Address> StoreTask<A> {
     /// Whether the own store has noted that the record was handed on; else it is still due.
     pub(crate) fn is_noted(&self) -> bool {
         self.local == Local::Told { acknowledged: true }
+    }
+
+    pub(crate) const fn key(&self) -> Key {
+        self.region.key()
     }
 
     pub(super) const fn region(&self) -> &Region {
@@ -195,8 +199,7 @@ impl<A: Address> StoreTask<A> {
         });
         if self.local == Local::Unasked {
             let ownership = match self.role {
-                Role::Publish { keep: true } | Role::Replicate { own: true } => Some(Ownership::Own),
-                Role::Replicate { own: false } => Some(Ownership::Others),
+                Role::Publish { keep: true } | Role::Replicate => Some(Ownership::Own),
                 Role::Publish { keep: false } => self.counts.then_some(Ownership::Others),
                 Role::Repair => None,
             };

@@ -146,7 +146,9 @@ impl World {
                     }
                 }
                 Todo::Finish => return (deeds, query.outcome(K, Instant::ZERO)),
-                Todo::Put(..) | Todo::NextBucket => unreachable!("neither joins nor keeps"),
+                Todo::Put(..) | Todo::Keep(_) | Todo::Note { .. } | Todo::Store(_) | Todo::NextBucket => {
+                    unreachable!("neither joins nor keeps nor compares")
+                }
             }
         }
     }
@@ -157,7 +159,9 @@ impl World {
         }
         let key = self.key();
         Some(match request {
-            Request::Ping => unreachable!("no query here pings"),
+            Request::Ping | Request::Compare { .. } | Request::Fetch { .. } => {
+                unreachable!("no query here pings or compares")
+            }
             Request::FindNode { target } => Response::Nodes {
                 closer: self.told_by(id, target),
             },

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::{Announcement, Content, Kind, MAX_PROVIDER_PAYLOAD, MAX_VALUE, MutableVersion, RecordError};
-use crate::crypto::{PUBLIC_KEY_BYTES, PublicKey, SIGNATURE_BYTES};
+use crate::crypto::{self, Domain, PUBLIC_KEY_BYTES, PublicKey, SIGNATURE_BYTES};
 use crate::{Key, UnixTime};
 
 /// The longest salt in bytes.
@@ -199,6 +199,22 @@ impl RawRecord {
     #[must_use]
     pub const fn as_bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// A short form by which two holders see whether they have the same. Immutable records that differ in their expiry alone
+    /// have the same.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        crypto::hash(Domain::RecordDigest, &[&self.bytes])
+    }
+
+    /// The first 128 bits of the [`digest`](Self::digest): see [`summary`](crate::summary).
+    #[must_use]
+    pub fn mark(&self) -> u128 {
+        let [first, ..] = *self.digest().as_chunks::<16>().0 else {
+            return 0;
+        };
+        u128::from_be_bytes(first)
     }
 
     /// The version of a mutable record; for providers the second at which it was issued, 0 for immutable records.

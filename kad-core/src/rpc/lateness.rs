@@ -131,7 +131,7 @@ impl Lateness {
         let given_up = given_up.min(patience.cap);
         let lost = given_up.max(patience.initial);
         match asked {
-            Asked::Store { .. } => {
+            Asked::Store { .. } | Asked::Compare { .. } | Asked::Fetch => {
                 let given_up = given_up.max(patience.store_floor);
                 Limits {
                     late,

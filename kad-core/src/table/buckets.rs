@@ -18,7 +18,7 @@ pub(super) struct Buckets<T> {
 }
 
 /// Places by which an array that is full grows.
-const GROWTH: usize = 4;
+const GROWTH: usize = 8;
 
 /// Items of all buckets together, because their places are counted in 16 bits. Two hundred times what a network of a
 /// million nodes fills with buckets of 20.

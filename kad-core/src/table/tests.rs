@@ -7,6 +7,7 @@ use super::*;
 mod model;
 mod neighbourhood;
 mod proximity;
+mod responsibility;
 mod spread;
 
 /// An address whose groups are its upper bytes, or none if they are zero.

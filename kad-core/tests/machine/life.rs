@@ -4,10 +4,10 @@
 use std::sync::{Arc, LazyLock};
 
 use kad_core::{
-    Announcement, Command, Config, Contact, DueRecord, Duration, Failure, FindValue, Found, Input, Instant,
-    Key, Keypair, Kind, MutableVersion, NetworkId, NodeId, Now, Output, Parameters, QueryId, Read, Record,
-    RecordError, Rejection, ReplyId, Request, RequestId, Response, Rules, StoreEntry, StoreId, StoreReply,
-    UnixTime, Verdict, Want,
+    Announcement, Command, Config, Contact, Difference, DueRecord, Duration, Failure, FindValue, Fingerprint,
+    Found, Input, Instant, Key, Keypair, Kind, MutableVersion, NetworkId, NodeId, Now, Output, Parameters,
+    Prefix, QueryId, Read, Record, RecordError, Rejection, ReplyId, Request, RequestId, Response, Rules,
+    StoreEntry, StoreId, StoreReply, UnixTime, Verdict, Want,
 };
 
 use super::contract::Checked;
@@ -110,7 +110,7 @@ impl Choices<'_> {
     }
 
     fn command(&mut self) -> Command<u32> {
-        match self.below(7) {
+        match self.below(8) {
             0 => Command::FindNode { target: self.key() },
             1 | 2 => Command::FindValue {
                 key: self.key(),
@@ -136,6 +136,7 @@ impl Choices<'_> {
                 contact: self.contact(),
                 target: self.key(),
             },
+            6 => Command::HandOver,
             _ => Command::Ping {
                 contact: self.contact(),
             },
@@ -143,14 +144,60 @@ impl Choices<'_> {
     }
 
     fn request(&mut self) -> Request {
-        match self.below(4) {
+        match self.below(6) {
             0 => Request::Ping,
             1 => Request::FindNode { target: self.key() },
             2 => Request::FindValue(self.ask()),
+            3 => Request::Compare { parts: self.parts() },
+            4 => Request::Fetch {
+                prefix: self.prefix(),
+                marks: (0..[0, 1, 64, 65][self.below(4)]).collect(),
+            },
             _ => Request::Store {
                 entries: self.entries(),
             },
         }
+    }
+
+    fn prefix(&mut self) -> Prefix {
+        let [bits, ..] = self.key().to_limbs();
+        Prefix::new(bits, [0, 1, 4, 60, 64][self.below(5)])
+    }
+
+    fn fingerprint(&mut self) -> Fingerprint {
+        let [count, sum] = [self.below(3), self.below(3)];
+        Fingerprint {
+            count: count as u32,
+            sum: sum as u128,
+        }
+    }
+
+    fn parts(&mut self) -> Vec<(Prefix, Fingerprint)> {
+        let many = [0, 1, 1, 2, 64, 65][self.below(6)];
+        (0..many)
+            .map(|part| {
+                let prefix = match self.below(8) {
+                    0 => self.prefix(),
+                    _ => Prefix::new((part as u64) << 56, 8),
+                };
+                (prefix, self.fingerprint())
+            })
+            .collect()
+    }
+
+    fn differences(&mut self) -> Vec<Difference> {
+        let many = [0, 1, 2, 17, 64][self.below(5)];
+        (0..many)
+            .map(|_| match self.below(3) {
+                0 => Difference::Same,
+                1 => Difference::Parts(Box::new([(); 16].map(|()| self.fingerprint()))),
+                _ => Difference::Listed((0..self.below(100) as u64).collect()),
+            })
+            .collect()
+    }
+
+    fn records(&mut self) -> Vec<Record> {
+        (0..self.below(3)).map(|_| self.record()).collect()
     }
 
     fn found(&mut self) -> Vec<Found> {
@@ -179,7 +226,7 @@ impl Choices<'_> {
     }
 
     fn response(&mut self) -> Response<u32> {
-        match self.below(6) {
+        match self.below(9) {
             0 => Response::Pong {
                 unix: UnixTime::from_secs(5),
                 observed: 3,
@@ -196,6 +243,12 @@ impl Choices<'_> {
                 verdicts: self.verdicts(),
                 closer: self.contacts(),
             },
+            5 | 6 => Response::Compared {
+                differences: self.differences(),
+            },
+            7 => Response::Fetched {
+                records: self.records(),
+            },
             _ => Response::Rejected(
                 [
                     Rejection::Busy,
@@ -208,7 +261,7 @@ impl Choices<'_> {
     }
 
     fn store_reply(&mut self) -> StoreReply {
-        match self.below(5) {
+        match self.below(9) {
             0 => StoreReply::Found {
                 found: self.found(),
                 next: [None, Some(self.id())][self.below(2)],
@@ -218,11 +271,19 @@ impl Choices<'_> {
                 let many = self.below(6);
                 let due = |choices: &mut Self| DueRecord {
                     record: choices.record(),
+                    due: UnixTime::from_secs(choices.below(9) as u64),
                     own: choices.below(2) == 0,
                 };
                 StoreReply::Due((0..many).map(|_| due(self)).collect())
             }
             3 => StoreReply::Expired {
+                more: self.below(2) == 0,
+            },
+            4 => StoreReply::Summaries((0..self.below(70)).map(|_| self.fingerprint()).collect()),
+            5 => StoreReply::Compared(self.differences()),
+            6 => StoreReply::Missing((0..self.below(100) as u64).collect()),
+            7 => StoreReply::Fetched {
+                records: self.records(),
                 more: self.below(2) == 0,
             },
             _ => StoreReply::Failed,
@@ -259,7 +320,9 @@ impl Choices<'_> {
         ];
         config.refresh = spans[self.below(4)];
         config.first_refresh = spans[self.below(4)];
-        config.replicate = spans[self.below(4)];
+        config.look_after = spans[self.below(4)];
+        config.repair = spans[self.below(4)];
+        config.first_repair = spans[self.below(4)];
         config.republish = spans[self.below(4)];
         config.lifetime = spans[self.below(4)];
         config.expire = spans[self.below(3)];

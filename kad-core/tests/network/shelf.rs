@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use kad_core::record::judge;
+use kad_core::summary::short;
 use kad_core::{
-    DueRecord, FindValue, Found, MAX_RECORDS, NodeId, Record, Slot, StoreOp, StoreReply, UnixTime, Verdict,
-    Want,
+    Difference, DueRecord, FindValue, Fingerprint, Found, MAX_RECORDS, NodeId, Prefix, Record, Slot, StoreOp,
+    StoreReply, UnixTime, Verdict, Want,
 };
 
 /// Records by slot.
@@ -46,16 +47,50 @@ impl Shelf {
                 };
                 StoreReply::Put(entries.into_iter().map(put).collect())
             }
-            StoreOp::Due { by, limit } => {
-                let due = self
-                    .records
-                    .values()
-                    .filter(|held| held.due <= by && held.record.expiry() > now);
-                let due = due.take(limit).map(|held| DueRecord {
+            StoreOp::Due {
+                within,
+                after,
+                own,
+                by,
+                limit,
+            } => {
+                let due = self.records.iter().filter(|(slot, held)| {
+                    within.contains(slot.key)
+                        && after.is_none_or(|after| **slot > after)
+                        && (held.own || !own)
+                        && held.due <= by
+                        && held.record.expiry() > now
+                });
+                let due = due.take(limit).map(|(_, held)| DueRecord {
                     record: held.record.clone(),
+                    due: held.due,
                     own: held.own,
                 });
                 StoreReply::Due(due.collect())
+            }
+            StoreOp::Summarize { prefixes } => {
+                StoreReply::Summaries(prefixes.into_iter().map(|prefix| self.sum(prefix)).collect())
+            }
+            StoreOp::Compare { parts } => StoreReply::Compared(
+                parts
+                    .into_iter()
+                    .map(|(prefix, theirs)| self.compare(prefix, theirs))
+                    .collect(),
+            ),
+            StoreOp::Missing { prefix, marks } => {
+                let held = self.marks(prefix);
+                StoreReply::Missing(marks.into_iter().filter(|mark| !held.contains(mark)).collect())
+            }
+            StoreOp::Fetch {
+                prefix,
+                marks,
+                listed,
+            } => {
+                let wanted = |record: &&Record| marks.contains(&short(record.as_raw().mark())) == listed;
+                let mut records: Vec<_> = self.part(prefix).filter(wanted).cloned().collect();
+                let more = records.len() > MAX_RECORDS;
+                records.truncate(MAX_RECORDS);
+                StoreReply::Fetched { records, more }
             }
             StoreOp::Expire { now, limit } => {
                 let over = self
@@ -68,6 +103,35 @@ impl Shelf {
                     more: over.len() == limit,
                 }
             }
+        }
+    }
+
+    fn part(&self, prefix: Prefix) -> impl Iterator<Item = &Record> {
+        let records = self.records.values().map(|held| &held.record);
+        records.filter(move |record| prefix.contains(record.key()))
+    }
+
+    fn sum(&self, prefix: Prefix) -> Fingerprint {
+        let mut sum = Fingerprint::default();
+        self.part(prefix)
+            .for_each(|record| sum.add(record.as_raw().mark()));
+        sum
+    }
+
+    fn marks(&self, prefix: Prefix) -> Vec<u64> {
+        let marks = self.part(prefix).map(|record| short(record.as_raw().mark()));
+        let mut marks: Vec<_> = marks.collect();
+        marks.sort_unstable();
+        marks
+    }
+
+    /// Four records are many here, so that parts are cut in small networks, too.
+    fn compare(&self, prefix: Prefix, theirs: Fingerprint) -> Difference {
+        let own = self.sum(prefix);
+        match prefix.parts() {
+            _ if own == theirs => Difference::Same,
+            Some(parts) if own.count > 4 => Difference::Parts(Box::new(parts.map(|part| self.sum(part)))),
+            _ => Difference::Listed(self.marks(prefix)),
         }
     }
 

@@ -21,6 +21,13 @@ pub enum EncodeError {
     /// An address of more sockets than [`MAX_SOCKETS`](crate::wire::MAX_SOCKETS).
     #[error("too many sockets in an address")]
     TooManySockets,
+    /// More parts or differences than [`MAX_COMPARED`](kad_core::summary::MAX_COMPARED).
+    #[error("too many parts")]
+    TooManyParts,
+    /// More marks than [`MAX_LISTED`](kad_core::summary::MAX_LISTED) of a part or [`MAX_MARKS`](kad_core::summary::MAX_MARKS)
+    /// in all.
+    #[error("too many marks")]
+    TooManyMarks,
     /// A STORE entry that is itself an error and has no bytes to send.
     #[error("a STORE entry is no record: {0}")]
     NoRecord(RecordError),
@@ -84,6 +91,12 @@ pub enum DecodeError {
     /// Providers at or before the point from which on they were asked for: paging would never end.
     #[error("providers that do not come after the last page")]
     WrongPage,
+    /// A prefix of more than 64 bits, or with bits beyond its length.
+    #[error("a prefix that is none")]
+    BadPrefix,
+    /// Not one difference for each part of the COMPARE.
+    #[error("not one difference for each part")]
+    WrongDifferences,
     /// Not one verdict for each entry of the STORE.
     #[error("not one verdict for each record")]
     WrongVerdicts,

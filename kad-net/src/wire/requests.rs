@@ -6,7 +6,7 @@ use kad_core::{FindValue, ID_BYTES, Key, Kind, MAX_RECORDS, NodeId, Request, Sto
 
 use super::body::{BodyReader, BodyWriter};
 use super::records::{self, RecordBytes, SMALLEST_RECORD};
-use super::{Codec, DecodeError, EncodeError, kind};
+use super::{Codec, DecodeError, EncodeError, kind, summaries};
 
 /// FIND_VALUE, apart from the core's type, whose order and names may change.
 #[derive(Encode, Decode)]
@@ -60,6 +60,8 @@ pub(super) const fn kind(request: &Request) -> u8 {
         Request::FindNode { .. } => kind::FIND_NODE,
         Request::FindValue(_) => kind::FIND_VALUE,
         Request::Store { .. } => kind::STORE,
+        Request::Compare { .. } => kind::COMPARE,
+        Request::Fetch { .. } => kind::FETCH,
     }
 }
 
@@ -74,6 +76,8 @@ pub(super) fn size_hint(request: &Request) -> usize {
                 .map(|record| 10 + records::size_hint(record))
                 .sum::<usize>()
         }
+        Request::Compare { parts } => summaries::parts_size_hint(parts.len()),
+        Request::Fetch { marks, .. } => 10 + summaries::marks_size_hint(marks.len()),
     }
 }
 
@@ -83,6 +87,11 @@ pub(super) fn write(body: &mut BodyWriter, now: UnixTime, request: &Request) -> 
         Request::FindNode { target } => body.value(&target.to_bytes()),
         Request::FindValue(find) => body.value(&FindValueBody::from(find)),
         Request::Store { entries } => write_store(body, now, entries),
+        Request::Compare { parts } => summaries::write_parts(body, parts),
+        Request::Fetch { prefix, marks } => {
+            summaries::write_prefix(body, *prefix)?;
+            summaries::write_marks(body, marks)
+        }
     }
 }
 
@@ -117,6 +126,14 @@ pub(super) fn read(
         kind::STORE => {
             let entries = read_store(codec, now, frame, body)?;
             Ok(Request::Store { entries })
+        }
+        kind::COMPARE => {
+            let parts = summaries::read_parts(body)?;
+            Ok(Request::Compare { parts })
+        }
+        kind::FETCH => {
+            let (prefix, marks) = (summaries::read_prefix(body)?, summaries::read_marks(body)?);
+            Ok(Request::Fetch { prefix, marks })
         }
         unknown => Err(DecodeError::UnknownKind(unknown)),
     }

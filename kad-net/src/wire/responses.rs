@@ -2,14 +2,15 @@
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
+use kad_core::summary::short;
 use kad_core::{
-    FindValue, Found, ID_BYTES, Kind, MAX_RECORDS, NodeId, Record, RecordError, Rejection, Request, Response,
-    UnixTime, Verdict, Want,
+    FindValue, Found, ID_BYTES, Kind, MAX_RECORDS, NodeId, Prefix, Record, RecordError, Rejection, Request,
+    Response, UnixTime, Verdict, Want,
 };
 
 use super::body::{BodyReader, BodyWriter};
 use super::records::{self, RecordBytes, SMALLEST_RECORD};
-use super::{Codec, DecodeError, EncodeError, Scope, contacts, kind};
+use super::{Codec, DecodeError, EncodeError, Scope, contacts, kind, summaries};
 use crate::WireAddress;
 
 const FOUND_RECORD: u8 = 0;
@@ -114,6 +115,8 @@ pub(super) const fn kind<A>(response: &Response<A>) -> u8 {
         Response::Nodes { .. } => kind::NODES,
         Response::Values { .. } => kind::VALUES,
         Response::Stored { .. } => kind::STORED,
+        Response::Compared { .. } => kind::COMPARED,
+        Response::Fetched { .. } => kind::FETCHED,
         Response::Rejected(_) => kind::REJECTED,
     }
 }
@@ -130,6 +133,8 @@ pub(super) fn size_hint<A: WireAddress>(response: &Response<A>) -> usize {
             1 + found.iter().map(found_bytes).sum::<usize>() + 1 + ID_BYTES + contacts::size_hint(closer)
         }
         Response::Stored { verdicts, closer } => 1 + 10 * verdicts.len() + contacts::size_hint(closer),
+        Response::Compared { differences } => summaries::differences_size_hint(differences),
+        Response::Fetched { records } => 1 + records.iter().map(records::size_hint).sum::<usize>(),
         Response::Rejected(_) => 1,
     }
 }
@@ -160,8 +165,24 @@ pub(super) fn write<A: WireAddress>(
             }
             contacts::write(body, closer)
         }
+        Response::Compared { differences } => summaries::write_differences(body, differences),
+        Response::Fetched { records } => write_fetched(body, now, records),
         Response::Rejected(rejection) => body.value(&rejection_to_number(*rejection)),
     }
+}
+
+fn write_fetched(body: &mut BodyWriter, now: UnixTime, records: &[Record]) -> Result<(), EncodeError> {
+    let alive = |record: &&Record| record.expiry() > now;
+    let count = records.iter().filter(alive).count();
+    if count > MAX_RECORDS {
+        return Err(EncodeError::TooManyRecords);
+    }
+    body.count(count)?;
+    let mut bytes = RecordBytes::default();
+    records
+        .iter()
+        .filter(alive)
+        .try_for_each(|record| bytes.write(body, now, record))
 }
 
 fn write_found(body: &mut BodyWriter, now: UnixTime, found: &[Found]) -> Result<(), EncodeError> {
@@ -223,10 +244,40 @@ pub(super) fn read<A: WireAddress>(
             let closer = contacts::read(codec, body)?;
             Ok(Response::Stored { verdicts, closer })
         }
+        (kind::COMPARED, Request::Compare { parts }) => {
+            let differences = summaries::read_differences(body, parts.len())?;
+            Ok(Response::Compared { differences })
+        }
+        (kind::FETCHED, Request::Fetch { prefix, marks }) => {
+            let records = read_fetched(codec, now, frame, body, (*prefix, marks))?;
+            Ok(Response::Fetched { records })
+        }
         (kind::REJECTED, _) => Ok(Response::Rejected(rejection_from_number(body.value()?))),
-        (known @ kind::PONG..=kind::STORED, _) => Err(DecodeError::UnexpectedAnswer(known)),
+        (known @ kind::PONG..=kind::FETCHED, _) => Err(DecodeError::UnexpectedAnswer(known)),
         (unknown, _) => Err(DecodeError::UnknownKind(unknown)),
     }
+}
+
+/// The records that were asked for. One that does not verify here, because clocks differ, say, does not spoil the others.
+fn read_fetched(
+    codec: &Codec,
+    now: UnixTime,
+    frame: &Bytes,
+    body: &mut BodyReader<'_>,
+    (prefix, marks): (Prefix, &[u64]),
+) -> Result<Vec<Record>, DecodeError> {
+    let count = body.count("records", marks.len().min(MAX_RECORDS), SMALLEST_RECORD)?;
+    let mut records = Vec::with_capacity(count);
+    let mut bytes = RecordBytes::default();
+    for _ in 0..count {
+        if let Ok(record) = bytes.read(codec, now, frame, body)?
+            && prefix.contains(record.key())
+            && marks.contains(&short(record.as_raw().mark()))
+        {
+            records.push(record);
+        }
+    }
+    Ok(records)
 }
 
 fn read_values<A: WireAddress>(

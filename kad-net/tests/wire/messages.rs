@@ -2,11 +2,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use kad_core::summary::{MAX_COMPARED, MAX_MARKS, short};
 use kad_core::{
-    Announcement, Contact, Duration, FindValue, Found, Key, Keypair, Kind, MAX_CLOSER, MAX_RECORDS,
-    MutableVersion, NodeId, Record, RecordError, Rejection, Request, Response, StoreEntry, UnixTime, Verdict,
-    Want,
+    Announcement, Contact, Difference, Duration, FindValue, Fingerprint, Found, Key, Keypair, Kind,
+    MAX_CLOSER, MAX_RECORDS, MutableVersion, NodeId, Prefix, Record, RecordError, Rejection, Request,
+    Response, StoreEntry, UnixTime, Verdict, Want,
 };
+use proptest::array;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -141,12 +143,35 @@ fn find_value() -> impl Strategy<Value = FindValue> {
     })
 }
 
+fn prefix() -> impl Strategy<Value = Prefix> {
+    (any::<u64>(), 0..=64u8).prop_map(|(bits, length)| Prefix::new(bits, length))
+}
+
+fn fingerprint() -> impl Strategy<Value = Fingerprint> {
+    (any::<u32>(), any::<u128>()).prop_map(|(count, sum)| Fingerprint { count, sum })
+}
+
+fn parts() -> impl Strategy<Value = Vec<(Prefix, Fingerprint)>> {
+    vec((prefix(), fingerprint()), 0..=MAX_COMPARED)
+}
+
+fn difference() -> impl Strategy<Value = Difference> {
+    prop_oneof![
+        Just(Difference::Same),
+        array::uniform16(fingerprint()).prop_map(|parts| Difference::Parts(Box::new(parts))),
+        vec(any::<u64>(), 0..=MAX_MARKS / MAX_COMPARED).prop_map(Difference::Listed),
+    ]
+}
+
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::Ping),
         key().prop_map(|target| Request::FindNode { target }),
         find_value().prop_map(Request::FindValue),
         entries().prop_map(|entries| Request::Store { entries }),
+        parts().prop_map(|parts| Request::Compare { parts }),
+        (prefix(), vec(any::<u64>(), 0..=MAX_RECORDS))
+            .prop_map(|(prefix, marks)| Request::Fetch { prefix, marks }),
     ]
 }
 
@@ -254,6 +279,24 @@ pub(crate) fn exchange(family: Family) -> BoxedStrategy<(Request, Response<Socke
         let entries = vec![entry; verdicts.len()];
         (Request::Store { entries }, Response::Stored { verdicts, closer })
     });
+    let compared = vec((prefix(), fingerprint(), difference()), 0..=MAX_COMPARED).prop_map(|parts| {
+        let asked = parts.iter().map(|&(prefix, sum, _)| (prefix, sum)).collect();
+        let differences = parts.into_iter().map(|(.., difference)| difference).collect();
+        (
+            Request::Compare { parts: asked },
+            Response::Compared { differences },
+        )
+    });
+    let fetched = vec(vec(any::<u8>(), 0..200), 0..=MAX_RECORDS).prop_map(|values| {
+        let record = |value: &Vec<u8>| Record::immutable(value, NOW + LONGEST, &rules(), NOW).unwrap();
+        let records: Vec<_> = values.iter().map(record).collect();
+        let marks = records
+            .iter()
+            .map(|record| short(record.as_raw().mark()))
+            .collect();
+        let prefix = Prefix::ALL;
+        (Request::Fetch { prefix, marks }, Response::Fetched { records })
+    });
     let rejection = prop_oneof![
         Just(Rejection::Unsupported),
         Just(Rejection::Busy),
@@ -261,5 +304,5 @@ pub(crate) fn exchange(family: Family) -> BoxedStrategy<(Request, Response<Socke
         Just(Rejection::ReadOnly),
     ];
     let rejected = (request(), rejection).prop_map(|(asked, why)| (asked, Response::Rejected(why)));
-    prop_oneof![pong, nodes, values, stored, rejected].boxed()
+    prop_oneof![pong, nodes, values, stored, compared, fetched, rejected].boxed()
 }

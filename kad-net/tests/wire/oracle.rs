@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use kad_core::{
-    Contact, FindValue, Found, Kind, Record, RecordError, Rejection, Request, Response, Verdict, Want,
+    Contact, Difference, FindValue, Fingerprint, Found, Kind, Prefix, Record, RecordError, Rejection,
+    Request, Response, Verdict, Want,
 };
 use proptest::prelude::*;
 use wincode::config::Configuration;
@@ -17,6 +18,8 @@ type V4 = (u32, [u8; 4], u16);
 type V6 = (u32, [u8; 16], u16);
 type WireRecord = (u64, Vec<u8>);
 type Id = [u8; 32];
+type WirePrefix = (u64, u8);
+type WireFingerprint = (u32, [u8; 16]);
 type Contacts<S> = Vec<(Id, Vec<S>)>;
 type Values<F> = (Vec<(u8, F)>, Option<Id>, Contacts<V4>, Extensions);
 type FindValueBody = ([u8; 32], u8, u8, u64, Option<[u8; 32]>);
@@ -76,6 +79,18 @@ fn find_value(find: &FindValue) -> FindValueBody {
     )
 }
 
+fn prefix(prefix: Prefix) -> WirePrefix {
+    (prefix.bits(), prefix.len())
+}
+
+fn fingerprint(fingerprint: Fingerprint) -> WireFingerprint {
+    (fingerprint.count, fingerprint.sum.to_be_bytes())
+}
+
+fn big_endian(marks: &[u64]) -> Vec<[u8; 8]> {
+    marks.iter().map(|mark| mark.to_be_bytes()).collect()
+}
+
 fn verdict(verdict: &Verdict) -> (u8, u64) {
     match *verdict {
         Verdict::Stored => (0, 0),
@@ -130,6 +145,16 @@ proptest! {
                     .collect();
                 oracle!(&frame, (Vec<(WireRecord, Option<u64>)>, Extensions), (entries, none()));
             }
+            Request::Compare { parts } => {
+                let parts = parts
+                    .iter()
+                    .map(|&(at, sum)| (prefix(at), fingerprint(sum)))
+                    .collect();
+                oracle!(&frame, (Vec<(WirePrefix, WireFingerprint)>, Extensions), (parts, none()));
+            }
+            Request::Fetch { prefix: at, marks } => {
+                oracle!(&frame, (WirePrefix, Vec<[u8; 8]>, Extensions), (prefix(*at), big_endian(marks), none()));
+            }
         }
     }
 
@@ -169,6 +194,29 @@ proptest! {
                         (found.collect(), next, closer, none())
                     );
                 }
+            }
+            Response::Compared { differences } => {
+                // Their forms differ in shape, so they are written one by one.
+                let config = Configuration::default().with_varint_encoding();
+                let mut written = wincode::config::serialize(&(differences.len() as u64), config).unwrap();
+                for difference in differences {
+                    written.extend(match difference {
+                        Difference::Same => vec![0],
+                        Difference::Parts(parts) => {
+                            let parts = (1u8, (**parts).map(fingerprint));
+                            wincode::config::serialize(&parts, config).unwrap()
+                        }
+                        Difference::Listed(marks) => {
+                            wincode::config::serialize(&(2u8, big_endian(marks)), config).unwrap()
+                        }
+                    });
+                }
+                written.push(0);
+                prop_assert_eq!(&frame[3..], &written);
+            }
+            Response::Fetched { records } => {
+                let records = records.iter().map(record).collect();
+                oracle!(&frame, (Vec<WireRecord>, Extensions), (records, none()));
             }
             Response::Stored { verdicts, closer } => {
                 let verdicts = verdicts.iter().map(verdict).collect();

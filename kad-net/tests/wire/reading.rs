@@ -1,7 +1,10 @@
 //! Frames from anywhere, and what must hold for each that can be read. The fuzzer includes this file.
 
 use bytes::Bytes;
-use kad_core::{Contact, FindValue, Found, Key, Kind, Request, Response, StoreEntry, Verdict, Want};
+use kad_core::{
+    Contact, Difference, FindValue, Fingerprint, Found, Key, Kind, Prefix, Record, Request, Response,
+    StoreEntry, Verdict, Want,
+};
 
 use super::network::{NOW, Sockets, codec};
 
@@ -41,6 +44,14 @@ pub(crate) fn try_answer(frame: &Bytes, asked: &Request) {
         Response::Values { found, closer, .. } => {
             found.capacity() * size_of::<Found>() + closer.capacity() * size_of::<Contact<Sockets>>()
         }
+        Response::Compared { differences } => {
+            let marks = differences.iter().map(|difference| match difference {
+                Difference::Listed(marks) => marks.capacity() * size_of::<u64>(),
+                Difference::Same | Difference::Parts(_) => 0,
+            });
+            marks.sum::<usize>()
+        }
+        Response::Fetched { records } => records.capacity() * size_of::<Record>(),
         Response::Stored { verdicts, closer } => {
             verdicts.capacity() * size_of::<Verdict>() + closer.capacity() * size_of::<Contact<Sockets>>()
         }
@@ -55,7 +66,7 @@ pub(crate) fn try_answer(frame: &Bytes, asked: &Request) {
 }
 
 /// One request of each kind, as what was asked.
-pub(crate) fn questions() -> [Request; 5] {
+pub(crate) fn questions() -> [Request; 7] {
     let find = FindValue {
         key: Key::default(),
         kind: Kind::Provider,
@@ -75,5 +86,12 @@ pub(crate) fn questions() -> [Request; 5] {
         Request::FindValue(find),
         Request::FindValue(digests),
         Request::Store { entries: Vec::new() },
+        Request::Compare {
+            parts: vec![(Prefix::ALL, Fingerprint::default())],
+        },
+        Request::Fetch {
+            prefix: Prefix::ALL,
+            marks: vec![0],
+        },
     ]
 }

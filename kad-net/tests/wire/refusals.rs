@@ -1,13 +1,14 @@
 //! Every reason to refuse a frame, by name.
 
 use bytes::Bytes;
+use kad_core::summary::short;
 use kad_core::{
-    Announcement, Duration, FindValue, Found, Key, Kind, MAX_RECORD, MutableVersion, NetworkId, NodeId,
-    Parameters, Record, RecordError, Rejection, Request, Response, Rules, StoreEntry, UnixTime, Verdict,
-    Want,
+    Announcement, Duration, FindValue, Fingerprint, Found, Key, Kind, MAX_RECORD, MutableVersion, NetworkId,
+    NodeId, Parameters, Prefix, Record, RecordError, Rejection, Request, Response, Rules, StoreEntry,
+    UnixTime, Verdict, Want,
 };
 use kad_net::MAX_FRAME;
-use kad_net::wire::{Codec, DecodeError, Scope};
+use kad_net::wire::{Codec, DecodeError, EncodeError, Scope};
 
 use super::messages::{LONGEST, NOW, Sockets, codec, keypair, rules};
 
@@ -100,13 +101,67 @@ fn an_unknown_version_is_refused() {
 }
 
 #[test]
+fn a_prefix_has_one_form_and_every_part_its_difference() {
+    let compare = |bits: &[u8], length: u8| {
+        let body = [&[1, 5, 0, 1], bits, &[length, 0], &[0; 16], &[0]].concat();
+        request(&body)
+    };
+    assert!(compare(&[0], 3).is_ok());
+    // One bit beyond the length, and more bits than there are.
+    assert_eq!(compare(&[1], 3), Err(DecodeError::BadPrefix));
+    assert_eq!(compare(&[0], 65), Err(DecodeError::BadPrefix));
+    let asked = Request::Compare {
+        parts: vec![(Prefix::ALL, Fingerprint::default()); 2],
+    };
+    let answer = |body: &[u8]| {
+        let frame = [&[1, 0x85, 0], body].concat().into();
+        codec().decode_response::<Sockets>(NOW, frame, &asked)
+    };
+    assert!(answer(&[2, 0, 0, 0]).is_ok());
+    assert_eq!(answer(&[1, 0, 0]), Err(DecodeError::WrongDifferences));
+    assert_eq!(
+        answer(&[2, 0, 3, 0]),
+        Err(DecodeError::UnknownValue("form of difference"))
+    );
+    // A list that claims more marks than a part may have, before they are looked for.
+    assert_eq!(
+        answer(&[2, 0, 2, 251, 1, 2, 0]),
+        Err(DecodeError::TooManyElements("marks"))
+    );
+    let too_many = Request::Compare {
+        parts: vec![(Prefix::ALL, Fingerprint::default()); 65],
+    };
+    assert_eq!(
+        codec().encode_request(NOW, false, &too_many),
+        Err(EncodeError::TooManyParts)
+    );
+}
+
+#[test]
+fn records_that_were_not_fetched_are_passed_over() {
+    let record = |value: &[u8]| Record::immutable(value, NOW + LONGEST, &rules(), NOW).unwrap();
+    let (wanted, other) = (record(b"wanted"), record(b"other"));
+    let asked = Request::Fetch {
+        prefix: Prefix::ALL,
+        marks: vec![short(wanted.as_raw().mark()), 0],
+    };
+    let response: Response<Sockets> = Response::Fetched {
+        records: vec![other, wanted.clone()],
+    };
+    let frame = codec().encode_response(NOW, &response).unwrap();
+    let read = codec().decode_response::<Sockets>(NOW, frame, &asked);
+    let records = vec![wanted];
+    assert_eq!(read, Ok(Response::Fetched { records }));
+}
+
+#[test]
 fn an_unknown_kind_is_unsupported_and_not_malformed() {
-    for kind in [0, 5, 0x7f, 0x80, 0x81, 0xff] {
+    for kind in [0, 7, 0x7f, 0x80, 0x81, 0xff] {
         let refused = request(&[1, kind, 0, 0]).unwrap_err();
         assert_eq!(refused, DecodeError::UnknownKind(kind));
         assert_eq!(refused.rejection(), Rejection::Unsupported);
     }
-    for kind in [0, 1, 4, 0x80, 0x85, 0xfe] {
+    for kind in [0, 1, 4, 0x80, 0x87, 0xfe] {
         assert_eq!(
             answer(&[1, kind, 0, 0], &Request::Ping),
             Err(DecodeError::UnknownKind(kind))

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use kad_core::record::{Content, immutable_key, mutable_key};
+use kad_core::summary::short;
 use kad_core::{
-    Announcement, Contact, FindValue, Found, Key, Kind, MutableVersion, NetworkId, Parameters, Record,
-    RecordError, Rejection, Request, Response, StoreEntry, UnixTime, Verdict, Want,
+    Announcement, Contact, Difference, FindValue, Fingerprint, Found, Key, Kind, MutableVersion, NetworkId,
+    Parameters, Prefix, Record, RecordError, Rejection, Request, Response, StoreEntry, UnixTime, Verdict,
+    Want,
 };
 
 use super::messages::{LONGEST, NOW, Sockets, codec, keypair, rules};
@@ -118,6 +120,31 @@ fn entry(record: Record, expected: Option<u64>) -> StoreEntry {
     }
 }
 
+fn fingerprint(records: &[Record]) -> Fingerprint {
+    let mut sum = Fingerprint::default();
+    records.iter().for_each(|record| sum.add(record.as_raw().mark()));
+    sum
+}
+
+/// Asks about the first half of all keys, of which nothing is held, and a sixteenth of the other one.
+fn compare() -> Request {
+    let parts = vec![
+        (Prefix::new(0, 1), Fingerprint::default()),
+        (
+            Prefix::new(0x9 << 60, 4),
+            fingerprint(&[immutable(), mutable(b"blog", 7, Some(b"post"))]),
+        ),
+    ];
+    Request::Compare { parts }
+}
+
+fn fetch() -> Request {
+    Request::Fetch {
+        prefix: Prefix::ALL,
+        marks: vec![short(immutable().as_raw().mark())],
+    }
+}
+
 /// Each request of the document.
 fn requests() -> Vec<(&'static str, bool, Request)> {
     let page = FindValue {
@@ -151,6 +178,8 @@ fn requests() -> Vec<(&'static str, bool, Request)> {
         ("find_value, mutable digest", false, Request::FindValue(newer)),
         ("find_value, providers", false, Request::FindValue(page)),
         ("store", false, Request::Store { entries }),
+        ("compare", false, compare()),
+        ("fetch", false, fetch()),
     ]
 }
 
@@ -219,6 +248,36 @@ fn answers() -> Vec<(&'static str, Request, Response<Sockets>)> {
             Response::Stored {
                 verdicts,
                 closer: closer(),
+            },
+        ),
+        (
+            "compared, same and listed",
+            compare(),
+            Response::Compared {
+                differences: vec![
+                    Difference::Same,
+                    Difference::Listed(vec![short(immutable().as_raw().mark())]),
+                ],
+            },
+        ),
+        (
+            "compared, parts",
+            Request::Compare {
+                parts: vec![(Prefix::ALL, Fingerprint::default())],
+            },
+            Response::Compared {
+                differences: vec![Difference::Parts({
+                    let mut parts = [Fingerprint::default(); 16];
+                    parts[9] = fingerprint(&[immutable()]);
+                    Box::new(parts)
+                })],
+            },
+        ),
+        (
+            "fetched",
+            fetch(),
+            Response::Fetched {
+                records: vec![immutable()],
             },
         ),
         (

@@ -63,11 +63,17 @@ struct LimitsTable {
 #[serde(deny_unknown_fields, default)]
 struct IntervalsTable {
     refresh: Option<Parsed<Span>>,
-    replicate: Option<Parsed<Span>>,
+    look_after: Option<Parsed<Span>>,
+    repair: Option<Parsed<Span>>,
+    first_repair: Option<Parsed<Span>>,
+    hand_over: Option<Parsed<Span>>,
     republish: Option<Parsed<Span>>,
     expire: Option<Parsed<Span>>,
     walk: Option<Parsed<Span>>,
 }
+
+/// Service managers wait for longer than this before they kill.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// A span as people write it.
 #[derive(Debug, Clone, Copy)]
@@ -197,11 +203,18 @@ impl ConfigFile {
         }
     }
 
+    /// How long a node that is told to stop may give its records to others.
+    pub(crate) fn hand_over(&self) -> Duration {
+        span(&self.intervals.hand_over, HAND_OVER)
+    }
+
     /// The knobs of the core.
     pub(crate) fn core(&self) -> Config {
         let mut core = Config::for_network(&self.parameters());
         core.refresh = span(&self.intervals.refresh, core.refresh);
-        core.replicate = span(&self.intervals.replicate, core.replicate);
+        core.look_after = span(&self.intervals.look_after, core.look_after);
+        core.repair = span(&self.intervals.repair, core.repair);
+        core.first_repair = span(&self.intervals.first_repair, core.first_repair);
         core.republish = span(&self.intervals.republish, core.republish);
         core.expire = span(&self.intervals.expire, core.expire);
         core.max_queries = self.limits.queries.unwrap_or(core.max_queries);

@@ -81,6 +81,7 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
         listen.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     }
     let network = args.network.name(&file);
+    let hand_over = file.hand_over();
     let mut builder = Node::builder()
         .network(&network)
         .parameters(file.parameters())
@@ -115,6 +116,10 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
     stop.wait().await;
     watching.abort();
     tracing::info!("stopping; a second signal ends this at once");
+    let handed_over = tokio::select! {
+        handed_over = node.hand_over(hand_over) => handed_over.unwrap_or_default(),
+        () = stop.wait() => return Err(Failure::interrupted()),
+    };
     let report = tokio::select! {
         report = node.shutdown() => report?,
         () = stop.wait() => return Err(Failure::interrupted()),
@@ -132,7 +137,12 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
         ),
     };
     Ok(Answer::new(
-        json!({ "stopped": true, "contacts": report.contacts, "records": report.records }),
+        json!({
+            "stopped": true,
+            "contacts": report.contacts,
+            "records": report.records,
+            "handed_over": handed_over,
+        }),
         text,
     ))
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kad_core::{
-    Announcement, Command, Contact, Event, Input, Kind, MAX_SEEDS, MutableVersion, Now, Output, QueryId,
-    Record, Request, RequestId, Slot, StoreId, StoreOp, StoreReply,
+    Announcement, Contact, DueRecord, Event, Input, Keypair, Kind, MAX_SEEDS, MutableVersion, Now, Output,
+    Record, Request, RequestId, Rules, Slot, StoreId, StoreOp, StoreReply, UnixTime,
 };
 use kad_net::{Failure, Reply as _, Transport, TransportError as _, wire::Codec};
 use kad_store::{
@@ -76,9 +76,51 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                     answer::found(&reader, &rules, &query, now.unix, complain)
                 });
             }
-            StoreOp::Due { by, limit } => {
+            StoreOp::Due {
+                within,
+                after,
+                own,
+                by,
+                limit,
+            } => {
+                let asked = answer::Due {
+                    within,
+                    after,
+                    own,
+                    by,
+                    limit,
+                };
+                let (reader, renewing) = (self.parts.reader.clone(), self.renewing(now.unix));
+                self.read(id, move || {
+                    let mut reply = answer::due(&reader, &renewing.rules, &asked, now.unix, complain)?;
+                    if let StoreReply::Due(due) = &mut reply {
+                        due.iter_mut().for_each(|due| renewing.renew(due));
+                    }
+                    Ok(reply)
+                });
+            }
+            StoreOp::Summarize { prefixes } => {
+                let reader = self.parts.reader.clone();
+                self.read(id, move || answer::summaries(&reader, &prefixes));
+            }
+            StoreOp::Compare { parts } => {
+                let reader = self.parts.reader.clone();
+                self.read(id, move || answer::compared(&reader, &parts));
+            }
+            StoreOp::Missing { prefix, marks } => {
+                let reader = self.parts.reader.clone();
+                self.read(id, move || answer::missing(&reader, prefix, &marks));
+            }
+            StoreOp::Fetch {
+                prefix,
+                marks,
+                listed,
+            } => {
                 let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
-                self.read(id, move || answer::due(&reader, &rules, by, limit, complain));
+                self.read(id, move || {
+                    let part = (prefix, &marks[..], listed);
+                    answer::fetched(&reader, &rules, part, now.unix, complain)
+                });
             }
             StoreOp::Put { entries, due, own } => {
                 for record in entries.iter().filter_map(|entry| entry.record.as_ref().ok()) {
@@ -147,7 +189,6 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                     first
                 });
             }
-            Event::RepublishDue(ref record) => self.renew(record),
             Event::ContactRemoved(id) => tracing::debug!(%id, "contact removed"),
             _ => {}
         }
@@ -168,32 +209,45 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
         }
     }
 
-    /// Signs a record of this node's own anew before its life ends. What others signed only they can renew; the event tells
-    /// the application.
-    fn renew(&mut self, record: &Record) {
-        let keypair = &self.parts.keypair;
-        if record.author() != Some(keypair.public()) {
+    fn renewing(&self, now: UnixTime) -> Renewing {
+        Renewing {
+            keypair: self.parts.keypair.clone(),
+            rules: *self.parts.codec.rules(),
+            lifetime: self.parts.lifetime,
+            now,
+        }
+    }
+}
+
+/// Signs records of this node's own anew before their lives end. What others signed only they can renew; an event tells the application.
+struct Renewing {
+    keypair: Keypair,
+    rules: Rules,
+    lifetime: Duration,
+    now: UnixTime,
+}
+
+impl Renewing {
+    fn renew(&self, due: &mut DueRecord) {
+        let record = &due.record;
+        let (issued, expiry, value) = (self.now, self.now + self.lifetime, record.value());
+        let is_ours = due.own && record.author() == Some(self.keypair.public()) && !record.is_tombstone();
+        // One that was given a longer life keeps it.
+        if !is_ours || record.expiry() >= expiry {
             return;
         }
-        let now = self.parts.clock.now();
-        let (issued, expiry, value) = (now.unix, now.unix + self.parts.lifetime, record.value());
-        let rules = self.parts.codec.rules();
         let renewed = match record.kind() {
             Kind::Immutable => return,
             Kind::Mutable => {
                 let (salt, seq) = (record.salt(), record.seq());
-                Record::mutable(
-                    keypair,
-                    &MutableVersion {
-                        salt,
-                        seq,
-                        issued,
-                        expiry,
-                        value: Some(&value),
-                    },
-                    rules,
+                let version = MutableVersion {
+                    salt,
+                    seq,
                     issued,
-                )
+                    expiry,
+                    value: Some(&value),
+                };
+                Record::mutable(&self.keypair, &version, &self.rules, issued)
             }
             Kind::Provider => {
                 let announcement = Announcement {
@@ -202,23 +256,11 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                     expiry,
                     payload: Some(&value),
                 };
-                Record::provider(keypair, &announcement, rules, issued)
+                Record::provider(&self.keypair, &announcement, &self.rules, issued)
             }
         };
         match renewed {
-            Ok(record) => {
-                let query = QueryId(self.next_own_query);
-                self.next_own_query -= 1;
-                let command = Command::Store {
-                    record,
-                    expected: None,
-                    keep: true,
-                    enough: usize::MAX,
-                };
-                self.parts
-                    .machine
-                    .handle(now, Input::Command { query, command }, &mut self.outbox);
-            }
+            Ok(record) => due.record = record,
             Err(error) => tracing::error!(key = %record.key(), %error, "a record could not be renewed"),
         }
     }

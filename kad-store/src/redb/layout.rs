@@ -10,8 +10,8 @@ pub(super) const SLOT: usize = 65;
 /// time:8 slot:65
 pub(super) const TIMED: usize = 8 + SLOT;
 
-/// expiry:8 due:8 own:1 length:4
-pub(super) const ENTRY: usize = 21;
+/// expiry:8 due:8 own:1 length:4 mark:16
+pub(super) const ENTRY: usize = 37;
 
 /// What the table `records` says of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub(super) struct Entry {
     pub(super) due: UnixTime,
     pub(super) own: bool,
     pub(super) length: u32,
+    pub(super) mark: u128,
 }
 
 pub(super) fn slot_to_bytes(slot: &Slot) -> [u8; SLOT] {
@@ -59,7 +60,8 @@ impl Entry {
         bytes[..8].copy_from_slice(&self.expiry.as_secs().to_be_bytes());
         bytes[8..16].copy_from_slice(&self.due.as_secs().to_be_bytes());
         bytes[16] = u8::from(self.own);
-        bytes[17..].copy_from_slice(&self.length.to_be_bytes());
+        bytes[17..21].copy_from_slice(&self.length.to_be_bytes());
+        bytes[21..].copy_from_slice(&self.mark.to_be_bytes());
         bytes
     }
 
@@ -69,6 +71,7 @@ impl Entry {
             due: UnixTime::from_secs(u64::from_be_bytes(array(bytes, 8))),
             own: bytes[16] != 0,
             length: u32::from_be_bytes(array(bytes, 17)),
+            mark: u128::from_be_bytes(array(bytes, 21)),
         }
     }
 }
@@ -97,7 +100,7 @@ mod tests {
     proptest! {
         #[test]
         fn bytes_come_back_and_sort_alike(
-            a in slot(), b in slot(), s in any::<u64>(), t in any::<u64>(), own: bool, length: u32,
+            a in slot(), b in slot(), s in any::<u64>(), t in any::<u64>(), own: bool, length: u32, mark: u128,
         ) {
             let (s, t) = (UnixTime::from_secs(s), UnixTime::from_secs(t));
             let (x, y) = (slot_to_bytes(&a), slot_to_bytes(&b));
@@ -106,7 +109,7 @@ mod tests {
             let (p, q) = (timed_to_bytes(s, &x), timed_to_bytes(t, &y));
             prop_assert_eq!(timed_from_bytes(&p).unwrap(), (s, a));
             prop_assert_eq!(p.cmp(&q), (s, a).cmp(&(t, b)));
-            let entry = Entry { expiry: s, due: t, own, length };
+            let entry = Entry { expiry: s, due: t, own, length, mark };
             prop_assert_eq!(Entry::from_bytes(&entry.to_bytes()), entry);
         }
     }

@@ -12,7 +12,7 @@ use super::layout::{
 use super::{FORMAT, fault};
 use crate::batch::{Batch, Change, Committed, Held};
 use crate::scan::LAST_SLOT;
-use crate::{Page, Scan, StoreError, StoredRecord, Usage};
+use crate::{Index, Page, Scan, StoreError, StoredRecord, Usage};
 
 type SlotBytes = &'static [u8; SLOT];
 type TimedBytes = &'static [u8; TIMED];
@@ -77,9 +77,13 @@ pub(super) fn initialise(database: &Database) -> Result<(), StoreError> {
     transaction.commit().map_err(fault)
 }
 
+/// What a write has done to the marks under a key: the one that was there, and the one that is.
+pub(super) type Marked = (Key, Option<u128>, Option<u128>);
+
 /// Writes a batch in one transaction. On error the transaction is dropped, which undoes it.
-pub(super) fn write(database: &Database, batch: &Batch) -> Result<(), StoreError> {
+pub(super) fn write(database: &Database, batch: &Batch) -> Result<Vec<Marked>, StoreError> {
     let transaction = begin(database)?;
+    let mut marked = Vec::new();
     {
         let mut about = transaction.open_table(ABOUT).map_err(fault)?;
         let mut records = transaction.open_table(RECORDS).map_err(fault)?;
@@ -87,13 +91,17 @@ pub(super) fn write(database: &Database, batch: &Batch) -> Result<(), StoreError
         let mut by_expiry = transaction.open_table(BY_EXPIRY).map_err(fault)?;
         let mut by_due = transaction.open_table(BY_DUE).map_err(fault)?;
         for (slot, change) in batch.changes() {
-            let slot = slot_to_bytes(slot);
+            let (key, slot) = (slot.key, slot_to_bytes(slot));
             let new = change.record().map(Entry::of);
             let old = match new {
                 Some(new) => records.insert(&slot, &new.to_bytes()),
                 None => records.remove(&slot),
             };
             let old = old.map_err(fault)?.map(|old| Entry::from_bytes(old.value()));
+            let (before, after) = (old.map(|old| old.mark), new.map(|new| new.mark));
+            if before != after {
+                marked.push((key, before, after));
+            }
             let (before, after) = (old.map(|old| old.expiry), new.map(|new| new.expiry));
             move_entry(&mut by_expiry, &slot, before, after)?;
             let (before, after) = (old.map(|old| old.due), new.map(|new| new.due));
@@ -114,7 +122,8 @@ pub(super) fn write(database: &Database, batch: &Batch) -> Result<(), StoreError
         about.insert("records", usage.records).map_err(fault)?;
         about.insert("bytes", usage.bytes).map_err(fault)?;
     }
-    transaction.commit().map_err(fault)
+    transaction.commit().map_err(fault)?;
+    Ok(marked)
 }
 
 fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
@@ -149,6 +158,7 @@ impl Entry {
             own: record.own,
             // At most MAX_RECORD, so it always fits.
             length: u32::try_from(record.raw.as_bytes().len()).unwrap_or(u32::MAX),
+            mark: record.raw.mark(),
         }
     }
 }
@@ -179,6 +189,19 @@ impl Snapshot {
             due: held.due,
             own: held.own,
         }))
+    }
+
+    /// The marks of all records.
+    pub(super) fn index(&self) -> Result<Index, StoreError> {
+        let mut index = Index::default();
+        for item in self.records.range::<&[u8; SLOT]>(..).map_err(fault)? {
+            let (slot, entry) = item.map_err(fault)?;
+            index.insert(
+                slot_from_bytes(slot.value())?.key,
+                Entry::from_bytes(entry.value()).mark,
+            );
+        }
+        Ok(index)
     }
 
     /// A page.

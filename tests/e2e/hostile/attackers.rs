@@ -81,6 +81,10 @@ pub(crate) fn fair_answer(asked: &Bytes) -> Bytes {
                 verdicts: vec![kad_core::Verdict::Full; entries.len()],
                 closer,
             },
+            Request::Compare { parts } => Response::Compared {
+                differences: vec![kad_core::Difference::Same; parts.len()],
+            },
+            Request::Fetch { .. } => Response::Fetched { records: Vec::new() },
         },
         Err(error) => Response::Rejected(error.rejection()),
     };

@@ -1,6 +1,6 @@
 //! Nodes that do not play by the rules.
 
-use kad_core::{Contact, Duration, FindValue, MAX_CLOSER, Request, Response, UnixTime, Verdict};
+use kad_core::{Contact, Difference, Duration, FindValue, MAX_CLOSER, Request, Response, UnixTime, Verdict};
 
 use crate::{Census, Dice, Place};
 
@@ -108,6 +108,11 @@ impl Adversary for Lying {
                     closer,
                 }
             }
+            // Nothing is missing, whatever the other one lacks.
+            Request::Compare { parts } => Response::Compared {
+                differences: vec![Difference::Same; parts.len()],
+            },
+            Request::Fetch { .. } => Response::Fetched { records: Vec::new() },
         })
     }
 }

@@ -29,7 +29,33 @@ impl Shelf {
         let reader = self.0.reader();
         match op {
             StoreOp::Get { query } => answer::found(&reader, rules, &query, now, |_, _| {}),
-            StoreOp::Due { by, limit } => answer::due(&reader, rules, by, limit, |_, _| {}),
+            StoreOp::Due {
+                within,
+                after,
+                own,
+                by,
+                limit,
+            } => {
+                let asked = answer::Due {
+                    within,
+                    after,
+                    own,
+                    by,
+                    limit,
+                };
+                answer::due(&reader, rules, &asked, now, |_, _| {})
+            }
+            StoreOp::Summarize { prefixes } => answer::summaries(&reader, &prefixes),
+            StoreOp::Compare { parts } => answer::compared(&reader, &parts),
+            StoreOp::Missing { prefix, marks } => answer::missing(&reader, prefix, &marks),
+            StoreOp::Fetch {
+                prefix,
+                marks,
+                listed,
+            } => {
+                let part = (prefix, &marks[..], listed);
+                answer::fetched(&reader, rules, part, now, |_, _| {})
+            }
             StoreOp::Put { entries, due, own } => {
                 let mut put = |entry: kad_core::StoreEntry| match &entry.record {
                     Ok(record) => {

@@ -1,6 +1,6 @@
 //! A running hash of everything that happens.
 
-use kad_core::{Found, Outcome, Request, Response};
+use kad_core::{Difference, Found, Outcome, Request, Response};
 
 use crate::Place;
 
@@ -40,6 +40,16 @@ impl Trace {
                     );
                 }
             }
+            Request::Compare { parts } => {
+                self.fold(11);
+                for (prefix, fingerprint) in parts {
+                    self.fold(prefix.bits() ^ u64::from(prefix.len()) ^ fingerprint.sum as u64);
+                }
+            }
+            Request::Fetch { prefix, marks } => {
+                self.fold(12 ^ prefix.bits());
+                marks.iter().for_each(|&mark| self.fold(mark));
+            }
         }
     }
 
@@ -47,6 +57,23 @@ impl Trace {
         let (code, closer) = match response {
             Response::Pong { unix, .. } => return self.fold(5 ^ unix.as_secs()),
             Response::Rejected(_) => return self.fold(6),
+            Response::Compared { differences } => {
+                self.fold(13);
+                for difference in differences {
+                    self.fold(match difference {
+                        Difference::Same => 0,
+                        Difference::Parts(parts) => parts.iter().map(|part| u64::from(part.count)).sum(),
+                        Difference::Listed(marks) => marks.len() as u64,
+                    });
+                }
+                return;
+            }
+            Response::Fetched { records } => {
+                self.fold(14);
+                return records
+                    .iter()
+                    .for_each(|record| self.fold(record.key().to_limbs()[0] ^ record.seq()));
+            }
             Response::Nodes { closer } => (7, closer),
             Response::Values { found, closer, .. } => {
                 for found in found {
@@ -83,6 +110,7 @@ impl Trace {
             Outcome::Bootstrapped { contacts } => self.fold(*contacts as u64),
             Outcome::Pong { .. } => self.fold(10),
             Outcome::Failed(_) => self.fold(11),
+            Outcome::HandedOver { records } => self.fold(15 ^ records << 8),
             Outcome::Told { closer, .. } => self.fold(12 ^ closer.len() as u64),
         }
     }

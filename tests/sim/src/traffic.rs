@@ -2,7 +2,7 @@
 
 use std::ops::{AddAssign, Sub};
 
-use kad_core::{Contact, Found, ID_BYTES, Request, Response};
+use kad_core::{Contact, Difference, Fingerprint, Found, ID_BYTES, Prefix, Request, Response};
 
 use crate::Place;
 
@@ -27,6 +27,12 @@ pub struct Traffic {
     pub frame_bytes: u64,
     /// Of these, bytes of STOREs and their answers.
     pub store_bytes: u64,
+    /// Of the requests, those that compare what two nodes hold, or fetch what one of them lacks.
+    pub repairs: u64,
+    /// Records that were fetched.
+    pub fetched: u64,
+    /// Bytes of these requests and their answers.
+    pub repair_bytes: u64,
     /// Connections that had to be made first.
     pub dials: u64,
     /// In the cost model of Li et al. 2005: 20 bytes for each message and 4 for each node or key that it names.
@@ -63,6 +69,10 @@ impl Traffic {
                 self.store_bytes += bytes;
                 self.li_bytes += 4 * entries.len() as u64;
             }
+            Request::Compare { .. } | Request::Fetch { .. } => {
+                self.repairs += 1;
+                self.repair_bytes += bytes;
+            }
         }
     }
 
@@ -78,6 +88,11 @@ impl Traffic {
             Response::Stored { closer, .. } => {
                 self.store_bytes += bytes;
                 self.li_bytes += 4 * closer.len() as u64;
+            }
+            Response::Compared { .. } => self.repair_bytes += bytes,
+            Response::Fetched { records } => {
+                self.fetched += records.len() as u64;
+                self.repair_bytes += bytes;
             }
             Response::Pong { .. } => self.pongs += 1,
             Response::Rejected(_) => {}
@@ -96,6 +111,9 @@ impl AddAssign for Traffic {
         self.records += other.records;
         self.frame_bytes += other.frame_bytes;
         self.store_bytes += other.store_bytes;
+        self.repairs += other.repairs;
+        self.fetched += other.fetched;
+        self.repair_bytes += other.repair_bytes;
         self.dials += other.dials;
         self.li_bytes += other.li_bytes;
     }
@@ -116,6 +134,9 @@ impl Sub for Traffic {
             records: self.records - before.records,
             frame_bytes: self.frame_bytes - before.frame_bytes,
             store_bytes: self.store_bytes - before.store_bytes,
+            repairs: self.repairs - before.repairs,
+            fetched: self.fetched - before.fetched,
+            repair_bytes: self.repair_bytes - before.repair_bytes,
             dials: self.dials - before.dials,
             li_bytes: self.li_bytes - before.li_bytes,
         }
@@ -166,6 +187,11 @@ pub fn request_bytes(request: &Request) -> u64 {
                 };
                 number(entries.len() as u64) + entries.iter().map(entry).sum::<u64>()
             }
+            Request::Compare { parts } => {
+                let part = |&(at, sum): &(Prefix, Fingerprint)| prefix(at) + fingerprint(sum);
+                number(parts.len() as u64) + parts.iter().map(part).sum::<u64>()
+            }
+            Request::Fetch { prefix: at, marks } => prefix(*at) + list(marks),
         }
 }
 
@@ -195,8 +221,31 @@ pub fn response_bytes(response: &Response<Place>) -> u64 {
             Response::Stored { verdicts, closer } => {
                 number(verdicts.len() as u64) + 2 * verdicts.len() as u64 + contacts(closer)
             }
+            Response::Compared { differences } => {
+                let one = |difference: &Difference| match difference {
+                    Difference::Same => 1,
+                    Difference::Parts(parts) => 1 + parts.iter().map(|&part| fingerprint(part)).sum::<u64>(),
+                    Difference::Listed(marks) => 1 + list(marks),
+                };
+                number(differences.len() as u64) + differences.iter().map(one).sum::<u64>()
+            }
+            Response::Fetched { records } => {
+                number(records.len() as u64) + records.iter().map(record).sum::<u64>()
+            }
             Response::Rejected(_) => 1,
         }
+}
+
+const fn prefix(prefix: Prefix) -> u64 {
+    number(prefix.bits()) + 1
+}
+
+const fn fingerprint(fingerprint: Fingerprint) -> u64 {
+    number(fingerprint.count as u64) + 16
+}
+
+const fn list(marks: &[u64]) -> u64 {
+    number(marks.len() as u64) + 8 * marks.len() as u64
 }
 
 #[cfg(test)]
@@ -252,6 +301,8 @@ mod tests {
                 verdicts,
                 closer: all(closer),
             },
+            Response::Compared { differences } => Response::Compared { differences },
+            Response::Fetched { records } => Response::Fetched { records },
             Response::Rejected(reason) => Response::Rejected(reason),
         }
     }
@@ -269,6 +320,7 @@ mod tests {
             record: Ok(value(bytes)),
             expected,
         };
+        let sum = |count| Fingerprint { count, sum: 5 };
         let page = FindValue {
             kind: Kind::Provider,
             after: Some(NodeId::default()),
@@ -288,6 +340,17 @@ mod tests {
             },
             Request::Store {
                 entries: vec![entry(300, Some(0)), entry(65_536 - 300, Some(300))],
+            },
+            Request::Compare {
+                parts: vec![
+                    (Prefix::new(0, 3), sum(0)),
+                    (Prefix::new(u64::MAX, 3), sum(300)),
+                    (Prefix::new(u64::MAX, 64), sum(70_000)),
+                ],
+            },
+            Request::Fetch {
+                prefix: Prefix::ALL,
+                marks: vec![1; 7],
             },
         ] {
             let frame = codec().encode_request(NOW, false, &request).expect("encodes");
@@ -327,6 +390,16 @@ mod tests {
             Response::Stored {
                 verdicts: vec![Verdict::Stored, Verdict::Full],
                 closer: contacts(20),
+            },
+            Response::Compared {
+                differences: vec![
+                    Difference::Same,
+                    Difference::Parts(Box::default()),
+                    Difference::Listed(vec![9; 300]),
+                ],
+            },
+            Response::Fetched {
+                records: vec![value(10), value(1000)],
             },
             Response::Rejected(Rejection::Busy),
         ] {

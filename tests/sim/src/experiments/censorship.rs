@@ -147,7 +147,8 @@ impl Habit {
         let mut config = Config::default();
         config.widen &= self == Self::Default;
         // Holders that hand a record on would be counted as stores of the put, and would add holders after it.
-        config.replicate = Duration::from_secs(7 * 86_400);
+        config.look_after = Duration::from_secs(7 * 86_400);
+        (config.repair, config.first_repair) = (config.look_after, config.look_after);
         Arc::new(config)
     }
 }

@@ -114,7 +114,10 @@ fn config(table: &ConfigTable) -> Config {
     set(&mut config.widen, table.widen);
     set(&mut config.refresh, span(table.refresh));
     set(&mut config.first_refresh, span(table.first_refresh));
-    set(&mut config.replicate, span(table.replicate));
+    set(&mut config.look_after, span(table.look_after));
+    set(&mut config.repair, span(table.repair));
+    set(&mut config.first_repair, span(table.first_repair));
+    set(&mut config.repair_peers, count(table.repair_peers));
     set(&mut config.republish, span(table.republish));
     set(&mut config.lifetime, span(table.lifetime));
     set(&mut config.expire, span(table.expire));

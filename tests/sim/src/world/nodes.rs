@@ -1,7 +1,7 @@
 //! The nodes of a world.
 
 use super::*;
-use kad_core::{Key, Slot};
+use kad_core::{Fingerprint, Key, Slot};
 
 use crate::shelf::Shelf;
 
@@ -49,6 +49,9 @@ impl Node {
                 next: None,
             },
             (None, StoreOp::Due { .. }) => StoreReply::Due(Vec::new()),
+            (None, StoreOp::Summarize { prefixes }) => {
+                StoreReply::Summaries(vec![Fingerprint::default(); prefixes.len()])
+            }
             (None, StoreOp::Expire { .. }) => StoreReply::Expired { more: false },
             (shelf, op) => shelf.get_or_insert_default().carry_out(op, rules, unix),
         }
@@ -190,6 +193,11 @@ impl World {
     #[must_use]
     pub fn machine(&self, number: usize) -> Option<&Kademlia<Place>> {
         self.nodes[number].machine()
+    }
+
+    /// A node loses its disk.
+    pub fn burn(&mut self, number: usize) {
+        self.nodes[number].burn();
     }
 
     /// Records that a node holds.

@@ -1,0 +1,91 @@
+//! The node's own records are stored again, region by region (`query/sweep.rs`).
+//!
+//! When something of its own is due, everything of its region is that will be due before long. So what was published one by one gathers, and
+//! a node with many keys sweeps over the key space, some regions at a time and no faster than its records come due. Due times lie in
+//! the store, so a sweep goes on where it was after a restart, and what came due meanwhile comes first, as nothing else is due.
+
+use super::Kademlia;
+use crate::lookup::Lookup;
+use crate::query::{Role, Sweep, Sweeping, Task};
+use crate::summary::MAX_PREFIX_BITS;
+use crate::{Address, Duration, Event, Key, Now, Outbox, Output, Prefix, Record, StoreEntry, UnixTime};
+
+/// A region that is swept takes with it what is due within this part of the interval.
+const AHEAD: u32 = 4;
+
+impl<A: Address> Kademlia<A> {
+    /// Sweeps over the region of a key, unless that is under way or there is enough to do.
+    pub(super) fn sweep(&mut self, now: Now, key: Key, out: &mut Outbox<A>) {
+        if self.maintenance.replicating >= self.config.max_replications || self.is_sweeping(key) {
+            return;
+        }
+        let region = self.region_of(key);
+        let about = Sweeping {
+            region,
+            by: now.unix + self.config.republish / AHEAD,
+            now: now.unix,
+            expiry: now.unix + self.config.lifetime,
+            k: self.config.k,
+            me: (!self.config.read_only).then(|| self.local_id()),
+            population: self.population().filter(|_| self.config.widen),
+            enough: self.config.write_quorum,
+        };
+        self.maintenance.replicating += 1;
+        let lookup = self.region_lookup(now, region);
+        self.start(now, None, Task::Sweep(Sweep::new(about)), Some(lookup), out);
+    }
+
+    /// As many nodes around a random point of the region as its keys can have holders.
+    fn region_lookup(&mut self, now: Now, region: Prefix) -> Lookup<A> {
+        let point = self.point_in(region);
+        let results = self.config.k.saturating_mul(2);
+        self.upkeep_lookup(now, point, results)
+    }
+
+    /// The region of a key: with half of k to k nodes, as far as is known.
+    fn region_of(&self, key: Key) -> Prefix {
+        let nodes = self.population().map_or(1, |population| population.nodes);
+        let regions = (nodes.saturating_mul(2) / self.config.k.max(1) as u64).max(1);
+        let bits = regions.ilog2().min(MAX_PREFIX_BITS.into()) as u8;
+        Prefix::new(key.to_limbs()[0], bits)
+    }
+
+    fn is_sweeping(&self, key: Key) -> bool {
+        self.queries.iter().any(|(_, query)| match &query.task {
+            Task::Sweep(sweep) => sweep.prefix().contains(key),
+            Task::Store(task) => task.role() == Role::Replicate && task.key() == key,
+            _ => false,
+        })
+    }
+
+    /// A region was swept, as far as it goes.
+    pub(super) fn swept(&mut self, now: Now, sweep: &Sweep<A>, out: &mut Outbox<A>) {
+        let done = sweep.done();
+        self.maintenance.replicating = self.maintenance.replicating.saturating_sub(1);
+        self.stats.sweeps += 1;
+        self.stats.records_swept += done.records;
+        self.stats.late_by = done.late_by;
+        for record in sweep.ending() {
+            out.push(Output::Event(Event::RepublishDue(record.clone())));
+        }
+        for record in sweep.crowded() {
+            if self.maintenance.replicating < self.config.max_replications {
+                self.maintenance.replicating += 1;
+                self.replicate(now, record.clone(), out);
+            }
+        }
+        // What is still due would be found again at once and stored without end: the next scan is soon enough.
+        self.maintenance.more_due &= !sweep.is_refused();
+        self.scan_due(now, out);
+    }
+
+    /// When records of the node's own are stored next: none may end before, and all of a batch stay together.
+    pub(super) fn due_of_own(&mut self, now: UnixTime, entries: &[StoreEntry]) -> UnixTime {
+        let records = entries.iter().filter_map(|entry| entry.record.as_ref().ok());
+        let left = records
+            .map(|record: &Record| record.expiry().secs_since(now))
+            .min();
+        let half = left.map_or(Duration::MAX, |left| Duration::from_secs(left / 2));
+        now + self.rng.shortened(self.config.republish.min(half))
+    }
+}
