@@ -35,6 +35,7 @@
 //! see what they hold. Encrypt before storing what is nobody's business.
 
 mod chunks;
+mod code;
 mod error;
 #[cfg(test)]
 mod faulty;
@@ -49,6 +50,7 @@ use std::time::Duration;
 
 use kad_core::{Contact, Key, UnixTime};
 
+pub use self::code::{Code, CodeError, MAX_DATA, MAX_PARITY};
 pub use self::error::{GetFileError, PutFileError};
 pub use self::get::FetchOptions;
 use crate::PutOptions;
