@@ -42,6 +42,8 @@ mod faulty;
 mod get;
 mod part;
 mod put;
+mod reference;
+mod seal;
 #[cfg(test)]
 mod tests;
 pub mod tree;
@@ -53,6 +55,8 @@ use kad_core::{Contact, Key, UnixTime};
 pub use self::code::{Code, CodeError, MAX_DATA, MAX_PARITY};
 pub use self::error::{GetFileError, PutFileError};
 pub use self::get::FetchOptions;
+pub use self::reference::{Reference, ReferenceError};
+pub use self::seal::Secret;
 use crate::PutOptions;
 
 /// Chunks under way at once unless told otherwise. By calculation: at 100 ms a round trip, a lookup and a store take about half
