@@ -40,6 +40,7 @@ mod error;
 #[cfg(test)]
 mod faulty;
 mod get;
+mod options;
 mod part;
 mod put;
 mod reference;
@@ -54,10 +55,9 @@ use kad_core::{Contact, Key, UnixTime};
 
 pub use self::code::{Code, CodeError, MAX_DATA, MAX_PARITY};
 pub use self::error::{GetFileError, PutFileError};
-pub use self::get::FetchOptions;
+pub use self::options::{FetchOptions, FileOptions};
 pub use self::reference::{Reference, ReferenceError};
 pub use self::seal::Secret;
-use crate::PutOptions;
 
 /// Chunks under way at once unless told otherwise. By calculation: at 100 ms a round trip, a lookup and a store take about half
 /// a second, so eight chunks are some 8 Mbit/s. More helps on longer and wider paths.
@@ -73,57 +73,6 @@ pub const ATTEMPTS: u32 = 3;
 /// The pause before the second attempt; each further one is twice as long. About the time in which a lookup that failed
 /// because of lost contacts has replaced them.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-
-/// How to store a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FileOptions {
-    /// How each chunk is stored: time to live, quorum, whether this node keeps it and publishes it anew. With `keep` this node
-    /// holds the whole file.
-    pub put: PutOptions,
-    /// Chunks under way at once, 1 to [`MAX_PARALLEL`]; numbers beyond that are taken for the nearest. Default
-    /// [`DEFAULT_PARALLEL`]. Each holds up to 60 KiB.
-    pub parallel: usize,
-}
-
-impl Default for FileOptions {
-    fn default() -> Self {
-        Self {
-            put: PutOptions::default(),
-            parallel: DEFAULT_PARALLEL,
-        }
-    }
-}
-
-impl FileOptions {
-    /// The same with another time to live.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.put.ttl = ttl;
-        self
-    }
-
-    /// The same with another quorum: so many holders must acknowledge each chunk.
-    #[must_use]
-    pub fn quorum(mut self, quorum: usize) -> Self {
-        self.put.quorum = quorum;
-        self
-    }
-
-    /// The same, kept and published anew by this node or not.
-    #[must_use]
-    pub fn keep(mut self, keep: bool) -> Self {
-        self.put.keep = keep;
-        self
-    }
-
-    /// The same with another number of chunks under way.
-    #[must_use]
-    pub fn parallel(mut self, parallel: usize) -> Self {
-        self.parallel = parallel;
-        self
-    }
-}
 
 /// How far a file is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -14,43 +14,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::chunks::{Chunks, get_patiently};
 use super::part::PartFile;
 use super::tree::{Place, Shape, Step, Walker};
-use super::{DEFAULT_PARALLEL, FetchedFile, GetFileError, Plan, Progress};
+use super::{FetchOptions, FetchedFile, GetFileError, Plan, Progress};
 use crate::{Node, Value};
-
-/// How to fetch a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FetchOptions {
-    /// Chunks under way at once, 1 to [`MAX_PARALLEL`](super::MAX_PARALLEL); numbers beyond that are taken for the nearest.
-    /// Default [`DEFAULT_PARALLEL`]. Each holds up to 64 KiB, also while it waits for its turn to be written.
-    pub parallel: usize,
-    /// The largest file in bytes that is wanted. Default `u64::MAX`. Set it when the key comes from somebody you do not
-    /// trust: a tree may name the same chunk again and again, so an enormous file costs its maker next to nothing.
-    pub max_bytes: u64,
-}
-
-impl Default for FetchOptions {
-    fn default() -> Self {
-        Self {
-            parallel: DEFAULT_PARALLEL,
-            max_bytes: u64::MAX,
-        }
-    }
-}
-
-impl FetchOptions {
-    /// The same with another number of chunks under way.
-    #[must_use]
-    pub fn parallel(self, parallel: usize) -> Self {
-        Self { parallel, ..self }
-    }
-
-    /// The same with another largest size.
-    #[must_use]
-    pub fn max_bytes(self, max_bytes: u64) -> Self {
-        Self { max_bytes, ..self }
-    }
-}
 
 impl<A: WireAddress> Node<A> {
     /// Fetches the file with this key, or any immutable value, and writes it to `sink` in order.

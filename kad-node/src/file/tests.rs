@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::faulty::Map;
-use super::tree::tests::shape;
+use super::tree::index::tests::shape;
 use super::{ATTEMPTS, FetchedFile, GetFileError, Plan, Progress, PutFileError, StoredFile, get, put};
 use crate::PutOptions;
 

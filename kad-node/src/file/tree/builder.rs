@@ -136,7 +136,7 @@ fn node(level: usize, partial: &Partial) -> Node {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::tests::shape;
+    use super::super::index::tests::shape;
     use super::*;
 
     /// A chunk's key that says which chunk it is.

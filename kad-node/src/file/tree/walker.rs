@@ -112,7 +112,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::tests::shape;
+    use super::super::index::tests::shape;
     use super::super::{MAX_LEVEL, Root, TreeBuilder};
     use super::*;
 
