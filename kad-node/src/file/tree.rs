@@ -16,30 +16,39 @@
 //!
 //! ```text
 //!   offset  bytes  field
-//!        0      1  version, 1
+//!        0      1  version: 1 of a plain file, 2 of one that is coded or sealed
 //!        1      1  level, 1 to 4; the children are index nodes of the level below, or chunks if this is level 1
-//!        2      8  total: bytes of the file below this node, big-endian, never 0
-//!       10   32*n  the keys of the n children, in the order of the file
+//!        2      8  total: bytes of the file in the chunks below this node, big-endian, never 0
+//!       10      1  version 2: data chunks of a stripe, 0 if the file is not coded
+//!       11      1  version 2: parity chunks of a stripe, 0 if the file is not coded
+//!       12      1  version 2: 1 if the chunks are sealed, else 0
+//!       13     32  version 2, sealed: what the secret is checked against
+//!            32*n  the keys of the n children, in the order of the file
 //! ```
+//!
+//! In a coded file the chunks below a node of level 1 form stripes: the keys of a stripe's data chunks, then those of
+//! its parity chunks. All stripes have as many data chunks, except the last of the file, and all have as many parity
+//! chunks. A node of level 1 holds whole stripes. Parity chunks do not count in the total.
 //!
 //! Nothing else follows from an index than what these bytes can prove: n must be the one number that the total and the
 //! level allow, and the total of a child must be what is left for it at its place. So depth, width and length of a tree are
 //! bounded before anything below is fetched. (No node can contain itself: its key would have to be known before its hash.)
+//! All nodes of a tree are of the same format.
 //!
 //! What this module refuses to be: a format with holes, attributes or names. An application that wants these puts them into a
 //! record of its own, next to the key of the file.
 
 mod builder;
-pub(super) mod index;
-mod shape;
+mod index;
+pub(super) mod shape;
 mod walker;
 
 use kad_core::ID_BYTES;
 
 pub(super) use self::builder::{BuildError, Node, Root, TreeBuilder};
 use self::index::Index;
-pub(super) use self::shape::Shape;
-pub(super) use self::walker::{Place, Step, Walker};
+pub(super) use self::shape::{Format, Room, Shape};
+pub(super) use self::walker::{Place, Step, Stripe, Walker};
 
 /// The largest chunk in bytes, 60 KiB: what is left of the largest value when a message with it shall fit into 64 KiB.
 pub const MAX_CHUNK: u64 = 60 * 1024;
@@ -50,7 +59,7 @@ pub const MAX_LEVEL: u8 = 4;
 /// The most children of an index node: as many keys as fit into [`MAX_CHUNK`] bytes after the header, 1919.
 pub const MAX_CHILDREN: u64 = (MAX_CHUNK - HEADER as u64) / ID_BYTES as u64;
 
-const VERSION: u8 = 1;
+/// Bytes before the keys of a plain file's index.
 const HEADER: usize = 10;
 
 /// Why an index node was refused. Whoever made the file made it wrong, on purpose or not; the network carried it truly.
@@ -63,6 +72,24 @@ pub enum IndexError {
     /// A layout that this software does not know.
     #[error("version {0} of the index layout is unknown")]
     Version(u8),
+    /// Not a number of data and parity chunks that a stripe can have, or neither a code nor a seal in an index of
+    /// version 2.
+    #[error("no file is stored with {data} data and {parity} parity chunks in this index layout")]
+    Code {
+        /// Data chunks.
+        data: u8,
+        /// Parity chunks.
+        parity: u8,
+    },
+    /// A way of sealing that this software does not know.
+    #[error("seal {0} is unknown")]
+    Seal(u8),
+    /// The largest value of the network leaves no room for an index, a stripe or a seal of this kind.
+    #[error("the values that this network allows are too small for its code or seal")]
+    NoRoom,
+    /// Another code, seal or version than that of the root.
+    #[error("it is of another format than the root")]
+    OtherFormat,
     /// A level that no index has.
     #[error("no index has level {0}, only 1 to {MAX_LEVEL}")]
     Level(u8),
