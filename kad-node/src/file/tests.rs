@@ -2,6 +2,8 @@
 
 mod coded;
 mod sealed;
+mod survival;
+mod vectors;
 
 use std::io;
 use std::pin::Pin;
