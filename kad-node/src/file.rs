@@ -5,8 +5,8 @@
 //! plain value, and any immutable value can be fetched as a file.
 //!
 //! Storing and fetching go through in one pass, several chunks at a time, and with flat memory: what is held is
-//! [`FileOptions::parallel`] chunks and one index node for each level, whether the file has a kilobyte or a terabyte. A pipe
-//! is as good as a file.
+//! [`FileOptions::parallel`] chunks, one index node for each level, and of a coded file a few stripes, whether the file
+//! has a kilobyte or a terabyte. A pipe is as good as a file.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,17 +30,42 @@
 //! # }
 //! ```
 //!
-//! What this module refuses to do: keep a file alive. Chunks end with their time to live like all records, unless a node
-//! publishes them anew ([`FileOptions::keep`]). And it hides nothing: whoever has the key of a file can read it, and holders
-//! see what they hold. Encrypt before storing what is nobody's business.
+//! Whoever has the key of a file can read it, and holders see what they hold, unless the file is sealed
+//! ([`FileOptions::encrypt`]): then it takes the secret too, which is part of the file's [`Reference`] and of nothing
+//! in the network. A coded file ([`FileOptions::code`]) survives the loss of chunks. Both may be had together:
+//!
+//! ```no_run
+//! # async fn example(node: kad_node::Node) -> Result<(), Box<dyn std::error::Error>> {
+//! use kad_node::file::{Code, FetchOptions, FileOptions};
+//!
+//! let options = FileOptions::default().encrypt(true).code(Code::new(10, 6)?);
+//! let stored = node.put_file(&b"for your eyes only"[..], options, |_| ()).await?;
+//! let reference = stored.reference(); // reference.reveal() is the text to keep, or to give to whoever may read the file.
+//!
+//! let mut copy = Vec::new();
+//! node.get_file(&reference, &mut copy, FetchOptions::default(), |_| ()).await?;
+//! assert_eq!(copy, b"for your eyes only");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What this module refuses to do: keep a file alive. Chunks end with their time to live like all records, unless a
+//! node publishes them anew ([`FileOptions::keep`]). [`FetchOptions::repair`] stores again what too few nodes hold,
+//! when asked.
 
 mod chunks;
+mod code;
 mod error;
 #[cfg(test)]
 mod faulty;
 mod get;
+mod options;
 mod part;
 mod put;
+mod reference;
+mod repair;
+mod seal;
+mod stripe;
 #[cfg(test)]
 mod tests;
 pub mod tree;
@@ -49,9 +74,11 @@ use std::time::Duration;
 
 use kad_core::{Contact, Key, UnixTime};
 
+pub use self::code::{Code, CodeError, MAX_DATA, MAX_PARITY};
 pub use self::error::{GetFileError, PutFileError};
-pub use self::get::FetchOptions;
-use crate::PutOptions;
+pub use self::options::{DEFAULT_COPIES, FetchOptions, FileOptions, Repair};
+pub use self::reference::{Reference, ReferenceError};
+pub use self::seal::Secret;
 
 /// Chunks under way at once unless told otherwise. By calculation: at 100 ms a round trip, a lookup and a store take about half
 /// a second, so eight chunks are some 8 Mbit/s. More helps on longer and wider paths.
@@ -68,57 +95,6 @@ pub const ATTEMPTS: u32 = 3;
 /// because of lost contacts has replaced them.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How to store a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FileOptions {
-    /// How each chunk is stored: time to live, quorum, whether this node keeps it and publishes it anew. With `keep` this node
-    /// holds the whole file.
-    pub put: PutOptions,
-    /// Chunks under way at once, 1 to [`MAX_PARALLEL`]; numbers beyond that are taken for the nearest. Default
-    /// [`DEFAULT_PARALLEL`]. Each holds up to 60 KiB.
-    pub parallel: usize,
-}
-
-impl Default for FileOptions {
-    fn default() -> Self {
-        Self {
-            put: PutOptions::default(),
-            parallel: DEFAULT_PARALLEL,
-        }
-    }
-}
-
-impl FileOptions {
-    /// The same with another time to live.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.put.ttl = ttl;
-        self
-    }
-
-    /// The same with another quorum: so many holders must acknowledge each chunk.
-    #[must_use]
-    pub fn quorum(mut self, quorum: usize) -> Self {
-        self.put.quorum = quorum;
-        self
-    }
-
-    /// The same, kept and published anew by this node or not.
-    #[must_use]
-    pub fn keep(mut self, keep: bool) -> Self {
-        self.put.keep = keep;
-        self
-    }
-
-    /// The same with another number of chunks under way.
-    #[must_use]
-    pub fn parallel(mut self, parallel: usize) -> Self {
-        self.parallel = parallel;
-        self
-    }
-}
-
 /// How far a file is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -129,7 +105,8 @@ pub struct Progress {
     pub chunks: u64,
     /// Requests sent to other nodes so far.
     pub rpcs: u64,
-    /// Bytes of the whole file, if that is known: when it is fetched, not when it is read from what may be a pipe.
+    /// Bytes of the whole file, if that is known: when it is fetched, not when it is read from what may be a pipe. Of a
+    /// sealed file it is the most that its chunks can hold until the last of them has been opened.
     pub total: Option<u64>,
 }
 
@@ -141,9 +118,13 @@ pub struct StoredFile<A> {
     pub key: Key,
     /// Its bytes.
     pub bytes: u64,
+    /// What opens it, if it was to be sealed. Nobody can tell it again.
+    pub secret: Option<Secret>,
     /// The chunks that it was cut into, at least 1.
     pub chunks: u64,
-    /// The index nodes above them; 0 if there is one chunk.
+    /// The parity chunks that were added to them; 0 if it is not coded.
+    pub parity: u64,
+    /// The index nodes above them; 0 if there is one chunk, unless it is sealed.
     pub indexes: u64,
     /// The copies that the worst chunk or index has, as acknowledged.
     pub copies_min: usize,
@@ -157,6 +138,16 @@ pub struct StoredFile<A> {
     pub holders_of_root: Vec<Contact<A>>,
 }
 
+impl<A> StoredFile<A> {
+    /// What names the file, for [`Node::get_file`](crate::Node::get_file).
+    #[must_use]
+    pub fn reference(&self) -> Reference {
+        let mut reference = Reference::from(self.key);
+        reference.secret.clone_from(&self.secret);
+        reference
+    }
+}
+
 /// A file that has been fetched, all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -165,19 +156,34 @@ pub struct FetchedFile {
     pub bytes: u64,
     /// The chunks that they came in, at least 1.
     pub chunks: u64,
-    /// The index nodes above them; 0 if there is one chunk.
+    /// Chunks among them that nobody had any more, and that parity chunks made up for.
+    pub restored: u64,
+    /// The index nodes above them; 0 if there is one chunk, unless it is sealed.
     pub indexes: u64,
+    /// What was repaired; nothing was looked for unless [`FetchOptions::repair`] said so.
+    pub repair: Repaired,
     /// When the first of the copies that answered ends.
     pub expires: UnixTime,
     /// Requests that were sent to other nodes, those of failed attempts not counted.
     pub rpcs: u64,
 }
 
+/// What a repair came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repaired {
+    /// Chunks, parity chunks and index nodes whose copies were counted.
+    pub checked: u64,
+    /// Those that had too few and were stored again.
+    pub stored: u64,
+    /// Those whose copies could not be counted, or that could not be stored again, in any of the attempts.
+    pub failed: u64,
+}
+
 /// How the work goes: what the options say, made sound, and what they do not say.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
-    /// `None` if the values of the network are too small for an index.
-    shape: Option<tree::Shape>,
+    room: tree::Room,
     parallel: usize,
     first_pause: Duration,
 }
@@ -185,7 +191,7 @@ struct Plan {
 impl Plan {
     fn new(max_value: usize, parallel: usize) -> Self {
         Self {
-            shape: tree::Shape::of_network(max_value),
+            room: tree::Room::of_network(max_value),
             parallel: parallel.clamp(1, MAX_PARALLEL),
             first_pause: FIRST_PAUSE,
         }

@@ -55,7 +55,7 @@
 //! - Block: a slow disk or a silent peer delays its own request and no other.
 //! - Grow: every channel and queue is bounded, and a full one has an answer.
 //! - Say "stored" before it is on the disk of the one who says it.
-//! - Encrypt values, or renew what somebody else's key signed.
+//! - Encrypt values other than files, or renew what somebody else's key signed.
 #![forbid(unsafe_code)]
 
 mod builder;

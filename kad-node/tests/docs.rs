@@ -8,7 +8,7 @@ use std::process::Command;
 
 use kad_core::{Config, Parameters};
 use kad_net::quic::QuicLimits;
-use kad_node::file::{FetchOptions, FileOptions};
+use kad_node::file::{FetchOptions, FileOptions, Repair};
 use kad_node::{CrawlOptions, FullTable, MutableOptions, Node, PutOptions};
 use kad_store::{Limits, RedbConfig};
 
@@ -55,6 +55,7 @@ fn every_default_has_the_value_that_the_table_says() {
     flatten(&mut settings, &MutableOptions::default(), &["put"]);
     flatten(&mut settings, &FileOptions::default(), &["put"]);
     flatten(&mut settings, &FetchOptions::default(), &[]);
+    flatten(&mut settings, &Repair::default(), &["put"]);
     flatten(&mut settings, &CrawlOptions::default(), &[]);
     flatten(&mut settings, &FullTable::default(), &[]);
     assert!(settings.len() > 50, "the settings could not be read");

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use kad_core::{Kind, Parameters};
 use kad_net::WireAddress;
-use kad_node::Node;
-use kad_node::file::{FetchOptions, FileOptions, GetFileError, PutFileError};
+use kad_node::file::{Code, FetchOptions, FileOptions, GetFileError, PutFileError, Repair};
+use kad_node::{Node, PutOptions};
 
 /// Nodes of which `k` hold each record.
 async fn network(size: usize, k: u16) -> Vec<Node> {
@@ -95,7 +95,7 @@ async fn a_file_that_one_node_stored_comes_back_through_another() {
 async fn small_values_are_files_and_what_is_not_there_is_not_found() {
     let nodes = network(3, 20).await;
     let value = nodes[0]
-        .put(noise(64 * 1024), kad_node::PutOptions::default())
+        .put(noise(64 * 1024), PutOptions::default())
         .await
         .unwrap();
     let mut sink = Vec::new();
@@ -122,6 +122,53 @@ async fn small_values_are_files_and_what_is_not_there_is_not_found() {
     let demanding = FileOptions::default().quorum(4);
     let error = nodes[0].put_file(&b"four copies"[..], demanding, |_| ()).await;
     assert!(matches!(error, Err(PutFileError::Chunk { index: 0, .. })));
+    for node in &nodes {
+        node.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_and_coded_file_is_read_and_repaired_by_whoever_has_its_reference() {
+    let mut nodes = network(4, 20).await;
+    let bytes = noise(2_000_000);
+    let options = FileOptions::default()
+        .encrypt(true)
+        .code(Code::new(8, 3).unwrap());
+    let options = options.put(PutOptions::default().settle(true));
+    let stored = nodes[0].put_file(&bytes[..], options, |_| ()).await.unwrap();
+    assert_eq!((stored.bytes, stored.chunks, stored.parity), (2_000_000, 33, 15));
+    assert_eq!((stored.indexes, stored.copies_min), (1, 4));
+
+    // The node that comes later holds nothing until somebody repairs.
+    let door = nodes[0].local().address.sockets()[0];
+    let late = Node::builder()
+        .listen("127.0.0.1:0".parse().unwrap())
+        .bootstrap(door);
+    nodes.push(late.spawn().await.unwrap());
+    nodes[4].joined().await.unwrap();
+    let repair = Repair::default().put(PutOptions::default().settle(true));
+    let options = FetchOptions::default().repair(repair);
+    let mut copy = Vec::new();
+    let fetched = nodes[1]
+        .get_file(stored.reference(), &mut copy, options, |_| ())
+        .await
+        .unwrap();
+    assert!(copy == bytes);
+    let repaired = fetched.repair;
+    assert_eq!((repaired.checked, repaired.stored, repaired.failed), (49, 49, 0));
+    let again = nodes[4]
+        .get_file(&stored.reference(), tokio::io::sink(), options, |_| ())
+        .await
+        .unwrap();
+    assert_eq!(
+        (again.repair.checked, again.repair.stored, again.restored),
+        (49, 0, 0)
+    );
+
+    let error = nodes[1]
+        .get_file(stored.key, tokio::io::sink(), options, |_| ())
+        .await;
+    assert!(matches!(error, Err(GetFileError::Sealed)));
     for node in &nodes {
         node.shutdown().await.unwrap();
     }

@@ -6,6 +6,7 @@ mod clients;
 mod commands;
 mod crawl;
 mod durability;
+mod files;
 mod hostile;
 mod outcome;
 mod process;

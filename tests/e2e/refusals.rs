@@ -60,6 +60,12 @@ fn files_that_cannot_be_read_or_written() {
 fn words_that_are_none_of_ours() {
     refused(&["get", "xyz", "-o", "out"], &["64 hexadecimal digits"]);
     refused(&["get", &KEY[1..], "-o", "out"], &["64 hexadecimal digits"]);
+    refused(
+        &["get", &format!("{KEY}#{}", &KEY[1..]), "-o", "out"],
+        &["behind the #", "64 hexadecimal digits"],
+    );
+    refused(&["put", "-", "--code", "10"], &["DATA+PARITY", "10+6"]);
+    refused(&["put", "-", "--code", "10+129"], &["1 to 128 parity chunks"]);
     refused(&["closest", "no"], &["64 hexadecimal digits"]);
     refused(&["find-node", "no"], &["64 hexadecimal digits"]);
     refused(&["get-mutable", "no", "--salt", "a"], &["64 hexadecimal digits"]);

@@ -106,9 +106,11 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// 64 hexadecimal digits that name what is stored.
+/// 64 hexadecimal digits that name what is stored. The secret of an encrypted file, behind a #, is nobody's business
+/// here.
 pub(crate) fn parse_key(text: &str) -> Result<Key, String> {
-    text.parse().map_err(|e| format!("{e}, as 'kad-node put' prints"))
+    let key = text.split_once('#').map_or(text, |(key, _)| key);
+    key.parse().map_err(|e| format!("{e}, as 'kad-node put' prints"))
 }
 
 /// 64 hexadecimal digits that name a node.
@@ -180,6 +182,13 @@ mod tests {
         for text in ["", "24", "0s", "10ms", "-1h", "soon"] {
             assert!(parse_span(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_key_of_an_encrypted_file_is_what_comes_before_its_secret() {
+        let key = "ab".repeat(32);
+        assert_eq!(parse_key(&format!("{key}#{}", "5e".repeat(32))), parse_key(&key));
+        assert!(parse_key(&key).is_ok() && parse_key(&format!("#{key}")).is_err());
     }
 
     #[test]

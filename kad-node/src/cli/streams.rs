@@ -65,7 +65,7 @@ impl Source {
         read.map_err(|error| self.failed(&error))?;
         match bytes.len() > most {
             true => Err(Failure::usage(format!(
-                "{} has more than the {most} bytes that a record may have",
+                "{} has more than the {most} bytes that can be taken here",
                 self.name
             ))),
             false => Ok(bytes),

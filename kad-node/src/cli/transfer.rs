@@ -1,9 +1,10 @@
 //! The bridge from FILE and `-` to files in the network, with progress for whoever watches.
 
-use kad_core::Key;
 use kad_net::quic::QuicAddress;
-use kad_node::file::{FetchOptions, FetchedFile, FileOptions, GetFileError, PutFileError, StoredFile};
-use kad_node::{Node, PutOptions};
+use kad_node::Node;
+use kad_node::file::{
+    FetchOptions, FetchedFile, FileOptions, GetFileError, PutFileError, Reference, StoredFile,
+};
 
 use super::progress::Progress;
 use super::reply::Failure;
@@ -13,19 +14,17 @@ use super::streams::{Sink, Source};
 pub(crate) async fn put(
     node: &Node,
     mut source: Source,
-    put: PutOptions,
+    options: FileOptions,
     progress: &Progress,
 ) -> Result<StoredFile<QuicAddress>, Failure> {
-    let mut options = FileOptions::default();
-    options.put = put;
     let stored = node
         .put_file(source.reader(), options, |done| progress.reach(done.bytes, None))
         .await;
     stored.map_err(|error| match error {
         PutFileError::Read(error) => source.failed(&error),
-        PutFileError::Chunk { ref source, .. } | PutFileError::Index { ref source, .. } => {
-            Failure::from(source.clone()).about(&error.to_string())
-        }
+        PutFileError::Chunk { ref source, .. }
+        | PutFileError::Parity { ref source, .. }
+        | PutFileError::Index { ref source, .. } => Failure::from(source.clone()).about(&error.to_string()),
         other => Failure::usage(other.to_string()),
     })
 }
@@ -33,18 +32,23 @@ pub(crate) async fn put(
 /// Writes what a key names into a sink; every byte is verified before it is written.
 pub(crate) async fn get(
     node: &Node,
-    key: Key,
+    file: &Reference,
+    options: FetchOptions,
     sink: &mut Sink,
     progress: &Progress,
 ) -> Result<FetchedFile, Failure> {
     let fetched = node
-        .get_file(key, sink.writer(), FetchOptions::default(), |done| {
+        .get_file(file, sink.writer(), options, |done| {
             progress.reach(done.bytes, done.total);
         })
         .await;
     fetched.map_err(|error| match error {
         GetFileError::Write(error) => sink.failed(&error),
-        GetFileError::TinyValues | GetFileError::Target { .. } => Failure::usage(error.to_string()),
+        GetFileError::TinyValues
+        | GetFileError::Target { .. }
+        | GetFileError::Sealed
+        | GetFileError::WrongSecret
+        | GetFileError::NotSealed => Failure::usage(error.to_string()),
         other => Failure::negative(other.to_string()),
     })
 }

@@ -1,15 +1,20 @@
 //! `put` and `get`: content under its hash.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
-use kad_core::{Contact, Key, UnixTime};
+use kad_core::{Contact, UnixTime};
 use kad_net::WireAddress as _;
 use kad_net::quic::QuicAddress;
-use kad_node::Stored;
+use kad_node::file::{
+    Code, DEFAULT_COPIES, FetchOptions, FetchedFile, FileOptions, Reference, ReferenceError, Repair, Repaired,
+};
+use kad_node::{PutOptions, Stored};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
-use super::arguments::{ClientArgs, StoreArgs, date, parse_key, until};
+use super::arguments::{ClientArgs, StoreArgs, date, parse_span, until};
 use super::client::with_node;
 use super::progress::Progress;
 use super::reply::{Answer, Failure};
@@ -19,12 +24,22 @@ use super::transfer;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  kad-node put --bootstrap 192.0.2.7:4000 notes.txt\n  \
-                        date | kad-node put --bootstrap 192.0.2.7:4000 --ttl 1h --json -"
+                        date | kad-node put --bootstrap 192.0.2.7:4000 --ttl 1h --json -\n  \
+                        kad-node put --bootstrap 192.0.2.7:4000 --encrypt --code 10+6 film.mkv\n\n\
+                        The key of an encrypted file has a secret behind a #. Whoever has all of it can read the file, \
+                        nobody else can, and nobody can tell it again: keep it. Holders see how many chunks of 60 KiB it \
+                        has."
 )]
 pub(crate) struct PutArgs {
     /// What to store; - is standard input
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
+    /// Encrypt it under a secret of its own, which becomes a part of the key that is printed
+    #[arg(long)]
+    encrypt: bool,
+    /// Add so many parity chunks to each so many chunks, such as 10+6: any 10 of these 16 restore the rest
+    #[arg(long, value_name = "DATA+PARITY")]
+    code: Option<Code>,
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
@@ -33,15 +48,29 @@ pub(crate) struct PutArgs {
 
 pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Answer, Failure> {
     let source = Source::open(&args.file).await?;
-    let PutArgs { store, client, .. } = args;
+    let PutArgs {
+        encrypt,
+        code,
+        store,
+        client,
+        ..
+    } = args;
+    let options = FileOptions::default()
+        .put(store.options())
+        .encrypt(encrypt)
+        .code(code);
     with_node(&client.network, client.key.as_deref(), json, async move |node| {
         let progress = Progress::bytes("storing", source.size(), json);
-        let stored = transfer::put(node, source, store.options(), &progress).await?;
+        let stored = transfer::put(node, source, options, &progress).await?;
         drop(progress);
+        let reference = stored.reference().reveal();
         let fields = json!({
             "key": stored.key.to_string(),
+            "reference": reference.as_str(),
+            "encrypted": stored.secret.is_some(),
             "bytes": stored.bytes,
             "chunks": stored.chunks,
+            "parity": stored.parity,
             "indexes": stored.indexes,
             "copies": stored.copies_min,
             "copies_mean": stored.copies_mean,
@@ -51,10 +80,14 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Answer, Failure> {
             "expires_unix": stored.expires.as_secs(),
         });
         let text = format!(
-            "key     {}\nbytes   {}\nchunks  {}\n{}",
-            stored.key,
+            "key     {}\nbytes   {}\nchunks  {}\n{}{}",
+            reference.as_str(),
             stored.bytes,
             stored.chunks,
+            match stored.parity {
+                0 => String::new(),
+                parity => format!("parity  {parity}\n"),
+            },
             places(stored.expires, stored.copies_min, &stored.holders_of_root)
         );
         Ok(Answer::new(fields, text))
@@ -65,44 +98,144 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Answer, Failure> {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  kad-node get --bootstrap 192.0.2.7:4000 KEY -o notes.txt\n  \
-                        kad-node get --bootstrap 192.0.2.7:4000 KEY | less\n\n\
-                        Every byte is verified. A file that exists is replaced once the new one is whole, and not before."
+                        kad-node get --bootstrap 192.0.2.7:4000 KEY | less\n  \
+                        kad-node get --bootstrap 192.0.2.7:4000 KEY --repair -o notes.txt\n  \
+                        kad-node get --bootstrap 192.0.2.7:4000 - -o notes.txt < key-and-secret\n\n\
+                        Every byte is verified. A file that exists is replaced once the new one is whole, and not before. \
+                        The other users of a machine can see what is on its command lines: a key with a secret is better \
+                        read from standard input, with -."
 )]
 pub(crate) struct GetArgs {
-    /// What to fetch: 64 hexadecimal digits
-    #[arg(value_name = "KEY", value_parser = parse_key)]
-    key_of_value: Key,
+    /// What to fetch: 64 hexadecimal digits, and if it is encrypted # and 64 more; - is standard input
+    #[arg(value_name = "KEY", value_parser = parse_name)]
+    name: Name,
     /// Where to write it [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Store again what fewer nodes hold than should, restored from parity if need be
+    #[arg(long)]
+    repair: bool,
+    /// With --repair: how many copies of each chunk are enough
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "repair",
+        default_value_t = DEFAULT_COPIES as u16,
+        value_parser = clap::value_parser!(u16).range(1..=32)
+    )]
+    copies: u16,
+    /// With --repair: the life of what is stored again
+    #[arg(long, value_name = "SPAN", requires = "repair", value_parser = parse_span, default_value = "24h")]
+    ttl: Duration,
     #[command(flatten)]
     client: ClientArgs,
 }
 
+/// The name of a file as it was given. What clap refuses it repeats, and this may be most of a secret: so it refuses
+/// nothing.
+#[derive(Debug, Clone)]
+enum Name {
+    Given(Reference),
+    StandardInput,
+    Wrong(ReferenceError),
+}
+
+/// The most bytes of a name on standard input: two times 64 digits with a mark between them, and blanks that an editor
+/// may have added.
+const MAX_REFERENCE: usize = 256;
+
+fn parse_name(text: &str) -> Result<Name, std::convert::Infallible> {
+    Ok(match text {
+        "-" => Name::StandardInput,
+        text => text.parse().map_or_else(Name::Wrong, Name::Given),
+    })
+}
+
+impl Name {
+    async fn reference(self) -> Result<Reference, Failure> {
+        let read = match self {
+            Self::Given(reference) => return Ok(reference),
+            Self::Wrong(error) => Err(error),
+            Self::StandardInput => {
+                let mut source = Source::open(Path::new("-")).await?;
+                let bytes = Zeroizing::new(source.read_all(MAX_REFERENCE).await?);
+                let text = std::str::from_utf8(&bytes).map_err(|_| ReferenceError::Key);
+                text.and_then(|text| text.trim().parse())
+            }
+        };
+        read.map_err(|error| Failure::usage(error.to_string()))
+    }
+}
+
 pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Answer, Failure> {
     let GetArgs {
-        key_of_value: key,
+        name,
         output,
+        repair,
+        copies,
+        ttl,
         client,
     } = args;
+    let file = name.reference().await?;
+    let mut options = FetchOptions::default();
+    if repair {
+        let put = PutOptions::default().settle(true).ttl(ttl);
+        options.repair = Some(Repair::default().copies(usize::from(copies)).put(put));
+    }
     let mut sink = open_sink(output.as_ref(), json).await?;
     with_node(&client.network, client.key.as_deref(), json, async move |node| {
         let progress = Progress::bytes("fetching", None, json);
-        let fetched = transfer::get(node, key, &mut sink, &progress).await?;
+        let fetched = transfer::get(node, &file, options, &mut sink, &progress).await?;
         drop(progress);
         sink.keep().await?;
-        let fields = json!({
-            "key": key.to_string(),
+        let mut fields = json!({
+            "key": file.key.to_string(),
             "bytes": fetched.bytes,
             "chunks": fetched.chunks,
+            "restored": fetched.restored,
             "requests": fetched.rpcs,
             "output": output.as_ref().map(|path| path.display().to_string()),
             "expires": date(fetched.expires),
             "expires_unix": fetched.expires.as_secs(),
         });
-        Ok(Answer::new(fields, written(output.as_ref(), fetched.bytes)))
+        let mut text = written(output.as_ref(), fetched.bytes);
+        if repair {
+            let Repaired {
+                checked,
+                stored,
+                failed,
+                ..
+            } = fetched.repair;
+            fields["repair"] = json!({ "checked": checked, "stored": stored, "failed": failed });
+            if output.is_some() {
+                text = format!("{text}\n{}", mended(&fetched));
+            }
+        }
+        let answer = Answer::new(fields, text);
+        Ok(match fetched.repair.failed {
+            0 => answer,
+            _ => answer.negative(),
+        })
     })
     .await
+}
+
+/// What a repair came to, for people.
+fn mended(fetched: &FetchedFile) -> String {
+    let Repaired {
+        checked,
+        stored,
+        failed,
+        ..
+    } = fetched.repair;
+    let mut text = format!("{stored} of {checked} records had too few copies and were stored again");
+    if fetched.restored > 0 {
+        text = format!("{text}, {} restored from parity", fetched.restored);
+    }
+    if failed > 0 {
+        text = format!("{text}; {failed} could not be repaired, try again");
+    }
+    text
 }
 
 /// The sink of a command that fetches. Bytes and JSON do not go to the same place.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::record::Content;
-use kad_core::{Key, QueryError};
+use kad_core::{Key, Kind, QueryError, Record};
 use kad_net::WireAddress;
 
 use super::ATTEMPTS;
+use crate::driver::unix_now;
 use crate::{Node, NodeError, PutOptions, Stored, Value};
 
 /// Stores and finds immutable values.
@@ -26,6 +27,14 @@ pub(super) trait Chunks: Sync {
 
     /// As [`Node::get`].
     fn get(&self, key: Key) -> impl Future<Output = Result<Option<Value>, NodeError>> + Send;
+
+    /// Whether there are fewer copies of a value than `wanted`, and fewer than there could be.
+    fn is_rare(
+        &self,
+        content: Content,
+        value: &Bytes,
+        wanted: usize,
+    ) -> impl Future<Output = Result<bool, NodeError>> + Send;
 }
 
 impl<A: WireAddress> Chunks for Node<A> {
@@ -45,6 +54,25 @@ impl<A: WireAddress> Chunks for Node<A> {
 
     async fn get(&self, key: Key) -> Result<Option<Value>, NodeError> {
         Self::get(self, key).await
+    }
+
+    async fn is_rare(&self, content: Content, value: &Bytes, wanted: usize) -> Result<bool, NodeError> {
+        let now = unix_now();
+        let soon = now + Duration::from_secs(1);
+        let record = match content {
+            Content::Plain => Record::immutable(value, soon, self.rules(), now),
+            Content::FileIndex => Record::file_index(value, soon, self.rules(), now),
+        };
+        let (key, digest) = record.map(|record| (record.key(), record.digest()))?;
+        let holders = self.census(key, Kind::Immutable).await?;
+        // Who holds something else holds nothing.
+        let held = holders.iter().filter(|holder| holder.digest == digest).count();
+        if held >= wanted {
+            return Ok(false);
+        }
+        // A small network has no more nodes that could hold it: those that are told, and this one.
+        let nearest = self.closest(key).await?.contacts.len();
+        Ok(held < nearest + usize::from(!self.is_read_only()))
     }
 }
 
@@ -90,7 +118,7 @@ pub(super) async fn get_patiently<C: Chunks>(
 }
 
 /// Whether the same may succeed a moment later.
-fn may_pass(error: &NodeError) -> bool {
+pub(super) fn may_pass(error: &NodeError) -> bool {
     match error {
         NodeError::QuorumNotMet { .. } => true,
         NodeError::Query(query) => !matches!(query, QueryError::NoContacts),

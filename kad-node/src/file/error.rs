@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use kad_core::Key;
 
+use super::Code;
 use super::tree::IndexError;
 use crate::NodeError;
 
@@ -28,6 +29,18 @@ pub enum PutFileError {
         /// What went wrong the last time.
         source: NodeError,
     },
+    /// A parity chunk was not acknowledged by a quorum, in any of the attempts.
+    #[error("parity chunk {index} of stripe {stripe} (key {key}) could not be stored: {source}")]
+    Parity {
+        /// Which stripe, from 0.
+        stripe: u64,
+        /// Which of its parity chunks, from 0.
+        index: u64,
+        /// Its key.
+        key: Key,
+        /// What went wrong the last time.
+        source: NodeError,
+    },
     /// An index node was not acknowledged by a quorum, in any of the attempts.
     #[error("an index of level {level} (key {key}) could not be stored: {source}")]
     Index {
@@ -41,9 +54,19 @@ pub enum PutFileError {
     /// More chunks than a tree can have; with usual chunks that is more than half an exabyte.
     #[error("the file is too large for an index of {levels} levels", levels = super::tree::MAX_LEVEL)]
     TooLarge,
-    /// The largest value of the network leaves no room for an index.
-    #[error("the values that this network allows are too small for files")]
-    TinyValues,
+    /// The largest value of the network leaves no room for an index, or for one with a stripe of this code.
+    #[error("the values that this network allows are too small for files{}", of_code(.code.as_ref()))]
+    TinyValues {
+        /// The code that was asked for.
+        code: Option<Code>,
+    },
+    /// The operating system gave no random bytes for a secret.
+    #[error("the operating system gave no random bytes: {0}")]
+    Entropy(#[source] io::Error),
+}
+
+fn of_code(code: Option<&Code>) -> String {
+    code.map_or_else(String::new, |code| format!(" of code {code}"))
 }
 
 /// Why a file was not fetched. The bytes that were written before are right; the rest is missing.
@@ -63,6 +86,51 @@ pub enum GetFileError {
         index: u64,
         /// Where it begins in the file.
         offset: u64,
+        /// Its key.
+        key: Key,
+    },
+    /// More chunks of a stripe are gone than its parity makes up for.
+    #[error(
+        "the file is incomplete: of stripe {stripe} (at byte {offset}) only {found} of the {needed} chunks that are \
+         needed were found"
+    )]
+    LostStripe {
+        /// Which stripe, from 0.
+        stripe: u64,
+        /// Where its first chunk begins in the file.
+        offset: u64,
+        /// The chunks that were found, parity included.
+        found: usize,
+        /// How many restore it: as many as it has data chunks.
+        needed: usize,
+    },
+    /// Whoever made the file added parity that does not belong to its chunks, and one of these is gone.
+    #[error(
+        "the file is malformed: the parity of stripe {stripe} (at byte {offset}) does not belong to its chunks"
+    )]
+    BadParity {
+        /// Which stripe, from 0.
+        stripe: u64,
+        /// Where its first chunk begins in the file.
+        offset: u64,
+    },
+    /// The file is sealed, and no secret was given.
+    #[error("this file is sealed; give its whole name, KEY#SECRET, as 'kad-node put' printed it")]
+    Sealed,
+    /// The file is sealed with another secret.
+    #[error("the secret behind the # is not that of this file; give the name as 'kad-node put' printed it")]
+    WrongSecret,
+    /// A secret was given, but the file is not sealed.
+    #[error("this file is not sealed; give its key alone, without the # and what follows")]
+    NotSealed,
+    /// A chunk was not sealed with the secret for its place: somebody without the secret has put together a file of
+    /// their own, out of true chunks or not. Nothing of it was written.
+    #[error(
+        "the file is forged: chunk {index} (key {key}) was not sealed for its place by whoever had the secret"
+    )]
+    Forged {
+        /// Which chunk, from 0.
+        index: u64,
         /// Its key.
         key: Key,
     },
@@ -124,16 +192,18 @@ pub enum GetFileError {
         /// What is wrong with it.
         source: IndexError,
     },
-    /// It is larger than the caller wants it; nothing was written.
+    /// It is larger than the caller wants it; nothing was written, unless the file is sealed and only its last chunk is
+    /// too much.
     #[error("the file has {bytes} bytes, more than the {limit} that are wanted")]
     TooLarge {
-        /// What it has, as its root says.
+        /// What it has, as its root says; of a sealed file, what the chunks have that were opened and those that must
+        /// be full.
         bytes: u64,
         /// What was allowed.
         limit: u64,
     },
-    /// The largest value of the network leaves no room for an index.
-    #[error("the values that this network allows are too small for files")]
+    /// The largest value of the network leaves no room for an index, or for one with a stripe of the file's code.
+    #[error("the values that this network allows are too small for this file")]
     TinyValues,
     /// What was fetched could not be written.
     #[error("the output cannot be written: {0}")]

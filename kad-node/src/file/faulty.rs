@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use kad_core::record::{Content, immutable_key};
-use kad_core::{Effort, Key, QueryId, UnixTime};
+use kad_core::{Effort, Key, QueryError, QueryId, UnixTime};
 
 use super::chunks::Chunks;
 use crate::{NodeError, PutOptions, Stored, Value};
@@ -18,6 +18,10 @@ pub(super) struct Map {
     pub(super) refused: Mutex<HashMap<Key, u32>>,
     /// Gets of these keys find nothing so often.
     pub(super) hidden: Mutex<HashMap<Key, u32>>,
+    /// Nobody answers gets of these so often.
+    pub(super) unanswered: Mutex<HashMap<Key, u32>>,
+    /// Too few hold these, until they are put again.
+    pub(super) rare: Mutex<HashSet<Key>>,
     /// These are never answered.
     pub(super) stuck: HashSet<Key>,
 }
@@ -101,6 +105,7 @@ impl Chunks for Map {
             });
         }
         self.replace(key, content, value.clone());
+        self.rare.lock().unwrap().remove(&key);
         self.books.lock().unwrap().put_in_order.push(key);
         Ok(Stored {
             key,
@@ -121,6 +126,9 @@ impl Chunks for Map {
         let _ticket = Ticket::new(self);
         self.books.lock().unwrap().gets += 1;
         self.wait(key).await;
+        if strikes(&self.unanswered, key) {
+            return Err(QueryError::Unanswered.into());
+        }
         if strikes(&self.hidden, key) {
             return Ok(None);
         }
@@ -134,5 +142,13 @@ impl Chunks for Map {
                 ..Effort::default()
             },
         }))
+    }
+
+    async fn is_rare(&self, content: Content, value: &Bytes, _: usize) -> Result<bool, NodeError> {
+        let _ticket = Ticket::new(self);
+        let key = immutable_key(content, value);
+        self.wait(key).await;
+        let is_there = self.values.lock().unwrap().contains_key(&key);
+        Ok(!is_there || self.rare.lock().unwrap().contains(&key))
     }
 }

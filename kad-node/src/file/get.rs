@@ -6,54 +6,22 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::OptionFuture;
 use futures::stream::FuturesOrdered;
+use kad_core::Key;
 use kad_core::record::Content;
-use kad_core::{Key, UnixTime};
 use kad_net::WireAddress;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::chunks::{Chunks, get_patiently};
 use super::part::PartFile;
-use super::tree::{Place, Shape, Step, Walker};
-use super::{DEFAULT_PARALLEL, FetchedFile, GetFileError, Plan, Progress};
-use crate::{Node, Value};
-
-/// How to fetch a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FetchOptions {
-    /// Chunks under way at once, 1 to [`MAX_PARALLEL`](super::MAX_PARALLEL); numbers beyond that are taken for the nearest.
-    /// Default [`DEFAULT_PARALLEL`]. Each holds up to 64 KiB, also while it waits for its turn to be written.
-    pub parallel: usize,
-    /// The largest file in bytes that is wanted. Default `u64::MAX`. Set it when the key comes from somebody you do not
-    /// trust: a tree may name the same chunk again and again, so an enormous file costs its maker next to nothing.
-    pub max_bytes: u64,
-}
-
-impl Default for FetchOptions {
-    fn default() -> Self {
-        Self {
-            parallel: DEFAULT_PARALLEL,
-            max_bytes: u64::MAX,
-        }
-    }
-}
-
-impl FetchOptions {
-    /// The same with another number of chunks under way.
-    #[must_use]
-    pub fn parallel(self, parallel: usize) -> Self {
-        Self { parallel, ..self }
-    }
-
-    /// The same with another largest size.
-    #[must_use]
-    pub fn max_bytes(self, max_bytes: u64) -> Self {
-        Self { max_bytes, ..self }
-    }
-}
+use super::seal::Seal;
+use super::stripe::{Books, Fetcher};
+use super::tree::{Format, IndexError, Place, Shape, Step, Walker};
+use super::{FetchOptions, FetchedFile, GetFileError, Plan, Progress, Reference};
+use crate::Node;
 
 impl<A: WireAddress> Node<A> {
-    /// Fetches the file with this key, or any immutable value, and writes it to `sink` in order.
+    /// Fetches the file with this key, or any immutable value, and writes it to `sink` in order. A sealed file is
+    /// opened with the secret of its [`Reference`].
     ///
     /// Only checked bytes are written. A slow sink slows the fetching down. `progress` is called after each chunk and must not
     /// block. At the end the sink is flushed, not shut down.
@@ -65,17 +33,17 @@ impl<A: WireAddress> Node<A> {
     /// Dropping the future cancels what is in flight; the sink may have got a part of a chunk.
     pub async fn get_file(
         &self,
-        key: Key,
+        file: impl Into<Reference> + Send,
         sink: impl AsyncWrite + Unpin + Send,
         options: FetchOptions,
         progress: impl FnMut(Progress) + Send,
     ) -> Result<FetchedFile, GetFileError> {
         let plan = Plan::new(self.rules().max_value, options.parallel);
-        fetch(self, plan, options.max_bytes, key, sink, progress).await
+        fetch(self, plan, options, &file.into(), sink, progress).await
     }
 
-    /// Fetches the file with this key into a file on disk, which appears under its name when it is complete and on the disk.
-    /// What was there before is replaced then, in one step.
+    /// Fetches the file with this key or [`Reference`] into a file on disk, which appears under its name when it is
+    /// complete and on the disk. What was there before is replaced then, in one step.
     ///
     /// # Errors
     /// As for [`get_file`](Self::get_file), and [`GetFileError::Target`], before anything is fetched if that can be. In any
@@ -85,26 +53,26 @@ impl<A: WireAddress> Node<A> {
     /// Dropping the future removes what was written, unless the file was complete and is being put in place.
     pub async fn get_file_to(
         &self,
-        key: Key,
+        file: impl Into<Reference> + Send,
         path: impl AsRef<Path> + Send,
         options: FetchOptions,
         progress: impl FnMut(Progress) + Send,
     ) -> Result<FetchedFile, GetFileError> {
         let plan = Plan::new(self.rules().max_value, options.parallel);
-        fetch_to(self, plan, options.max_bytes, key, path.as_ref(), progress).await
+        fetch_to(self, plan, options, &file.into(), path.as_ref(), progress).await
     }
 }
 
 pub(super) async fn fetch_to<C: Chunks>(
     chunks: &C,
     plan: Plan,
-    max_bytes: u64,
-    key: Key,
+    options: FetchOptions,
+    file: &Reference,
     path: &Path,
     progress: impl FnMut(Progress) + Send,
 ) -> Result<FetchedFile, GetFileError> {
     let mut part = PartFile::create(path).await?;
-    let fetched = fetch(chunks, plan, max_bytes, key, part.file(), progress).await?;
+    let fetched = fetch(chunks, plan, options, file, part.file(), progress).await?;
     part.finish().await?;
     Ok(fetched)
 }
@@ -112,11 +80,12 @@ pub(super) async fn fetch_to<C: Chunks>(
 pub(super) async fn fetch<C: Chunks>(
     chunks: &C,
     plan: Plan,
-    max_bytes: u64,
-    key: Key,
+    options: FetchOptions,
+    file: &Reference,
     sink: impl AsyncWrite + Unpin + Send,
     progress: impl FnMut(Progress) + Send,
 ) -> Result<FetchedFile, GetFileError> {
+    let key = file.key;
     let root = get_patiently(chunks, key, false, plan.first_pause)
         .await
         .map_err(|source| GetFileError::Lookup {
@@ -125,60 +94,99 @@ pub(super) async fn fetch<C: Chunks>(
             source,
         })?
         .ok_or(GetFileError::NotFound { key })?;
+    let mut books = Books::new();
+    books.count(&root);
+    let walker = match root.content {
+        Content::Plain => None,
+        Content::FileIndex => {
+            let walker = Walker::new(&root.bytes, plan.room);
+            Some(walker.map_err(|source| match source {
+                IndexError::NoRoom => GetFileError::TinyValues,
+                source => GetFileError::BadIndex { key, source },
+            })?)
+        }
+    };
+    let format = walker
+        .as_ref()
+        .map_or_else(Format::default, |walker| walker.shape().format());
     let mut writer = Writer {
+        seal: seal(format, file)?,
+        limit: options.max_bytes,
         sink,
         progress,
         done: Progress::default(),
+        last: 0,
+        payload: 0,
         indexes: 0,
-        expires: root.expires,
+        books,
     };
-    writer.count(&root);
-    match root.content {
-        Content::Plain => {
-            writer.begin(root.bytes.len() as u64, max_bytes)?;
-            writer.write(&root.bytes).await?;
+    match walker {
+        None => {
+            writer.begin(root.bytes.len() as u64, None)?;
+            writer.write(key, &root.bytes).await?;
+            if let Some(shape) = plan.room.shape(format) {
+                let fetcher = Fetcher::new(chunks, plan, shape, options.repair);
+                fetcher
+                    .mend(&mut writer.books.repair, root.content, &root.bytes)
+                    .await;
+            }
         }
-        Content::FileIndex => {
-            let shape = plan.shape.ok_or(GetFileError::TinyValues)?;
-            let walker =
-                Walker::new(&root.bytes, shape).map_err(|source| GetFileError::BadIndex { key, source })?;
-            drop(root);
+        Some(walker) => {
+            let shape = walker.shape();
             writer.indexes = 1;
-            writer.begin(walker.total(), max_bytes)?;
-            walk(chunks, plan, shape, walker, &mut writer).await?;
+            writer.begin(walker.total(), Some(shape))?;
+            let fetcher = Fetcher::new(chunks, plan, shape, options.repair);
+            fetcher
+                .mend(&mut writer.books.repair, root.content, &root.bytes)
+                .await;
+            drop(root);
+            walk(&fetcher, plan, walker, &mut writer).await?;
         }
     }
     writer.sink.flush().await.map_err(GetFileError::Write)?;
     Ok(writer.report())
 }
 
-/// Fetches ahead of the writer, so far that with an index under way at most `plan.parallel` values are held or asked for.
+/// What opens the chunks of a file, if they are sealed. Whether a secret belongs to the file is known before anything
+/// else is fetched.
+fn seal(format: Format, file: &Reference) -> Result<Option<Seal>, GetFileError> {
+    match (format.seal, &file.secret) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(GetFileError::NotSealed),
+        (Some(_), None) => Err(GetFileError::Sealed),
+        (Some(commitment), Some(secret)) if secret.commitment() == commitment => Ok(Some(Seal::new(secret))),
+        (Some(_), Some(_)) => Err(GetFileError::WrongSecret),
+    }
+}
+
+/// Fetches ahead of the writer, so far that at most `plan.parallel` chunks are held or asked for, and what the stripes
+/// have beyond that in which the first and the last of them lie.
 async fn walk<C: Chunks>(
-    chunks: &C,
+    fetcher: &Fetcher<'_, C>,
     plan: Plan,
-    shape: Shape,
     mut walker: Walker,
     writer: &mut Writer<impl AsyncWrite + Unpin + Send, impl FnMut(Progress) + Send>,
 ) -> Result<(), GetFileError> {
+    let stripe = walker.shape().data() as usize;
     let mut ahead = FuturesOrdered::new();
     let mut index = std::pin::pin!(OptionFuture::from(None));
     let mut opening: Option<Place> = None;
     let mut at_end = false;
     loop {
-        while !at_end && opening.is_none() && ahead.len() < plan.parallel {
+        while !at_end && opening.is_none() && (ahead.len() * stripe) < plan.parallel + stripe - 1 {
             match walker.step() {
-                Step::Chunk(place) => ahead.push_back(get_chunk(chunks, plan, shape, place)),
+                Step::Stripe(stripe) => ahead.push_back(fetcher.stripe(stripe)),
                 Step::Index(place) => {
-                    index.set(Some(get_index(chunks, plan, place)).into());
+                    index.set(Some(fetcher.index(place)).into());
                     opening = Some(place);
                 }
                 Step::Done => at_end = true,
             }
         }
         tokio::select! {
-            Some(value) = index.as_mut(), if opening.is_some() => {
-                let value = value?;
-                writer.count(&value);
+            Some(found) = index.as_mut(), if opening.is_some() => {
+                let (value, books) = found?;
+                writer.books.add(&books);
                 writer.indexes += 1;
                 if let Some(Place { key, .. }) = opening.take() {
                     let opened = walker.open(&value.bytes);
@@ -186,86 +194,85 @@ async fn walk<C: Chunks>(
                 }
                 index.set(None.into());
             }
-            Some(value) = ahead.next(), if !ahead.is_empty() => {
-                let value = value?;
-                writer.count(&value);
-                writer.write(&value.bytes).await?;
+            Some(whole) = ahead.next(), if !ahead.is_empty() => {
+                let whole = whole?;
+                writer.books.add(&whole.books);
+                for (key, chunk) in &whole.chunks {
+                    writer.write(*key, chunk).await?;
+                }
             }
             else => return Ok(()),
         }
     }
 }
 
-async fn get_chunk<C: Chunks>(
-    chunks: &C,
-    plan: Plan,
-    shape: Shape,
-    place: Place,
-) -> Result<Value, GetFileError> {
-    let Place {
-        key, offset, length, ..
-    } = place;
-    let index = offset / shape.chunk();
-    let found = get_patiently(chunks, key, true, plan.first_pause).await;
-    let value = found
-        .map_err(|source| GetFileError::Lookup { offset, key, source })?
-        .ok_or(GetFileError::MissingChunk { index, offset, key })?;
-    let wrong = match value.content {
-        Content::Plain if value.bytes.len() as u64 == length => return Ok(value),
-        Content::Plain => format!("{} bytes", value.bytes.len()),
-        Content::FileIndex => "an index".to_owned(),
-    };
-    Err(GetFileError::WrongChunk {
-        index,
-        offset,
-        key,
-        expected: length,
-        found: wrong,
-    })
-}
-
-async fn get_index<C: Chunks>(chunks: &C, plan: Plan, place: Place) -> Result<Value, GetFileError> {
-    let Place {
-        key, offset, level, ..
-    } = place;
-    let found = get_patiently(chunks, key, true, plan.first_pause).await;
-    let value = found
-        .map_err(|source| GetFileError::Lookup { offset, key, source })?
-        .ok_or(GetFileError::MissingIndex { level, offset, key })?;
-    match value.content {
-        Content::FileIndex => Ok(value),
-        Content::Plain => Err(GetFileError::NoIndex { level, offset, key }),
-    }
-}
-
 /// The end of the line, and its books.
 struct Writer<W, P> {
+    seal: Option<Seal>,
+    limit: u64,
     sink: W,
     progress: P,
     done: Progress,
+    /// The number of the last chunk.
+    last: u64,
+    /// Bytes of the content in each chunk of a sealed file but the last.
+    payload: u64,
     indexes: u64,
-    expires: UnixTime,
+    books: Books,
 }
 
 impl<W: AsyncWrite + Unpin, P: FnMut(Progress)> Writer<W, P> {
-    fn begin(&mut self, total: u64, limit: u64) -> Result<(), GetFileError> {
-        if total > limit {
-            return Err(GetFileError::TooLarge { bytes: total, limit });
+    /// Looks at how long the file is before anything else is fetched.
+    fn begin(&mut self, total: u64, shape: Option<Shape>) -> Result<(), GetFileError> {
+        let sure = match (&self.seal, shape) {
+            (Some(_), Some(shape)) => {
+                self.last = (total / shape.chunk()).saturating_sub(1);
+                self.payload = shape.payload();
+                self.done.total = Some((self.last + 1) * self.payload - 1);
+                self.last * self.payload
+            }
+            _ => {
+                self.done.total = Some(total);
+                total
+            }
+        };
+        self.allow(sure)
+    }
+
+    fn allow(&self, bytes: u64) -> Result<(), GetFileError> {
+        match bytes > self.limit {
+            true => Err(GetFileError::TooLarge {
+                bytes,
+                limit: self.limit,
+            }),
+            false => Ok(()),
         }
-        self.done.total = Some(total);
+    }
+
+    async fn write(&mut self, key: Key, chunk: &Bytes) -> Result<(), GetFileError> {
+        match &self.seal {
+            None => self.write_content(chunk).await?,
+            Some(seal) => {
+                let index = self.done.chunks;
+                let opened = seal.open(index, index == self.last, chunk);
+                let content = opened.ok_or(GetFileError::Forged { index, key })?;
+                if index == self.last {
+                    let bytes = self.done.bytes + content.len() as u64;
+                    self.allow(bytes)?;
+                    self.done.total = Some(bytes);
+                }
+                self.write_content(&content).await?;
+            }
+        }
+        self.done.chunks += 1;
+        self.done.rpcs = self.books.rpcs;
+        (self.progress)(self.done);
         Ok(())
     }
 
-    fn count(&mut self, value: &Value) {
-        self.done.rpcs += u64::from(value.effort.requests);
-        self.expires = self.expires.min(value.expires);
-    }
-
-    async fn write(&mut self, chunk: &Bytes) -> Result<(), GetFileError> {
-        self.sink.write_all(chunk).await.map_err(GetFileError::Write)?;
-        self.done.chunks += 1;
-        self.done.bytes += chunk.len() as u64;
-        (self.progress)(self.done);
+    async fn write_content(&mut self, content: &[u8]) -> Result<(), GetFileError> {
+        self.sink.write_all(content).await.map_err(GetFileError::Write)?;
+        self.done.bytes += content.len() as u64;
         Ok(())
     }
 
@@ -273,9 +280,11 @@ impl<W: AsyncWrite + Unpin, P: FnMut(Progress)> Writer<W, P> {
         FetchedFile {
             bytes: self.done.bytes,
             chunks: self.done.chunks,
+            restored: self.books.restored,
             indexes: self.indexes,
-            expires: self.expires,
-            rpcs: self.done.rpcs,
+            repair: self.books.repair,
+            expires: self.books.expires,
+            rpcs: self.books.rpcs,
         }
     }
 }

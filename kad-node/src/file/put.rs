@@ -11,8 +11,9 @@ use kad_net::WireAddress;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::chunks::{Chunks, put_patiently};
-use super::tree::{BuildError, Node as IndexNode, Root, Shape, TreeBuilder};
-use super::{FileOptions, Plan, Progress, PutFileError, StoredFile};
+use super::seal::Seal;
+use super::tree::{BuildError, Format, Node as IndexNode, Root, Shape, TreeBuilder};
+use super::{FileOptions, Plan, Progress, PutFileError, Secret, StoredFile};
 use crate::{Node, PutOptions, Stored};
 
 impl<A: WireAddress> Node<A> {
@@ -21,6 +22,8 @@ impl<A: WireAddress> Node<A> {
     /// Each chunk must be acknowledged by [`PutOptions::quorum`] holders, and is tried [`ATTEMPTS`](super::ATTEMPTS) times.
     /// The root is stored last, so a key that is returned is the key of a whole file. `progress` is called after each chunk
     /// and must not block.
+    ///
+    /// The same content gives the same key again, unless it is sealed: then each call draws a secret of its own.
     ///
     /// # Errors
     /// [`PutFileError`]; for a chunk it says which one. Chunks that were stored stay until they expire.
@@ -34,7 +37,11 @@ impl<A: WireAddress> Node<A> {
         progress: impl FnMut(Progress) + Send,
     ) -> Result<StoredFile<A>, PutFileError> {
         let plan = Plan::new(self.rules().max_value, options.parallel);
-        store(self, plan, options.put, reader, progress).await
+        let secret = match options.encrypt {
+            true => Some(Secret::generate().map_err(PutFileError::Entropy)?),
+            false => None,
+        };
+        store(self, plan, options, secret, reader, progress).await
     }
 }
 
@@ -48,14 +55,26 @@ struct Job {
 
 #[derive(Debug, Clone, Copy)]
 enum Part {
-    Chunk { index: u64, offset: u64 },
-    Index { level: u8 },
+    /// A chunk that carries so many bytes of the content, from an offset.
+    Chunk {
+        index: u64,
+        offset: u64,
+        content: u64,
+    },
+    Parity {
+        stripe: u64,
+        index: u64,
+    },
+    Index {
+        level: u8,
+    },
 }
 
 /// What has been stored so far.
 #[derive(Debug)]
 struct Tally {
     done: Progress,
+    parity: u64,
     indexes: u64,
     copies: u64,
     copies_min: usize,
@@ -66,22 +85,35 @@ struct Tally {
 #[derive(Debug)]
 struct Cutter {
     shape: Shape,
+    seal: Option<Seal>,
     builder: TreeBuilder,
     /// The chunk that is being read.
     buffer: BytesMut,
+    /// Bytes of the content in chunks.
+    offset: u64,
     chunks: u64,
-    /// At most a chunk and one index of each level.
+    /// The chunks of the stripe that is being filled; it ends when the next chunk comes, or the end of the file.
+    stripe: Vec<(Key, Bytes)>,
+    stripes: u64,
+    /// At most a chunk, the parity of a stripe and one index of each level.
     waiting: VecDeque<Job>,
 }
 
 pub(super) async fn store<C: Chunks>(
     chunks: &C,
     plan: Plan,
-    options: PutOptions,
+    options: FileOptions,
+    secret: Option<Secret>,
     mut reader: impl AsyncRead + Unpin + Send,
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<StoredFile<C::Address>, PutFileError> {
-    let mut cutter = Cutter::new(plan.shape.ok_or(PutFileError::TinyValues)?);
+    let FileOptions {
+        put: options, code, ..
+    } = options;
+    let seal = secret.as_ref().map(Secret::commitment);
+    let shape = plan.room.shape(Format { code, seal });
+    let shape = shape.ok_or(PutFileError::TinyValues { code })?;
+    let mut cutter = Cutter::new(shape, secret.as_ref().map(Seal::new));
     let mut in_flight = FuturesUnordered::new();
     let mut tally = Tally::new();
     let mut last = None;
@@ -101,7 +133,7 @@ pub(super) async fn store<C: Chunks>(
         tokio::select! {
             Some(stored) = in_flight.next(), if !in_flight.is_empty() => {
                 let (done, stored) = stored?;
-                tally.count(&done, &stored);
+                tally.count(done, &stored);
                 progress(tally.done);
                 last = Some(stored);
             }
@@ -109,9 +141,9 @@ pub(super) async fn store<C: Chunks>(
                 match read.map_err(PutFileError::Read)? {
                     0 => {
                         at_end = true;
-                        cutter.end()?;
+                        cutter.end().await?;
                     }
-                    _ if cutter.missing() == 0 => cutter.cut()?,
+                    _ if cutter.missing() == 0 => cutter.cut(false).await?,
                     _ => {}
                 }
             }
@@ -125,13 +157,13 @@ pub(super) async fn store<C: Chunks>(
     };
     for node in rest.into_iter().chain(root) {
         let (done, stored) = store_one(chunks, plan, options, Job::index(node)).await?;
-        tally.count(&done, &stored);
+        tally.count(done, &stored);
         progress(tally.done);
         last = Some(stored);
     }
     // Something was stored: an empty file has one empty chunk.
     let root = last.ok_or(PutFileError::TooLarge)?;
-    Ok(tally.report(root))
+    Ok(tally.report(root, secret))
 }
 
 /// The bytes are free as soon as they are stored.
@@ -140,21 +172,23 @@ async fn store_one<C: Chunks>(
     plan: Plan,
     options: PutOptions,
     job: Job,
-) -> Result<(Done, Stored<C::Address>), PutFileError> {
+) -> Result<(Part, Stored<C::Address>), PutFileError> {
     let content = match job.part {
-        Part::Chunk { .. } => Content::Plain,
+        Part::Chunk { .. } | Part::Parity { .. } => Content::Plain,
         Part::Index { .. } => Content::FileIndex,
     };
-    let done = Done {
-        part: job.part,
-        bytes: job.bytes.len() as u64,
-    };
     match put_patiently(chunks, content, &job.bytes, options, plan.first_pause).await {
-        Ok(stored) => Ok((done, stored)),
+        Ok(stored) => Ok((job.part, stored)),
         Err(source) => Err(match job.part {
-            Part::Chunk { index, offset } => PutFileError::Chunk {
+            Part::Chunk { index, offset, .. } => PutFileError::Chunk {
                 index,
                 offset,
+                key: job.key,
+                source,
+            },
+            Part::Parity { stripe, index } => PutFileError::Parity {
+                stripe,
+                index,
                 key: job.key,
                 source,
             },
@@ -165,13 +199,6 @@ async fn store_one<C: Chunks>(
             },
         }),
     }
-}
-
-/// A job that is done.
-#[derive(Debug)]
-struct Done {
-    part: Part,
-    bytes: u64,
 }
 
 impl Job {
@@ -185,45 +212,105 @@ impl Job {
 }
 
 impl Cutter {
-    fn new(shape: Shape) -> Self {
+    fn new(shape: Shape, seal: Option<Seal>) -> Self {
         Self {
             shape,
+            seal,
             builder: TreeBuilder::new(shape),
             buffer: BytesMut::with_capacity(shape.chunk() as usize),
+            offset: 0,
             chunks: 0,
+            stripe: Vec::new(),
+            stripes: 0,
             waiting: VecDeque::new(),
         }
     }
 
     /// How many bytes the chunk that is being read may still have.
     fn missing(&self) -> usize {
-        self.shape.chunk() as usize - self.buffer.len()
+        self.shape.payload() as usize - self.buffer.len()
     }
 
-    /// Ends the chunk that is being read.
-    fn cut(&mut self) -> Result<(), PutFileError> {
+    /// Ends the chunk that is being read, sealed as the last one or not.
+    async fn cut(&mut self, last: bool) -> Result<(), PutFileError> {
+        if self.stripe.len() as u64 == self.shape.data() {
+            self.end_stripe().await?;
+        }
         let empty = BytesMut::with_capacity(self.shape.chunk() as usize);
-        let bytes = std::mem::replace(&mut self.buffer, empty).freeze();
+        let mut bytes = std::mem::replace(&mut self.buffer, empty);
+        let content = bytes.len() as u64;
+        if let Some(seal) = &self.seal {
+            seal.seal(self.chunks, last, self.shape.payload() as usize, &mut bytes);
+        }
+        let bytes = bytes.freeze();
         let key = immutable_key(Content::Plain, &bytes);
-        let complete = match self.builder.push(key, bytes.len() as u64) {
-            Ok(complete) => complete,
-            Err(BuildError::Full | BuildError::Length) => return Err(PutFileError::TooLarge),
-        };
+        self.stripe.push((key, bytes.clone()));
         let part = Part::Chunk {
             index: self.chunks,
-            offset: self.chunks * self.shape.chunk(),
+            offset: self.offset,
+            content,
         };
         self.chunks += 1;
+        self.offset += content;
         self.waiting.push_back(Job { part, key, bytes });
-        self.waiting.extend(complete.into_iter().map(Job::index));
         Ok(())
     }
 
+    /// Ends the stripe that is being filled: adds its parity, if it is to have some, and puts it into the tree.
+    async fn end_stripe(&mut self) -> Result<(), PutFileError> {
+        let stripe = std::mem::take(&mut self.stripe);
+        let data: Vec<(Key, u64)> = stripe
+            .iter()
+            .map(|(key, bytes)| (*key, bytes.len() as u64))
+            .collect();
+        let mut parity = Vec::new();
+        if let Some(code) = self.shape.format().code {
+            let chunks: Vec<Bytes> = stripe.into_iter().map(|(_, bytes)| bytes).collect();
+            // Some milliseconds of work, during which a thread of the runtime would answer nobody.
+            let made = tokio::task::spawn_blocking(move || code.encode(&chunks)).await;
+            for (bytes, index) in made
+                .map_err(|stopped| PutFileError::Read(stopped.into()))?
+                .into_iter()
+                .zip(0..)
+            {
+                let key = immutable_key(Content::Plain, &bytes);
+                let part = Part::Parity {
+                    stripe: self.stripes,
+                    index,
+                };
+                parity.push(key);
+                self.waiting.push_back(Job { part, key, bytes });
+            }
+        }
+        self.stripes += 1;
+        self.enter(&data, &parity)
+    }
+
+    /// Puts a stripe into the tree.
+    fn enter(&mut self, data: &[(Key, u64)], parity: &[Key]) -> Result<(), PutFileError> {
+        match self.builder.push(data, parity) {
+            Ok(complete) => {
+                self.waiting.extend(complete.into_iter().map(Job::index));
+                Ok(())
+            }
+            Err(BuildError::Full | BuildError::Length) => Err(PutFileError::TooLarge),
+        }
+    }
+
     /// Ends the file.
-    fn end(&mut self) -> Result<(), PutFileError> {
-        match self.buffer.is_empty() && self.chunks > 0 {
-            true => Ok(()),
-            false => self.cut(),
+    async fn end(&mut self) -> Result<(), PutFileError> {
+        // The last chunk of a sealed file is never full: it carries the mark of the end.
+        let sealed = self.seal.is_some();
+        if sealed || self.chunks == 0 || !self.buffer.is_empty() {
+            self.cut(sealed).await?;
+        }
+        match self.stripe.as_slice() {
+            // It is as safe as an index above it would be, which it does not need.
+            [(key, bytes)] if self.chunks == 1 && !sealed => {
+                let data = [(*key, bytes.len() as u64)];
+                self.enter(&data, &[])
+            }
+            _ => self.end_stripe().await,
         }
     }
 }
@@ -232,6 +319,7 @@ impl Tally {
     fn new() -> Self {
         Self {
             done: Progress::default(),
+            parity: 0,
             indexes: 0,
             copies: 0,
             copies_min: usize::MAX,
@@ -239,12 +327,13 @@ impl Tally {
         }
     }
 
-    fn count<A>(&mut self, done: &Done, stored: &Stored<A>) {
-        match done.part {
-            Part::Chunk { .. } => {
+    fn count<A>(&mut self, done: Part, stored: &Stored<A>) {
+        match done {
+            Part::Chunk { content, .. } => {
                 self.done.chunks += 1;
-                self.done.bytes += done.bytes;
+                self.done.bytes += content;
             }
+            Part::Parity { .. } => self.parity += 1,
             Part::Index { .. } => self.indexes += 1,
         }
         self.done.rpcs += u64::from(stored.effort.requests);
@@ -256,12 +345,14 @@ impl Tally {
         );
     }
 
-    fn report<A>(self, root: Stored<A>) -> StoredFile<A> {
-        let records = self.done.chunks + self.indexes;
+    fn report<A>(self, root: Stored<A>, secret: Option<Secret>) -> StoredFile<A> {
+        let records = self.done.chunks + self.parity + self.indexes;
         StoredFile {
             key: root.key,
             bytes: self.done.bytes,
+            secret,
             chunks: self.done.chunks,
+            parity: self.parity,
             indexes: self.indexes,
             copies_min: self.copies_min,
             copies_mean: self.copies as f64 / records as f64,

@@ -1,5 +1,10 @@
 //! What storing and fetching do with every length, and with every fault of the network.
 
+mod coded;
+mod sealed;
+mod survival;
+mod vectors;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,9 +16,11 @@ use proptest::prelude::*;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::faulty::Map;
-use super::tree::tests::shape;
-use super::{ATTEMPTS, FetchedFile, GetFileError, Plan, Progress, PutFileError, StoredFile, get, put};
-use crate::PutOptions;
+use super::tree::shape::tests::room;
+use super::{
+    ATTEMPTS, FetchOptions, FetchedFile, FileOptions, GetFileError, Plan, Progress, PutFileError, StoredFile,
+    get, put,
+};
 
 /// Bytes of a chunk: small, but an index of two keys is larger, as nothing should depend on that.
 const CHUNK: u64 = 8;
@@ -21,7 +28,7 @@ const CHUNK: u64 = 8;
 /// Three children a node, so that 82 chunks have more than four levels.
 fn plan(parallel: usize) -> Plan {
     Plan {
-        shape: Some(shape(CHUNK, 3)),
+        room: room(CHUNK, 3),
         parallel,
         first_pause: Duration::ZERO,
     }
@@ -52,12 +59,20 @@ impl AsyncRead for Dribble<'_> {
 }
 
 async fn store(map: &Map, bytes: &[u8]) -> Result<StoredFile<u32>, PutFileError> {
-    put::store(map, plan(4), PutOptions::default(), Dribble(bytes), |_| ()).await
+    put::store(map, plan(4), FileOptions::default(), None, Dribble(bytes), |_| ()).await
 }
 
 async fn fetch(map: &Map, key: Key) -> (Result<FetchedFile, GetFileError>, Vec<u8>) {
     let mut sink = Vec::new();
-    let fetched = get::fetch(map, plan(4), u64::MAX, key, &mut sink, |_| ()).await;
+    let fetched = get::fetch(
+        map,
+        plan(4),
+        FetchOptions::default(),
+        &key.into(),
+        &mut sink,
+        |_| (),
+    )
+    .await;
     (fetched, sink)
 }
 
@@ -114,10 +129,10 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let map = Map::default();
-            let options = PutOptions::default();
+            let options = FileOptions::default();
             let mut seen = Vec::new();
             let stored =
-                put::store(&map, plan(parallel), options, Dribble(&bytes), |at| seen.push(at)).await.unwrap();
+                put::store(&map, plan(parallel), options, None, Dribble(&bytes), |at| seen.push(at)).await.unwrap();
             prop_assert!(map.most_in_flight() <= parallel);
             let last_put = map.books.lock().unwrap().put_in_order.last().copied();
             prop_assert_eq!(last_put, Some(stored.key));
@@ -126,7 +141,7 @@ proptest! {
 
             map.books.lock().unwrap().most_in_flight = 0;
             let (mut sink, mut seen) = (Vec::new(), Vec::new());
-            get::fetch(&map, plan(parallel), u64::MAX, stored.key, &mut sink, |at| seen.push(at)).await.unwrap();
+            get::fetch(&map, plan(parallel), FetchOptions::default(), &stored.key.into(), &mut sink, |at| seen.push(at)).await.unwrap();
             prop_assert!(map.most_in_flight() <= parallel);
             prop_assert!(sink == bytes);
             let total = Some(bytes.len() as u64);
@@ -279,7 +294,15 @@ async fn a_file_larger_than_wanted_is_refused_by_what_its_root_says() {
         let key = store(&map, &contents(length)).await.unwrap().key;
         map.books.lock().unwrap().gets = 0;
         let mut sink = Vec::new();
-        let error = get::fetch(&map, plan(4), length - 1, key, &mut sink, |_| ()).await;
+        let error = get::fetch(
+            &map,
+            plan(4),
+            FetchOptions::default().max_bytes(length - 1),
+            &key.into(),
+            &mut sink,
+            |_| (),
+        )
+        .await;
         let error = error.unwrap_err();
         assert!(matches!(error, GetFileError::TooLarge { bytes, .. } if bytes == length));
         assert!(sink.is_empty());
@@ -290,7 +313,15 @@ async fn a_file_larger_than_wanted_is_refused_by_what_its_root_says() {
 #[tokio::test]
 async fn an_unreadable_source_and_an_unwritable_sink_are_told_as_what_they_are() {
     let broken = broken_reader();
-    let error = put::store(&Map::default(), plan(4), PutOptions::default(), broken, |_| ()).await;
+    let error = put::store(
+        &Map::default(),
+        plan(4),
+        FileOptions::default(),
+        None,
+        broken,
+        |_| (),
+    )
+    .await;
     assert_eq!(
         error.unwrap_err().to_string(),
         "the file cannot be read: pulled out"
@@ -300,7 +331,15 @@ async fn an_unreadable_source_and_an_unwritable_sink_are_told_as_what_they_are()
     let key = store(&map, &contents(20 * CHUNK)).await.unwrap().key;
     let (reader, writer) = tokio::io::duplex(16);
     drop(reader);
-    let error = get::fetch(&map, plan(4), u64::MAX, key, writer, |_| ()).await;
+    let error = get::fetch(
+        &map,
+        plan(4),
+        FetchOptions::default(),
+        &key.into(),
+        writer,
+        |_| (),
+    )
+    .await;
     assert!(matches!(error, Err(GetFileError::Write(_))));
 }
 
@@ -318,14 +357,14 @@ fn broken_reader() -> impl AsyncRead + Unpin + Send {
 #[tokio::test]
 async fn nothing_is_left_on_disk_of_a_file_that_fails_or_is_abandoned() {
     let (mut map, bytes) = (Map::default(), contents(50 * CHUNK));
-    let key = store(&map, &bytes).await.unwrap().key;
+    let file = store(&map, &bytes).await.unwrap().key.into();
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("copy");
     let count = || std::fs::read_dir(directory.path()).unwrap().count();
     let last = chunk_key(&bytes, 49);
 
     map.hidden.lock().unwrap().insert(last, ATTEMPTS);
-    let failed = get::fetch_to(&map, plan(4), u64::MAX, key, &target, |_| ()).await;
+    let failed = get::fetch_to(&map, plan(4), FetchOptions::default(), &file, &target, |_| ()).await;
     assert!(matches!(
         failed,
         Err(GetFileError::MissingChunk { index: 49, .. })
@@ -336,7 +375,7 @@ async fn nothing_is_left_on_disk_of_a_file_that_fails_or_is_abandoned() {
     let (written, mut was_written) = tokio::sync::mpsc::channel(64);
     {
         let report = move |at: Progress| written.try_send(at.chunks).unwrap();
-        let fetching = get::fetch_to(&map, plan(4), u64::MAX, key, &target, report);
+        let fetching = get::fetch_to(&map, plan(4), FetchOptions::default(), &file, &target, report);
         tokio::pin!(fetching);
         loop {
             tokio::select! {
@@ -355,7 +394,7 @@ async fn nothing_is_left_on_disk_of_a_file_that_fails_or_is_abandoned() {
     );
 
     map.stuck.clear();
-    let fetched = get::fetch_to(&map, plan(4), u64::MAX, key, &target, |_| ()).await;
+    let fetched = get::fetch_to(&map, plan(4), FetchOptions::default(), &file, &target, |_| ()).await;
     assert_eq!(fetched.unwrap().bytes, 50 * CHUNK);
     assert!(std::fs::read(&target).unwrap() == bytes);
     assert_eq!(count(), 1);
