@@ -11,6 +11,7 @@ mod hostile;
 mod outcome;
 mod process;
 mod refusals;
+mod repair;
 mod restart;
 mod silence;
 mod testnet;

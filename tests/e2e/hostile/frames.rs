@@ -43,12 +43,25 @@ async fn frames_that_are_none_are_refused_by_name() {
         Rejection::Malformed,
         "more records than there are"
     );
+    let part = |bits: u8, length: u8| [&[bits, length, 0][..], &[0; 16]].concat();
+    let compare = |parts: &[Vec<u8>]| [&[1, 5, 0, parts.len() as u8], &parts.concat()[..], &[0]].concat();
+    for (frame, why) in [
+        (compare(&[]), "nothing is compared"),
+        (compare(&[part(0, 3), part(0, 3)]), "a part twice"),
+        (compare(&[part(0, 3), part(0, 4)]), "a part of another part"),
+        (compare(&[part(1, 3)]), "bits beyond the length of a prefix"),
+        (vec![1, 5, 0, 65], "more parts than there may be"),
+        (vec![1, 6, 0, 0, 0, 0, 0], "nothing is fetched"),
+        (vec![1, 6, 0, 0, 0, 65], "more marks than there may be"),
+    ] {
+        assert_eq!(refused(&frame).await, Rejection::Malformed, "{why}");
+    }
     assert_eq!(
         refused(&[2, 1, 0, 0]).await,
         Rejection::Unsupported,
         "another version"
     );
-    for kind in [0, 5, 0x7f, 0x81, 0xff] {
+    for kind in [0, 7, 0x7f, 0x81, 0xff] {
         assert_eq!(
             refused(&[1, kind, 0, 0]).await,
             Rejection::Unsupported,
