@@ -1,6 +1,6 @@
 //! What a store holds, by prefix of the key: the [`Fingerprint`] of any part in the time that its depth takes, and the marks in it.
 //!
-//! A tree that branches by four bits of the key at a time. A leaf is cut into sixteen when it has more than [`LEAF`] records, so a
+//! A tree that branches by four bits of the key at a time. A leaf is cut into sixteen when it has more than 32 records, so a
 //! store that holds the keys around its own id is as quick as one whose keys lie anywhere. The deepest leaves, at 64 bits, hold all
 //! records of one key, however many.
 //!
