@@ -180,7 +180,7 @@ pub use self::message::{
     StoreEntry, Want,
 };
 pub use self::network::{NetworkId, Parameters};
-pub use self::output::{Effort, Event, Holder, Outbox, Outcome, Output, QueryError, StoreOp};
+pub use self::output::{Due, Effort, Event, Holder, Outbox, Outcome, Output, QueryError, StoreOp};
 pub use self::population::Population;
 pub use self::record::{
     Announcement, Content, Kind, MAX_RECORD, MAX_SALT, MAX_VALUE, MutableVersion, RawRecord, Record,

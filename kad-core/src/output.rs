@@ -64,20 +64,9 @@ pub enum StoreOp {
         /// Whether this node published them.
         own: bool,
     },
-    /// Records whose due time is not after `by`, at most `limit`, in the order of their slots. Those of the node's own that it can give
-    /// a new life to have got it: a driver that holds the key of a signed record signs it anew here.
-    Due {
-        /// Only keys with this prefix.
-        within: Prefix,
-        /// Only what comes after this slot.
-        after: Option<Slot>,
-        /// Only what this node published.
-        own: bool,
-        /// Now.
-        by: UnixTime,
-        /// How many at most.
-        limit: usize,
-    },
+    /// Records whose time has come, in the order of their slots. Those of the node's own that it can give a new life to have got it:
+    /// a driver that holds the key of a signed record signs it anew here.
+    Due(Due),
     /// What is held in each of these parts of the key space.
     Summarize {
         /// Which.
@@ -111,6 +100,21 @@ pub enum StoreOp {
         /// How many at most.
         limit: usize,
     },
+}
+
+/// Which records are asked for that are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Only keys with this prefix.
+    pub within: Prefix,
+    /// Only what comes after this slot.
+    pub after: Option<Slot>,
+    /// Only what this node published.
+    pub own: bool,
+    /// What is due at this time or before.
+    pub by: UnixTime,
+    /// How many at most.
+    pub limit: usize,
 }
 
 /// Something the application may want to know.

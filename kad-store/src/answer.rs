@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use kad_core::summary::{LISTED, MAX_COMPARED, MAX_LISTED, MAX_MARKS, MAX_PREFIX_BITS, PARTS, short};
 use kad_core::{
-    Difference, DueRecord, FindValue, Fingerprint, Found, Kind, MAX_RECORD_BYTES, MAX_RECORDS, NodeId,
+    Difference, Due, DueRecord, FindValue, Fingerprint, Found, Kind, MAX_RECORD_BYTES, MAX_RECORDS, NodeId,
     Prefix, Record, RecordError, Rules, Slot, StoreReply, UnixTime, Want,
 };
 
@@ -64,21 +64,6 @@ pub fn found<R: RecordReader>(
         found: found.into_iter().map(form).collect(),
         next,
     })
-}
-
-/// Which records are asked for that are due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due {
-    /// Only keys with this prefix.
-    pub within: Prefix,
-    /// Only what comes after this slot.
-    pub after: Option<Slot>,
-    /// Only what the node published itself.
-    pub own: bool,
-    /// What is due at this time or before.
-    pub by: UnixTime,
-    /// How many at most.
-    pub limit: usize,
 }
 
 /// Answers [`StoreOp::Due`](kad_core::StoreOp::Due): records whose time has come, as long as they live at `now`.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{Kademlia, Pending};
 use crate::table::Entry;
 use crate::timers::Owner;
-use crate::{Address, MAX_RECORDS, Now, Outbox, Output, Prefix, StoreId, StoreOp, StoreReply, UnixTime};
+use crate::{Address, Due, MAX_RECORDS, Now, Outbox, Output, Prefix, StoreId, StoreOp, StoreReply, UnixTime};
 
 /// Expired records removed in one go; when that many were found, the next go follows at once.
 const EXPIRE_BATCH: usize = 256;
@@ -76,13 +76,13 @@ impl<A: Address> Kademlia<A> {
         let id = self.pending.insert(Pending::Due);
         out.push(Output::Store {
             id: StoreId(id.to_u64()),
-            op: StoreOp::Due {
+            op: StoreOp::Due(Due {
                 within: Prefix::ALL,
                 after: None,
                 own: false,
                 by: now.unix,
                 limit,
-            },
+            }),
         });
     }
 

@@ -18,7 +18,7 @@ use super::{Region, Todo};
 use crate::lookup::{Lookup, Step};
 use crate::message::{MAX_RECORD_BYTES, MAX_RECORDS};
 use crate::{
-    Address, Contact, DueRecord, Duration, Key, Kind, NodeId, Population, Prefix, Record, Request, Slot,
+    Address, Contact, Due, DueRecord, Duration, Key, Kind, NodeId, Population, Prefix, Record, Request, Slot,
     StoreEntry, StoreOp, StoreReply, UnixTime, Verdict,
 };
 
@@ -165,13 +165,13 @@ impl<A: Address> Sweep<A> {
                 },
                 State::Reading => {
                     self.state = State::Read;
-                    return Todo::Store(StoreOp::Due {
+                    return Todo::Store(StoreOp::Due(Due {
                         within: self.about.region,
                         after: self.read,
                         by: self.about.by,
                         limit: MAX_RECORDS,
                         own: true,
-                    });
+                    }));
                 }
                 State::Sending => {
                     // One STORE to a node at a time.

@@ -47,21 +47,15 @@ impl Shelf {
                 };
                 StoreReply::Put(entries.into_iter().map(put).collect())
             }
-            StoreOp::Due {
-                within,
-                after,
-                own,
-                by,
-                limit,
-            } => {
+            StoreOp::Due(asked) => {
                 let due = self.records.iter().filter(|(slot, held)| {
-                    within.contains(slot.key)
-                        && after.is_none_or(|after| **slot > after)
-                        && (held.own || !own)
-                        && held.due <= by
+                    asked.within.contains(slot.key)
+                        && asked.after.is_none_or(|after| **slot > after)
+                        && (held.own || !asked.own)
+                        && held.due <= asked.by
                         && held.record.expiry() > now
                 });
-                let due = due.take(limit).map(|(_, held)| DueRecord {
+                let due = due.take(asked.limit).map(|(_, held)| DueRecord {
                     record: held.record.clone(),
                     due: held.due,
                     own: held.own,

@@ -76,20 +76,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                     answer::found(&reader, &rules, &query, now.unix, complain)
                 });
             }
-            StoreOp::Due {
-                within,
-                after,
-                own,
-                by,
-                limit,
-            } => {
-                let asked = answer::Due {
-                    within,
-                    after,
-                    own,
-                    by,
-                    limit,
-                };
+            StoreOp::Due(asked) => {
                 let (reader, renewing) = (self.parts.reader.clone(), self.renewing(now.unix));
                 self.read(id, move || {
                     let mut reply = answer::due(&reader, &renewing.rules, &asked, now.unix, complain)?;

@@ -29,22 +29,7 @@ impl Shelf {
         let reader = self.0.reader();
         match op {
             StoreOp::Get { query } => answer::found(&reader, rules, &query, now, |_, _| {}),
-            StoreOp::Due {
-                within,
-                after,
-                own,
-                by,
-                limit,
-            } => {
-                let asked = answer::Due {
-                    within,
-                    after,
-                    own,
-                    by,
-                    limit,
-                };
-                answer::due(&reader, rules, &asked, now, |_, _| {})
-            }
+            StoreOp::Due(asked) => answer::due(&reader, rules, &asked, now, |_, _| {}),
             StoreOp::Summarize { prefixes } => answer::summaries(&reader, &prefixes),
             StoreOp::Compare { parts } => answer::compared(&reader, &parts),
             StoreOp::Missing { prefix, marks } => answer::missing(&reader, prefix, &marks),

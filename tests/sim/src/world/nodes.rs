@@ -48,7 +48,7 @@ impl Node {
                 found: Vec::new(),
                 next: None,
             },
-            (None, StoreOp::Due { .. }) => StoreReply::Due(Vec::new()),
+            (None, StoreOp::Due(_)) => StoreReply::Due(Vec::new()),
             (None, StoreOp::Summarize { prefixes }) => {
                 StoreReply::Summaries(vec![Fingerprint::default(); prefixes.len()])
             }
