@@ -12,13 +12,14 @@ pub struct Config {
     pub k: usize,
     /// Questions that a lookup has in flight while it makes progress. Default 3 (paper, section 2.3).
     pub alpha: usize,
-    /// Disjoint paths of a lookup from its start (S/Kademlia, section 4.2). Default 1: more cost as many times the requests.
+    /// Disjoint paths of a lookup from its start (S/Kademlia, section 4.2). Default 1: more cost as many times the
+    /// requests.
     pub paths: usize,
-    /// The most paths of a lookup whose end is not to be believed because its results lie too far apart. Default 8, as many
-    /// as S/Kademlia measured: honest networks need none of them, and each costs some five requests.
+    /// The most paths of a lookup whose end is not to be believed because its results lie too far apart. Default 8, as
+    /// many as S/Kademlia measured: honest networks need none of them, and each costs some five requests.
     pub max_paths: usize,
-    /// Whether writes and reads go beyond the k nearest where these lie closer together than chance explains, as ids do that
-    /// were made to hide a key. Default true: among honest nodes that is one lookup in a thousand.
+    /// Whether writes and reads go beyond the k nearest where these lie closer together than chance explains, as ids do
+    /// that were made to hide a key. Default true: among honest nodes that is one lookup in a thousand.
     pub widen: bool,
     /// Whether this node only asks: it says so with every request, nobody routes through it, and it stores nothing for
     /// others. Default false.
@@ -28,29 +29,31 @@ pub struct Config {
     /// How long to wait for answers.
     pub patience: Patience,
     /// A bucket in which nothing was looked up for so long gets a lookup. Default 1 h (paper, section 2.3). The nearest
-    /// buckets, which together have fewer than k contacts, get one lookup of the own id instead of one each. A random point
-    /// of the far half is looked up as often in any case, to tell how many nodes there are.
+    /// buckets, which together have fewer than k contacts, get one lookup of the own id instead of one each. A random
+    /// point of the far half is looked up as often in any case, to tell how many nodes there are.
     pub refresh: Duration,
-    /// The neighbourhood is looked up once more so long after the start, because nodes that joined at the same moment may
-    /// have missed each other; from then on the buckets with room, in pauses that quadruple up to
+    /// The neighbourhood is looked up once more so long after the start, because nodes that joined at the same moment
+    /// may have missed each other; from then on the buckets with room, in pauses that quadruple up to
     /// [`refresh`](Self::refresh), because a young network grows while its first members have nothing to look up.
     /// Default 5 s.
     pub first_refresh: Duration,
-    /// A record of somebody else is looked after so often: if this node is not responsible for it any more, whether somebody who is
-    /// has it. Default 4 h: it is the last resort where all holders changed while a node was away.
+    /// A record of somebody else is looked after so often: if this node is not responsible for it any more, whether
+    /// somebody who is has it. Default 4 h: it is the last resort where all holders changed while a node was away.
     pub look_after: Duration,
-    /// What this node holds of the records for which it is responsible is compared with others so often, and what is missing is
-    /// fetched. Default 1 h: half of the nodes of IPFS stay for less than two, and with 20 holders that is no hurry.
+    /// What this node holds of the records for which it is responsible is compared with others so often, and what is
+    /// missing is fetched. Default 1 h: half of the nodes of IPFS stay for less than two, and with 20 holders that is
+    /// no hurry.
     pub repair: Duration,
     /// The same for the first time after the start; whoever leaves before that need not carry records. Default 10 min.
     pub first_repair: Duration,
-    /// Of those who should hold the same so many are compared with each time. Default 3: one of them may have nothing, one
-    /// may lie.
+    /// Of those who should hold the same so many are compared with each time. Default 3: one of them may have nothing,
+    /// one may lie.
     pub repair_peers: usize,
-    /// The node's own records are stored at their k nearest again so often, or after half of their life if that is sooner. Default 24 h
-    /// (paper, section 2.5).
+    /// The node's own records are stored at their k nearest again so often, or after half of their life if that is
+    /// sooner. Default 24 h (paper, section 2.5).
     pub republish: Duration,
-    /// The life that the node gives its own immutable records when it stores them again. Default 24 h (paper, section 2.5).
+    /// The life that the node gives its own immutable records when it stores them again. Default 24 h (paper, section
+    /// 2.5).
     pub lifetime: Duration,
     /// How often expired records are removed. Default 60 s.
     pub expire: Duration,
@@ -61,8 +64,8 @@ pub struct Config {
     /// Requests of peers that wait for the store at once; more are answered [`Rejection::Busy`](crate::Rejection).
     /// Default 1024.
     pub max_pending_requests: usize,
-    /// PINGs at once to peers that might enter the table. Default 32; a stranger beyond is not probed, and may be the next
-    /// time.
+    /// PINGs at once to peers that might enter the table. Default 32; a stranger beyond is not probed, and may be the
+    /// next time.
     pub max_probes: usize,
     /// A contact that could not be reached is not asked again on hearsay for so long. Default 120 s.
     pub shun: Duration,
@@ -70,8 +73,8 @@ pub struct Config {
     pub max_replications: usize,
     /// Holders that have acknowledged a write, of the k nearest, when it is told to be done; the others are told in the
     /// background. Who is late with an answer is not counted among the nearest, but for mutable records. Default three
-    /// quarters of k, as IPFS' Optimistic Provide has it: with [`read_quorum`](Self::read_quorum) more than k, so a read
-    /// meets the newest write.
+    /// quarters of k, as IPFS' Optimistic Provide has it: with [`read_quorum`](Self::read_quorum) more than k, so a
+    /// read meets the newest write.
     pub write_quorum: usize,
     /// Newest version wins after so many holders of a mutable record have answered. Default 6.
     pub read_quorum: usize,
@@ -121,9 +124,9 @@ impl Config {
 
 /// How long to wait for an answer.
 ///
-/// A contact whose round trip is known gets the larger of that time plus four deviations (RFC 6298) and four times it, which
-/// leaves room for one lost packet, and on top four times what answers lately took longer than expected: so a busy machine
-/// becomes patient with everybody. Section 5 of `docs/architecture.md` has the whole of it.
+/// A contact whose round trip is known gets the larger of that time plus four deviations (RFC 6298) and four times it,
+/// which leaves room for one lost packet, and on top four times what answers lately took longer than expected: so a
+/// busy machine becomes patient with everybody. Section 5 of `docs/architecture.md` has the whole of it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Patience {
@@ -131,17 +134,17 @@ pub struct Patience {
     pub floor: Duration,
     /// Never more. Default 5 s.
     pub cap: Duration,
-    /// For contacts that may have to be dialled first: three times the 95th percentile of what such took, and at most this,
-    /// which is also the time while few were seen yet. Whoever is silent for so long is dead, whatever was expected. Default
-    /// 2 s.
+    /// For contacts that may have to be dialled first: three times the 95th percentile of what such took, and at most
+    /// this, which is also the time while few were seen yet. Whoever is silent for so long is dead, whatever was
+    /// expected. Default 2 s.
     pub initial: Duration,
     /// Never less for STORE, which waits for a disk, and for the PING that decides about a contact. Default 4 s and an
     /// eighth of it.
     pub store_floor: Duration,
-    /// A question that takes longer than 95 of 100 did, and by more than this longer than expected, is hedged: somebody else
-    /// is asked as well. A late STORE is followed by a PING that finds out whether the contact is alive; if that is late by
-    /// half of this, somebody else takes its place. Default 50 ms: with 30 ms a busy machine asked many more than were
-    /// needed.
+    /// A question that takes longer than 95 of 100 did, and by more than this longer than expected, is hedged: somebody
+    /// else is asked as well. A late STORE is followed by a PING that finds out whether the contact is alive; if that
+    /// is late by half of this, somebody else takes its place. Default 50 ms: with 30 ms a busy machine asked many more
+    /// than were needed.
     pub hedge_floor: Duration,
 }
 

@@ -119,7 +119,8 @@ pub enum Response<A> {
     /// To FETCH.
     Fetched {
         /// Of the records that were asked for those that are there and fit into the answer, at most [`MAX_RECORDS`] and
-        /// [`MAX_RECORD_BYTES`]. The first always fits, so whoever asks again for those that are missing comes to an end.
+        /// [`MAX_RECORD_BYTES`]. The first always fits, so whoever asks again for those that are missing comes to an
+        /// end.
         records: Vec<Record>,
     },
     /// The request was not carried out.

@@ -64,8 +64,8 @@ pub enum StoreOp {
         /// Whether this node published them.
         own: bool,
     },
-    /// Records whose time has come, in the order of their slots. Those of the node's own that it can give a new life to have got it:
-    /// a driver that holds the key of a signed record signs it anew here.
+    /// Records whose time has come, in the order of their slots. Those of the node's own that it can give a new life to
+    /// have got it: a driver that holds the key of a signed record signs it anew here.
     Due(Due),
     /// What is held in each of these parts of the key space.
     Summarize {
@@ -228,8 +228,8 @@ pub enum QueryError {
     Unanswered,
     /// The one that was asked is there, but was busy, refused, or said something else.
     Refused,
-    /// The one contact was not asked: too many of its host or site are being dialled or were found dead, this node's own
-    /// side failed, or it is this node itself. It says nothing about the contact.
+    /// The one contact was not asked: too many of its host or site are being dialled or were found dead, this node's
+    /// own side failed, or it is this node itself. It says nothing about the contact.
     NotAsked,
 }
 
@@ -256,11 +256,11 @@ pub struct Effort {
     pub failures: u32,
     /// From the command to the end.
     pub took: Duration,
-    /// From the command until the nearest of all that answered had done so. A lookup then goes on, because it is known only
-    /// later that nobody is nearer. Zero where nobody answered, or nothing was looked up.
+    /// From the command until the nearest of all that answered had done so. A lookup then goes on, because it is known
+    /// only later that nobody is nearer. Zero where nobody answered, or nothing was looked up.
     pub nearest_after: Duration,
-    /// Hops to the nearest node that answered, or to the holder that ended a read: 1 for a contact of the own table, 0 if
-    /// nobody answered.
+    /// Hops to the nearest node that answered, or to the holder that ended a read: 1 for a contact of the own table, 0
+    /// if nobody answered.
     pub hops: u8,
     /// Whether it ran into [`Config::query_timeout`](crate::Config::query_timeout) and ended with what it had.
     pub timed_out: bool,

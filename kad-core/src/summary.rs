@@ -1,13 +1,14 @@
 //! What two nodes tell each other of their stores, so that only what differs has to travel.
 //!
 //! A *prefix* is a part of the key space: all keys that begin with some bits. What a store holds there is told by a
-//! *fingerprint*, the number of records and the sum of their marks. Two nodes that hold the same have the same fingerprint, and
-//! comparing costs them 20 bytes however much that is. Where fingerprints differ the part is cut into sixteen, which are compared
-//! in turn, until so few records are left that their marks are told one by one (range-based set reconciliation: Meyer 2023).
+//! *fingerprint*, the number of records and the sum of their marks. Two nodes that hold the same have the same
+//! fingerprint, and comparing costs them 20 bytes however much that is. Where fingerprints differ the part is cut into
+//! sixteen, which are compared in turn, until so few records are left that their marks are told one by one (range-based
+//! set reconciliation: Meyer 2023).
 //!
-//! A *mark* names one version of one record: 128 bits of the hash of its bytes. An immutable record that lives longer in one store
-//! than in another has the same mark in both. Marks are added, not XORed, and counted: records that sum up to somebody else's
-//! are harder to find that way, and whoever finds some hides nothing but what he stored himself.
+//! A *mark* names one version of one record: 128 bits of the hash of its bytes. An immutable record that lives longer
+//! in one store than in another has the same mark in both. Marks are added, not XORed, and counted: records that sum up
+//! to somebody else's are harder to find that way, and whoever finds some hides nothing but what he stored himself.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -20,8 +21,8 @@ pub const PART_BITS: u8 = 4;
 /// Parts into which one is cut.
 pub const PARTS: usize = 1 << PART_BITS;
 
-/// The longest prefix in bits. Keys that have more in common are told of together: those of one key, and those that somebody took
-/// much trouble to make.
+/// The longest prefix in bits. Keys that have more in common are told of together: those of one key, and those that
+/// somebody took much trouble to make.
 pub const MAX_PREFIX_BITS: u8 = 64;
 
 /// The most parts that one COMPARE asks about: as many as the widest region is made of, twice over.
@@ -30,8 +31,8 @@ pub const MAX_COMPARED: usize = 64;
 /// A part of so few records is told mark by mark: in 512 bytes, which is hardly more than sixteen fingerprints.
 pub const LISTED: usize = 64;
 
-/// The most marks told of one part, however many records it has: those of one key with as many providers as a store keeps by
-/// default, and as much again.
+/// The most marks told of one part, however many records it has: those of one key with as many providers as a store
+/// keeps by default, and as much again.
 pub const MAX_LISTED: usize = 512;
 
 /// The most marks in one answer, 16 KiB; parts beyond are answered with their fingerprints.
@@ -49,7 +50,8 @@ impl Prefix {
     /// All keys.
     pub const ALL: Self = Self { bits: 0, length: 0 };
 
-    /// The keys that have the first `length` bits in common with `bits`; with more than [`MAX_PREFIX_BITS`] as with so many.
+    /// The keys that have the first `length` bits in common with `bits`; with more than [`MAX_PREFIX_BITS`] as with so
+    /// many.
     #[must_use]
     pub const fn new(bits: u64, length: u8) -> Self {
         let length = if length > MAX_PREFIX_BITS {

@@ -26,8 +26,8 @@ use crate::{Builder, JoinError, NodeError, Peer};
 /// A running node. Clones share it; it stops with [`shutdown`](Self::shutdown) or when the last clone is dropped.
 ///
 /// # Cancel safety
-/// All methods are cancel-safe: dropping the future cancels the query and what it has in flight. A put that is dropped may
-/// have been stored by some.
+/// All methods are cancel-safe: dropping the future cancels the query and what it has in flight. A put that is dropped
+/// may have been stored by some.
 pub struct Node<A = QuicAddress> {
     inner: Arc<Inner<A>>,
 }
@@ -290,8 +290,8 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// Waits until the node has joined.
     ///
     /// # Errors
-    /// When an attempt has failed, with what was wrong with each bootstrap node, or when there is nobody to ask. The node
-    /// itself goes on trying, so waiting again makes sense.
+    /// When an attempt has failed, with what was wrong with each bootstrap node, or when there is nobody to ask. The
+    /// node itself goes on trying, so waiting again makes sense.
     pub async fn joined(&self) -> Result<(), JoinError> {
         let mut join = self.inner.join.clone();
         let decided = join
@@ -306,8 +306,8 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
     }
 
-    /// Joins again through the contacts of the table and these peers: looks up the own id, then fills every bucket that has
-    /// room. Returns the number of contacts.
+    /// Joins again through the contacts of the table and these peers: looks up the own id, then fills every bucket that
+    /// has room. Returns the number of contacts.
     ///
     /// # Errors
     /// [`NodeError::Peer`] if a peer cannot be used, [`NodeError::Query`] if nobody answers.
@@ -360,9 +360,9 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// One question to one node: which contacts does it know near a point? What it tells is hearsay, the dead included.
     ///
     /// # Errors
-    /// [`NodeError::Query`]: with [`QueryError::Unanswered`](kad_core::QueryError) if it does not answer, with `Refused` if it is
-    /// there and refuses, with `NotAsked` if it was not asked, because too many at its host are being dialled or were found
-    /// dead.
+    /// [`NodeError::Query`]: with [`QueryError::Unanswered`](kad_core::QueryError) if it does not answer, with
+    /// `Refused` if it is there and refuses, with `NotAsked` if it was not asked, because too many at its host are
+    /// being dialled or were found dead.
     pub async fn ask(&self, contact: Contact<A>, target: Key) -> Result<Told<A>, NodeError> {
         Told::of(self.inner.asker.ask(Command::Ask { contact, target }).await?.0)
     }
@@ -404,11 +404,12 @@ impl<A: kad_net::WireAddress> Node<A> {
         })
     }
 
-    /// Gives records of others that this node holds to the nodes that will be responsible for them when it is gone, as far as they
-    /// lack them: what a node does that leaves for long, before its [`shutdown`](Self::shutdown). Says how many were given, or
-    /// `None` if `within` was too short for all; those that were given stay given.
+    /// Gives records of others that this node holds to the nodes that will be responsible for them when it is gone, as
+    /// far as they lack them: what a node does that leaves for long, before its [`shutdown`](Self::shutdown). Says how
+    /// many were given, or `None` if `within` was too short for all; those that were given stay given.
     ///
-    /// Nothing is lost without it while one of the other holders lives. A few seconds are enough for thousands of records.
+    /// Nothing is lost without it while one of the other holders lives. A few seconds are enough for thousands of
+    /// records.
     ///
     /// # Errors
     /// [`NodeError::Stopped`], or [`NodeError::Query`] if too many queries are under way.
@@ -422,14 +423,14 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
     }
 
-    /// Stops in order: refuses new work, abandons queries, flushes the store, saves the contacts, closes the connections.
-    /// Whoever calls it second waits for nothing and is told [`NodeError::Stopped`].
+    /// Stops in order: refuses new work, abandons queries, flushes the store, saves the contacts, closes the
+    /// connections. Whoever calls it second waits for nothing and is told [`NodeError::Stopped`].
     ///
     /// # Errors
     /// [`NodeError::Stopped`].
     pub async fn shutdown(&self) -> Result<ShutdownReport, NodeError> {
-        // First the order: a shutdown that is given up before it was sent can be tried again. That it cannot be sent is no
-        // error: the driver may have stopped by itself.
+        // First the order: a shutdown that is given up before it was sent can be tried again. That it cannot be sent is
+        // no error: the driver may have stopped by itself.
         let _ = self.inner.asker.order(Order::Shutdown).await;
         let running = self
             .inner
@@ -441,8 +442,8 @@ impl<A: kad_net::WireAddress> Node<A> {
         Ok(stop().await)
     }
 
-    /// Makes the node fall silent at once, as if its machine had been unplugged: from now on nothing leaves its sockets and
-    /// nothing comes in. False if its transport cannot do that. For tests of what the others do.
+    /// Makes the node fall silent at once, as if its machine had been unplugged: from now on nothing leaves its sockets
+    /// and nothing comes in. False if its transport cannot do that. For tests of what the others do.
     #[must_use]
     pub fn silence(&self) -> bool {
         let silence = self.inner.doors.silence.as_ref();

@@ -1,8 +1,8 @@
-//! What a store answers to the questions of the core: the rules between a [`RecordReader`] and a [`StoreReply`], for every
-//! driver.
+//! What a store answers to the questions of the core: the rules between a [`RecordReader`] and a [`StoreReply`], for
+//! every driver.
 //!
-//! What is read is proven again, because disks lie. Damage is left out of the answer and told to `damaged`, the end of a
-//! life is left out in silence.
+//! What is read is proven again, because disks lie. Damage is left out of the answer and told to `damaged`, the end of
+//! a life is left out in silence.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +17,8 @@ use crate::{RecordReader, Scan, StoreError, StoredRecord};
 /// Pages looked through for due records in one go, so that a store full of damage cannot keep a task busy for long.
 const MAX_DUE_PAGES: usize = 1024;
 
-/// Answers [`StoreOp::Get`](kad_core::StoreOp::Get): what is held under a key, verified as it is read; for providers a page
-/// of at most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`].
+/// Answers [`StoreOp::Get`](kad_core::StoreOp::Get): what is held under a key, verified as it is read; for providers a
+/// page of at most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`].
 ///
 /// # Errors
 /// Those of the reader.
@@ -108,8 +108,8 @@ pub fn summaries<R: RecordReader>(reader: &R, prefixes: &[Prefix]) -> Result<Sto
     summaries.map(StoreReply::Summaries)
 }
 
-/// Answers [`StoreOp::Compare`](kad_core::StoreOp::Compare): where what is held differs, the marks of what is there, as long as
-/// they fit into an answer, or how much is in each sixteenth.
+/// Answers [`StoreOp::Compare`](kad_core::StoreOp::Compare): where what is held differs, the marks of what is there, as
+/// long as they fit into an answer, or how much is in each sixteenth.
 ///
 /// # Errors
 /// Those of the reader.
@@ -159,9 +159,10 @@ pub fn missing<R: RecordReader>(reader: &R, prefix: Prefix, marks: &[u64]) -> Re
     ))
 }
 
-/// Answers [`StoreOp::Fetch`](kad_core::StoreOp::Fetch): records of a part with these marks or, unless `listed`, without, verified as they are
-/// read; at most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`]. `marks` must be sorted. Only the first [`MAX_LISTED`] records of the
-/// part are looked at, which are those that are told of: nobody can ask for a walk through the store.
+/// Answers [`StoreOp::Fetch`](kad_core::StoreOp::Fetch): records of a part with these marks or, unless `listed`,
+/// without, verified as they are read; at most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`]. `marks` must be sorted. Only
+/// the first [`MAX_LISTED`] records of the part are looked at, which are those that are told of: nobody can ask for a
+/// walk through the store.
 ///
 /// # Errors
 /// Those of the reader.

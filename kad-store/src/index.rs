@@ -1,8 +1,9 @@
-//! What a store holds, by prefix of the key: the [`Fingerprint`] of any part in the time that its depth takes, and the marks in it.
+//! What a store holds, by prefix of the key: the [`Fingerprint`] of any part in the time that its depth takes, and the
+//! marks in it.
 //!
-//! A tree that branches by four bits of the key at a time. A leaf is cut into sixteen when it has more than 32 records, so a
-//! store that holds the keys around its own id is as quick as one whose keys lie anywhere. The deepest leaves, at 64 bits, hold all
-//! records of one key, however many.
+//! A tree that branches by four bits of the key at a time. A leaf is cut into sixteen when it has more than 32 records,
+//! so a store that holds the keys around its own id is as quick as one whose keys lie anywhere. The deepest leaves, at
+//! 64 bits, hold all records of one key, however many.
 //!
 //! It lives in memory: 24 bytes for a record, some 40 with what leaves have to spare.
 
@@ -123,8 +124,8 @@ impl Node {
         }
     }
 
-    /// Calls `each` with the nodes that together have everything with this prefix and of which at most the edges have more, in the
-    /// order of the keys, until it says no.
+    /// Calls `each` with the nodes that together have everything with this prefix and of which at most the edges have
+    /// more, in the order of the keys, until it says no.
     fn visit(&self, prefix: Prefix, depth: u8, each: &mut impl FnMut(&Self) -> bool) -> bool {
         match self {
             Self::Inner(inner) if depth < prefix.len() => {

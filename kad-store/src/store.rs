@@ -27,7 +27,8 @@ pub trait RecordStore: Send + 'static {
     /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own |
     /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was |
     ///
-    /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew it.
+    /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew
+    /// it.
     ///
     /// `Full` is said only of records that would have been stored. A record that takes the place of another one is let
     /// in if it is no larger, even when the store is (over-)full.
@@ -78,17 +79,17 @@ pub trait RecordReader: Clone + Send + 'static {
     /// One page of the records that the scan describes, in the order of their slots.
     ///
     /// Paging beside a writer is safe: a record that matches throughout is returned exactly once, one that comes, goes
-    /// or changes meanwhile at most once, and the scan ends, because the position is a slot and only moves on. A scan by
-    /// due time costs what is due and not what is held.
+    /// or changes meanwhile at most once, and the scan ends, because the position is a slot and only moves on. A scan
+    /// by due time costs what is due and not what is held.
     ///
     /// # Errors
     /// Says why the store could not be read. Records that are damaged are left out, or one of them would stop them all;
     /// [`get`](Self::get) reports them.
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError>;
 
-    /// How many records a part of the key space has, and the sum of their [`mark`](RawRecord::mark)s: by this nodes see whether
-    /// they hold the same. Peers ask for it, so it should not cost a walk through all of it: an [`Index`](crate::Index) that is
-    /// kept beside the records answers at once. Without one this reads the part.
+    /// How many records a part of the key space has, and the sum of their [`mark`](RawRecord::mark)s: by this nodes see
+    /// whether they hold the same. Peers ask for it, so it should not cost a walk through all of it: an
+    /// [`Index`](crate::Index) that is kept beside the records answers at once. Without one this reads the part.
     ///
     /// # Errors
     /// As for [`scan`](Self::scan).
@@ -100,8 +101,8 @@ pub trait RecordReader: Clone + Send + 'static {
         Ok(fingerprint)
     }
 
-    /// The first 64 bits of the keys and the [`mark`](RawRecord::mark)s of at most `limit` records of a part of the key space, in the
-    /// order of the keys. The same holds as for [`fingerprint`](Self::fingerprint).
+    /// The first 64 bits of the keys and the [`mark`](RawRecord::mark)s of at most `limit` records of a part of the key
+    /// space, in the order of the keys. The same holds as for [`fingerprint`](Self::fingerprint).
     ///
     /// # Errors
     /// As for [`scan`](Self::scan).
@@ -152,11 +153,12 @@ pub struct StoredRecord {
 /// How much a store may hold. What a store holds beyond lowered limits stays, until it expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Records of all kinds, tombstones too. Default 1,000,000: with 1 KiB each this meets the default of `max_bytes`. Beside
-    /// its bytes a record costs some 600 bytes of memory in the memory backend, some 2 KiB of the file in redb.
+    /// Records of all kinds, tombstones too. Default 1,000,000: with 1 KiB each this meets the default of `max_bytes`.
+    /// Beside its bytes a record costs some 600 bytes of memory in the memory backend, some 2 KiB of the file in redb.
     pub max_records: u64,
     /// Canonical bytes of all records. Default 1 GiB: a disk hardly notices, and a node that leaves hands it over in
-    /// minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones wait for reuse.
+    /// minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones wait for
+    /// reuse.
     pub max_bytes: u64,
     /// Provider records of one key. Default 256: a popular key must not fill the store, and nobody asks that many.
     pub max_providers_per_key: u32,

@@ -108,7 +108,8 @@ impl Network {
         ids.into_iter().take(K).collect()
     }
 
-    /// Values that one of their nearest daemons lacks, as a newcomer sees it: a client remembers for minutes who was too slow for it.
+    /// Values that one of their nearest daemons lacks, as a newcomer sees it: a client remembers for minutes who was
+    /// too slow for it.
     async fn lacking(&self, keys: &[Key]) -> usize {
         let node = self.client().await;
         let mut lacking = 0;
@@ -125,8 +126,8 @@ impl Network {
         lacking
     }
 
-    /// Waits until few values lack a holder; without repair two of three would. Not until none does: whom the daemons believe to be
-    /// nearest may differ from who is for some time, and this is about records that move.
+    /// Waits until few values lack a holder; without repair two of three would. Not until none does: whom the daemons
+    /// believe to be nearest may differ from who is for some time, and this is about records that move.
     async fn until_most_are_whole(&self, keys: &[Key]) {
         let begun = Instant::now();
         // Each round asks all daemons, so it goes as fast as they answer.

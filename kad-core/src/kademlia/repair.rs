@@ -1,14 +1,15 @@
 //! Keeping the records of others where they belong: with those that are responsible for them.
 //!
-//! Nobody hands a record on because an hour has passed. Every node compares what it holds of the keys for which it is responsible
-//! (`table/responsibility.rs`) with a few of those that are responsible for the same, and fetches what it lacks
-//! (`query/reconcile.rs`). So a newcomer, a node that comes back, and one that moved up because a holder died each get what they lack
-//! once, from one peer and not from k; and where nothing has changed, it costs a hundred bytes an hour and peer however many
-//! records there are.
+//! Nobody hands a record on because an hour has passed. Every node compares what it holds of the keys for which it is
+//! responsible (`table/responsibility.rs`) with a few of those that are responsible for the same, and fetches what it
+//! lacks (`query/reconcile.rs`). So a newcomer, a node that comes back, and one that moved up because a holder died
+//! each get what they lack once, from one peer and not from k; and where nothing has changed, it costs a hundred bytes
+//! an hour and peer however many records there are.
 //!
-//! Two cases are left. A node that leaves *hands over*: whoever moves up in its place is given what is missing there. And a record that
-//! a node holds without being responsible for it any more might be the last copy, if the holders have all changed while the node was
-//! away. So it is compared with one of those nearest to it from time to time, and given if it is missing there.
+//! Two cases are left. A node that leaves *hands over*: whoever moves up in its place is given what is missing there.
+//! And a record that a node holds without being responsible for it any more might be the last copy, if the holders have
+//! all changed while the node was away. So it is compared with one of those nearest to it from time to time, and given
+//! if it is missing there.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
@@ -22,7 +23,8 @@ use crate::{
     UnixTime,
 };
 
-/// A record that this node holds without being responsible for it is compared with one of so many that are nearest to it.
+/// A record that this node holds without being responsible for it is compared with one of so many that are nearest to
+/// it.
 const ASKED_OF_NEAREST: usize = 3;
 
 /// Points of a part at which is looked who moves up: it may not be the same everywhere.
@@ -47,7 +49,8 @@ impl<A: Address> Kademlia<A> {
         self.start(now, None, Task::Reconcile(task), None, out);
     }
 
-    /// Peers who together should hold everything with these prefixes, and who are not visited yet: as few as there can be.
+    /// Peers who together should hold everything with these prefixes, and who are not visited yet: as few as there can
+    /// be.
     fn round(&mut self, prefixes: &[Prefix], visited: &mut BTreeSet<NodeId>) -> Vec<Visit<A>> {
         let mut left: Vec<(Prefix, Vec<Contact<A>>)> = Vec::with_capacity(prefixes.len());
         for &prefix in prefixes {
@@ -81,7 +84,8 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// What a node that leaves does for its records: of each part whoever is the last of the k nearest without this node.
+    /// What a node that leaves does for its records: of each part whoever is the last of the k nearest without this
+    /// node.
     pub(super) fn handing_over(&mut self) -> Reconcile<A> {
         let mut heirs: BTreeMap<NodeId, Visit<A>> = BTreeMap::new();
         for prefix in self.table.responsibilities(self.config.k) {
@@ -106,8 +110,8 @@ impl<A: Address> Kademlia<A> {
         Reconcile::new(Direction::Hand, vec![visits.collect()], true)
     }
 
-    /// Records of others whose time has come. Where this node is responsible for them that is all; the others are compared
-    /// with somebody who is.
+    /// Records of others whose time has come. Where this node is responsible for them that is all; the others are
+    /// compared with somebody who is.
     pub(super) fn look_after(&mut self, now: Now, records: Vec<Record>, out: &mut Outbox<A>) {
         let prefixes = self.table.responsibilities(self.config.k);
         let is_ours = |key: Key| prefixes.iter().any(|prefix| prefix.contains(key));

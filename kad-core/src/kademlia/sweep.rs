@@ -1,8 +1,9 @@
 //! The node's own records are stored again, region by region (`query/sweep.rs`).
 //!
-//! When something of its own is due, everything of its region is that will be due before long. So what was published one by one gathers, and
-//! a node with many keys sweeps over the key space, some regions at a time and no faster than its records come due. Due times lie in
-//! the store, so a sweep goes on where it was after a restart, and what came due meanwhile comes first, as nothing else is due.
+//! When something of its own is due, everything of its region is that will be due before long. So what was published
+//! one by one gathers, and a node with many keys sweeps over the key space, some regions at a time and no faster than
+//! its records come due. Due times lie in the store, so a sweep goes on where it was after a restart, and what came due
+//! meanwhile comes first, as nothing else is due.
 
 use super::Kademlia;
 use crate::lookup::Lookup;

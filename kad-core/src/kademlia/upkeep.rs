@@ -101,8 +101,8 @@ impl<A: Address> Kademlia<A> {
         self.look_after(now, others.into_iter().map(|due| due.record).collect(), out);
     }
 
-    /// PINGs contacts that were silent for a refresh interval, as many as may be probed at once, those that were silent for
-    /// longest first: lookups meet most of the dead, and this the rest.
+    /// PINGs contacts that were silent for a refresh interval, as many as may be probed at once, those that were silent
+    /// for longest first: lookups meet most of the dead, and this the rest.
     fn probe_the_silent(&mut self, now: Now, out: &mut Outbox<A>) {
         let silent = |entry: &Entry<'_, A>| entry.last_seen + self.config.refresh <= now.monotonic;
         let mut contacts: Vec<Entry<'_, A>> = self.table.contacts().filter(silent).collect();

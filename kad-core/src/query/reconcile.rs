@@ -8,8 +8,8 @@
 //!                       STORE ◄── missing there ◄┘ handing (what others are responsible for)
 //! ```
 //!
-//! One peer after another, and one question at a time: nobody waits for it, and a peer that has to answer thousands of others must not
-//! be hurried. A peer that fails or makes no sense is left, and the others have the same records.
+//! One peer after another, and one question at a time: nobody waits for it, and a peer that has to answer thousands of
+//! others must not be hurried. A peer that fails or makes no sense is left, and the others have the same records.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -22,7 +22,8 @@ use crate::{
     Verdict,
 };
 
-/// Parts that wait to be compared; those beyond are left for the next time. Peers may say that all parts of all parts differ.
+/// Parts that wait to be compared; those beyond are left for the next time. Peers may say that all parts of all parts
+/// differ.
 const MAX_UNCOMPARED: usize = 4096;
 
 /// Questions to one peer: with 64 records each, a quarter of a million of them can be drawn.

@@ -1,15 +1,16 @@
 //! Beyond the k nearest: what is done where made-up nodes crowd around a key.
 //!
-//! Making ids nearer to a key than every honest node costs an attacker next to nothing, and k of them are all that a lookup
-//! of the key finds: they take the record and forget it (Sridhar et al. 2024 hid 99 % of keys in IPFS with 45 nodes each).
-//! But real nodes lie evenly in the space, and by the estimate of the network's size it is known how evenly. Nodes that lie
-//! far closer together than chance explains are a *crowd*, and the k nearest are not to be relied on.
+//! Making ids nearer to a key than every honest node costs an attacker next to nothing, and k of them are all that a
+//! lookup of the key finds: they take the record and forget it (Sridhar et al. 2024 hid 99 % of keys in IPFS with 45
+//! nodes each). But real nodes lie evenly in the space, and by the estimate of the network's size it is known how
+//! evenly. Nodes that lie far closer together than chance explains are a *crowd*, and the k nearest are not to be
+//! relied on.
 //!
-//! Then the *region* counts: the part of the space around the key in which k nodes are expected, whoever else is there. It
-//! cannot be found by looking up the key, because the honest nodes around tell of the nearest, which is the crowd. So points
-//! of the region that are random, and that the attacker could not know, are looked up instead, one in each of the parts into
-//! which the bits of the key divide the region: its far half, the far half of what is left, and so on. Whoever is found
-//! there is told as well, or asked.
+//! Then the *region* counts: the part of the space around the key in which k nodes are expected, whoever else is there.
+//! It cannot be found by looking up the key, because the honest nodes around tell of the nearest, which is the crowd.
+//! So points of the region that are random, and that the attacker could not know, are looked up instead, one in each of
+//! the parts into which the bits of the key divide the region: its far half, the far half of what is left, and so on.
+//! Whoever is found there is told as well, or asked.
 //!
 //! ```text
 //!   distance from the key   0 ▏crowd ▏ 4th ▏  3rd part  ▏      2nd part      ▏          1st part          ▏ radius
@@ -21,12 +22,12 @@
 use crate::lookup::Lookup;
 use crate::{Address, Distance, Key, NodeId, Population};
 
-/// Parts of a region that are looked into. One to three of its twenty nodes lie in what is left, and most of them are found
-/// on the way.
+/// Parts of a region that are looked into. One to three of its twenty nodes lie in what is left, and most of them are
+/// found on the way.
 const MAX_PARTS: u32 = 4;
 
-/// The most nodes that take a record with a crowded key, for every two of k: the k nearest, k of the region, and some for what
-/// of the crowd is found there.
+/// The most nodes that take a record with a crowded key, for every two of k: the k nearest, k of the region, and some
+/// for what of the crowd is found there.
 const MAX_TOLD_PER_TWO_RESULTS: usize = 5;
 
 /// The surroundings of a key, and how far they were looked into.
@@ -55,15 +56,15 @@ impl Region {
         self.parts > 0
     }
 
-    /// Whether those that a lookup of the key has found lie closer together than chance explains, so that they are not to be
-    /// relied on.
+    /// Whether those that a lookup of the key has found lie closer together than chance explains, so that they are not
+    /// to be relied on.
     pub(crate) fn is_crowded<A: Address>(&self, lookup: &Lookup<A>) -> bool {
         let farthest = lookup.results().enumerate().last();
         farthest.is_some_and(|(before, last)| self.is_crowd(before as u64 + 1, last.id.distance(self.key)))
     }
 
-    /// Whether those that a lookup of the key knows, asked or not, look like a crowd: the nearest so many of them, for any
-    /// number up to 2 k. They have proven nothing yet, and some may be made up.
+    /// Whether those that a lookup of the key knows, asked or not, look like a crowd: the nearest so many of them, for
+    /// any number up to 2 k. They have proven nothing yet, and some may be made up.
     pub(crate) fn is_suspect<A: Address>(&self, lookup: &Lookup<A>) -> bool {
         self.is_suspicious(lookup.nearest().take(self.k.saturating_mul(2)))
     }
@@ -79,9 +80,9 @@ impl Region {
 
     /// Whether so many nodes within this distance are more than chance explains.
     ///
-    /// The distance of the n-th nearest, as the number of nodes expected nearer, has mean n and a deviation of the square root
-    /// of n. It is not believed if it is 2.25 deviations less, and that with the largest network that is likely: it happens
-    /// once in a thousand lookups of twenty honest nodes. Six nodes or fewer are never a crowd.
+    /// The distance of the n-th nearest, as the number of nodes expected nearer, has mean n and a deviation of the
+    /// square root of n. It is not believed if it is 2.25 deviations less, and that with the largest network that is
+    /// likely: it happens once in a thousand lookups of twenty honest nodes. Six nodes or fewer are never a crowd.
     fn is_crowd(&self, nodes: u64, distance: Distance) -> bool {
         let Some(population) = self.population else {
             return false;

@@ -1,10 +1,11 @@
 //! Storing the node's own records again, region by region.
 //!
-//! A node that publishes a hundred thousand keys cannot look each of them up every day. But keys that begin alike have the same
-//! holders, and the own store is sorted by key. So the key space is cut into *regions* in each of which half of k to k nodes are
-//! expected. One lookup of a random point finds the 2 k nodes around it, which are all that any key of the region has among its k
-//! nearest, or nearly; then what is due there is read page by page, and each node gets what belongs to it in as few STOREs as it fits
-//! into. What a cycle costs in lookups is at most the number of regions, and in memory one page, however many keys there are.
+//! A node that publishes a hundred thousand keys cannot look each of them up every day. But keys that begin alike have
+//! the same holders, and the own store is sorted by key. So the key space is cut into *regions* in each of which half
+//! of k to k nodes are expected. One lookup of a random point finds the 2 k nodes around it, which are all that any key
+//! of the region has among its k nearest, or nearly; then what is due there is read page by page, and each node gets
+//! what belongs to it in as few STOREs as it fits into. What a cycle costs in lookups is at most the number of regions,
+//! and in memory one page, however many keys there are.
 //!
 //! ```text
 //!   walk to the region ─► read a page of what is due ─► STOREs, k nodes at a time ─► note when it is due next ─┐
@@ -22,7 +23,8 @@ use crate::{
     StoreEntry, StoreOp, StoreReply, UnixTime, Verdict,
 };
 
-/// Signed records of one region whose owners are told that they near their end; the others are told of in the next sweep.
+/// Signed records of one region whose owners are told that they near their end; the others are told of in the next
+/// sweep.
 const MAX_ENDING: usize = 64;
 
 /// What a sweep has to know.

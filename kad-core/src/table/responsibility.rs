@@ -1,9 +1,10 @@
 //! Responsibility: the keys to which a node is one of the k nearest, as prefixes.
 //!
-//! Of two nodes the one is nearer to a key that agrees with it in the first bit in which the two differ. So a contact that differs
-//! from this node first in bit `j` is nearer to those keys that have its bit `j`. Of all keys with one prefix of `b` bits that is known
-//! of every contact with `j < b`, and of the others it depends on the rest of the key. If even with all of these fewer than k are
-//! nearer, this node is responsible for the whole prefix; if k are nearer for certain, for none of it; else it is halved.
+//! Of two nodes the one is nearer to a key that agrees with it in the first bit in which the two differ. So a contact
+//! that differs from this node first in bit `j` is nearer to those keys that have its bit `j`. Of all keys with one
+//! prefix of `b` bits that is known of every contact with `j < b`, and of the others it depends on the rest of the key.
+//! If even with all of these fewer than k are nearer, this node is responsible for the whole prefix; if k are nearer
+//! for certain, for none of it; else it is halved.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -12,13 +13,14 @@ use super::RoutingTable;
 use crate::summary::MAX_PREFIX_BITS;
 use crate::{Address, Prefix};
 
-/// The most prefixes that one's responsibility is told in. Among a million nodes there are some five, seldom twenty. Where there would
-/// be more, the smallest are told as a whole, although this node is responsible for a part of them only.
+/// The most prefixes that one's responsibility is told in. Among a million nodes there are some five, seldom twenty.
+/// Where there would be more, the smallest are told as a whole, although this node is responsible for a part of them
+/// only.
 pub(crate) const MAX_RESPONSIBILITIES: usize = 48;
 
 impl<A: Address> RoutingTable<A> {
-    /// The parts of the key space to all of whose keys, as far as this table knows, fewer than k contacts are nearer than the own
-    /// id; the largest come first, and none overlaps another.
+    /// The parts of the key space to all of whose keys, as far as this table knows, fewer than k contacts are nearer
+    /// than the own id; the largest come first, and none overlaps another.
     pub(crate) fn responsibilities(&self, k: usize) -> Vec<Prefix> {
         let own = self.local.to_key().to_limbs()[0];
         let mut found = Vec::new();

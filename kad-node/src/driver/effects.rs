@@ -133,8 +133,8 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
             .handle(now, Input::Store { id, reply }, &mut self.outbox);
     }
 
-    /// A read is short (the database is cached by the operating system) and verifies what it finds, so it runs on a task
-    /// and not here.
+    /// A read is short (the database is cached by the operating system) and verifies what it finds, so it runs on a
+    /// task and not here.
     fn read(&self, id: StoreId, read: impl FnOnce() -> Result<StoreReply, StoreError> + Send + 'static) {
         let completions = self.completions.clone();
         tokio::spawn(async move {
@@ -206,7 +206,8 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
     }
 }
 
-/// Signs records of this node's own anew before their lives end. What others signed only they can renew; an event tells the application.
+/// Signs records of this node's own anew before their lives end. What others signed only they can renew; an event tells
+/// the application.
 struct Renewing {
     keypair: Keypair,
     rules: Rules,

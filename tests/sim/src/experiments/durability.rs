@@ -1,7 +1,8 @@
 //! Experiment 7: do records survive three days of nodes that come and go?
 //!
-//! Values are put once into a network whose nodes have the sessions that IPFS measured. Holders that come back still have
-//! their records. Once nobody hands records on (what IPFS has between two publications), once holders do so every hour.
+//! Values are put once into a network whose nodes have the sessions that IPFS measured. Holders that come back still
+//! have their records. Once nobody hands records on (what IPFS has between two publications), once holders do so every
+//! hour.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Experiment 8: what it costs one node to keep many keys alive.
 //!
-//! One node owns all the keys. All others lose what they hold, so that only the owner can bring it back, and then the owner has the
-//! time of one cycle. What go-libp2p's sweep shows is that the lookups of a cycle need not grow with the number of keys.
+//! One node owns all the keys. All others lose what they hold, so that only the owner can bring it back, and then the
+//! owner has the time of one cycle. What go-libp2p's sweep shows is that the lookups of a cycle need not grow with the
+//! number of keys.
 
 use std::sync::Arc;
 
