@@ -7,16 +7,25 @@ from pathlib import Path
 from nkad import files, records, wire
 from nkad.records import Content, Identity, Immutable, Mutable, Network, Provider, Refusal, Refused
 from nkad.wire import (
+    Compare,
+    Compared,
     Contact,
     Digest,
     Entry,
+    Fetch,
+    Fetched,
     FindNode,
     FindValue,
+    Fingerprint,
+    InParts,
+    Listed,
     Nodes,
     Ping,
     Pong,
+    Prefix,
     RecordKind,
     Rejected,
+    Same,
     Socket,
     Store,
     Stored,
@@ -52,6 +61,9 @@ RECORDS = {
 }
 HELLO_ON_WIRE = HELLO.on_wire(86400)
 BLOG_ON_WIRE = RECORDS["mutable blog"].on_wire()
+ALL_KEYS = Prefix(0, 0)
+HELLO_DIGEST = records.record_digest(HELLO)
+BLOG_DIGEST = records.record_digest(RECORDS["mutable blog"])
 CONTACTS = [
     Contact(ONE.id, (Socket.of("192.0.2.1", 4000),)),
     Contact(TWO.id, (Socket.of("192.0.2.2", 250), Socket.of("2001:db8::2", 251))),
@@ -63,6 +75,10 @@ REQUESTS = {
     "find_value, mutable digest": FindValue(BLOG.key, RecordKind.MUTABLE, Want.DIGEST, min_seq=300),
     "find_value, providers": FindValue(HELLO.key, RecordKind.PROVIDER, after=ONE.id),
     "store": Store([Entry(HELLO_ON_WIRE), Entry(BLOG_ON_WIRE, expected=6)]),
+    "compare": Compare(
+        [(Prefix(0, 1), Fingerprint()), (Prefix(0x9 << 60, 4), Fingerprint.of([HELLO_DIGEST, BLOG_DIGEST]))]
+    ),
+    "fetch": Fetch(ALL_KEYS, [HELLO_DIGEST[:8]]),
 }
 ANSWERS = {
     "pong, IPv4": Pong(NOW, CONTACTS[0].address),
@@ -73,6 +89,11 @@ ANSWERS = {
     "values, providers": Values([RECORDS["provider"].on_wire()], next=TWO.id),
     "values, none": Values([], contacts=CONTACTS),
     "stored": Stored([(0, 0), (1, 0), (2, 9), (3, 70000), (4, 0), (5, 5), (6, 0)], CONTACTS),
+    "compared, same and listed": Compared([Same(), Listed([HELLO_DIGEST[:8]])]),
+    "compared, parts": Compared(
+        [InParts([Fingerprint.of([HELLO_DIGEST]) if part == 9 else Fingerprint() for part in range(16)])]
+    ),
+    "fetched": Fetched([HELLO_ON_WIRE]),
     "rejected, unsupported": Rejected(0),
     "rejected, busy": Rejected(1),
     "rejected, malformed": Rejected(2),

@@ -22,6 +22,11 @@ MAX_CONTACTS = 32
 MAX_SOCKETS = 4
 MAX_RECORDS = 64
 MAX_RECORD_BYTES = 65724
+MAX_COMPARED = 64
+MAX_LISTED = 512
+MAX_MARKS = 2048
+MAX_PREFIX_BITS = 64
+PARTS = 16
 MAX_EXTENSIONS = 16
 MAX_EXTENSION_BYTES = 4096
 
@@ -178,6 +183,9 @@ SMALLEST_CONTACT = 32 + 1
 SMALLEST_FOUND = 1 + 1 + 1
 SMALLEST_ENTRY = 1 + 1 + 1
 SMALLEST_VERDICT = 1 + 1
+SMALLEST_PART = 1 + 1 + 1 + 16
+SMALLEST_DIFFERENCE = 1
+MARK = 8
 SMALLEST_EXTENSION = 1 + 1
 
 
@@ -230,6 +238,68 @@ class WireRecord:
 def check_record_bytes(records: list[WireRecord]) -> None:
     if sum(len(record.bytes) for record in records) > MAX_RECORD_BYTES:
         raise Malformed("too many bytes of records")
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """All keys whose first `length` bits are those of `bits`; the other bits of `bits` are 0."""
+
+    bits: int
+    length: int
+
+    def write(self, to: Writer) -> None:
+        to.number(self.bits)
+        to.u8(self.length)
+
+    @staticmethod
+    def read(source: Reader) -> Prefix:
+        prefix = Prefix(source.u64(), source.u8())
+        if prefix.length > MAX_PREFIX_BITS or prefix.bits % (1 << (MAX_PREFIX_BITS - prefix.length)):
+            raise Malformed(f"{prefix} is no prefix")
+        return prefix
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """How many records a node holds under a prefix, and the sum of their marks modulo 2^128."""
+
+    count: int = 0
+    sum: int = 0
+
+    @staticmethod
+    def of(digests: list[bytes]) -> Fingerprint:
+        marks = [int.from_bytes(digest[:16], "big") for digest in digests]
+        return Fingerprint(len(marks), sum(marks) % (1 << 128))
+
+    def write(self, to: Writer) -> None:
+        to.number(self.count)
+        to.fixed(self.sum.to_bytes(16, "big"))
+
+    @staticmethod
+    def read(source: Reader) -> Fingerprint:
+        return Fingerprint(source.u32(), int.from_bytes(source.fixed(16), "big"))
+
+
+@dataclass(frozen=True)
+class Same:
+    """Both nodes hold the same under a prefix."""
+
+
+@dataclass(frozen=True)
+class InParts:
+    """What a node holds under the sixteen prefixes that are four bits longer."""
+
+    fingerprints: list[Fingerprint]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The first 8 bytes of the marks of all that a node holds under a prefix."""
+
+    marks: list[bytes]
+
+
+Difference = Same | InParts | Listed
 
 
 @dataclass(frozen=True)
@@ -441,6 +511,96 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Compare:
+    KIND: ClassVar[int] = 0x05
+    parts: list[tuple[Prefix, Fingerprint]]
+
+    def write(self, to: Writer) -> None:
+        def part(pair: tuple[Prefix, Fingerprint]) -> None:
+            pair[0].write(to)
+            pair[1].write(to)
+
+        to.list(self.parts, part)
+
+    @staticmethod
+    def read(source: Reader) -> Compare:
+        return Compare(
+            source.list(MAX_COMPARED, SMALLEST_PART, lambda: (Prefix.read(source), Fingerprint.read(source)))
+        )
+
+
+@dataclass(frozen=True)
+class Compared:
+    KIND: ClassVar[int] = 0x85
+    differences: list[Difference]
+
+    def write(self, to: Writer) -> None:
+        def element(difference: Difference) -> None:
+            match difference:
+                case Same():
+                    to.u8(0)
+                case InParts(fingerprints):
+                    to.u8(1)
+                    for fingerprint in fingerprints:
+                        fingerprint.write(to)
+                case Listed(marks):
+                    to.u8(2)
+                    to.list(marks, to.fixed)
+
+        to.list(self.differences, element)
+
+    @staticmethod
+    def read(source: Reader) -> Compared:
+        told = 0
+
+        def element() -> Difference:
+            nonlocal told
+            match source.u8():
+                case 0:
+                    return Same()
+                case 1:
+                    return InParts([Fingerprint.read(source) for _ in range(PARTS)])
+                case 2:
+                    marks = source.list(min(MAX_LISTED, MAX_MARKS - told), MARK, lambda: source.fixed(MARK))
+                    told += len(marks)
+                    return Listed(marks)
+                case other:
+                    raise Malformed(f"{other} begins no difference")
+
+        return Compared(source.list(MAX_COMPARED, SMALLEST_DIFFERENCE, element))
+
+
+@dataclass(frozen=True)
+class Fetch:
+    KIND: ClassVar[int] = 0x06
+    prefix: Prefix
+    marks: list[bytes]
+
+    def write(self, to: Writer) -> None:
+        self.prefix.write(to)
+        to.list(self.marks, to.fixed)
+
+    @staticmethod
+    def read(source: Reader) -> Fetch:
+        return Fetch(Prefix.read(source), source.list(MAX_RECORDS, MARK, lambda: source.fixed(MARK)))
+
+
+@dataclass(frozen=True)
+class Fetched:
+    KIND: ClassVar[int] = 0x86
+    records: list[WireRecord]
+
+    def write(self, to: Writer) -> None:
+        to.list(self.records, lambda record: record.write(to))
+
+    @staticmethod
+    def read(source: Reader) -> Fetched:
+        fetched = Fetched(source.list(MAX_RECORDS, 1 + 1, lambda: WireRecord.read(source)))
+        check_record_bytes(fetched.records)
+        return fetched
+
+
+@dataclass(frozen=True)
 class Rejected:
     KIND: ClassVar[int] = 0xFF
     reason: int
@@ -453,10 +613,10 @@ class Rejected:
         return Rejected(source.u8())
 
 
-Request = Ping | FindNode | FindValue | Store
-Answer = Pong | Nodes | Values | Stored | Rejected
-REQUESTS = {kind.KIND: kind for kind in (Ping, FindNode, FindValue, Store)}
-ANSWERS = {kind.KIND: kind for kind in (Pong, Nodes, Values, Stored, Rejected)}
+Request = Ping | FindNode | FindValue | Store | Compare | Fetch
+Answer = Pong | Nodes | Values | Stored | Compared | Fetched | Rejected
+REQUESTS = {kind.KIND: kind for kind in (Ping, FindNode, FindValue, Store, Compare, Fetch)}
+ANSWERS = {kind.KIND: kind for kind in (Pong, Nodes, Values, Stored, Compared, Fetched, Rejected)}
 
 
 # Sections 3 and 4: frames.
