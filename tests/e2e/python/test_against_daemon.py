@@ -262,6 +262,30 @@ class Storing(AgainstDaemons):
         forged = replace(self.mutable(), owner=neutral, signature=neutral + bytes(32))
         self.assertEqual(await self.store(forged), (Verdict.REFUSED, Refusal.BAD_SIGNATURE))
 
+    async def test_what_is_held_is_compared_and_fetched(self):
+        record = Immutable(self.identity.id)
+        self.assertEqual(await self.store(record), (Verdict.STORED, 0))
+        connection = await Connection.open(self.node.socket, self.identity, NETWORK)
+        self.addAsyncCleanup(connection.end)
+        mark = records.record_digest(record)[:8]
+        prefix = wire.Prefix(int.from_bytes(record.key[:8], "big"), 64)
+        nothing, it = wire.Fingerprint(), wire.Fingerprint.of([records.record_digest(record)])
+        for fingerprint, difference in ((nothing, wire.Listed([mark])), (it, wire.Same())):
+            compared = await connection.request(wire.Compare([(prefix, fingerprint)]))
+            self.assertEqual(compared, wire.Compared([difference]))
+        fetched = await connection.request(wire.Fetch(prefix, sorted([mark, bytes(8)])))
+        self.assertEqual([records.verify(found, NETWORK, self.now) for found in fetched.records], [record])
+        whole = await connection.request(wire.Compare([(wire.Prefix(0, 0), nothing)]))
+        match whole.differences:
+            case [wire.Listed(marks)]:
+                self.assertIn(mark, marks)
+            case [wire.InParts(parts)]:
+                self.assertGreater(parts[record.key[0] >> 4].count, 0)
+            case other:
+                self.fail(f"{other} where something is held")
+        twice = await connection.request(wire.Compare([(prefix, nothing), (prefix, nothing)]))
+        self.assertEqual(twice, wire.Rejected(Reason.MALFORMED))
+
     async def test_an_immutable_value_that_lives_longer_stays(self):
         value = Immutable(b"of " + self.identity.id)
         self.assertEqual(await self.store(value, remaining=1000), (Verdict.STORED, 0))
