@@ -28,7 +28,7 @@ pub trait RecordStore: Send + 'static {
     /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was |
     ///
     /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew
-    /// it.
+    ///   it.
     ///
     /// `Full` is said only of records that would have been stored. A record that takes the place of another one is let
     /// in if it is no larger, even when the store is (over-)full.
