@@ -79,6 +79,16 @@ pub struct StoreEntry {
     pub expected: Option<u64>,
 }
 
+/// To be stored whatever is held.
+impl From<Record> for StoreEntry {
+    fn from(record: Record) -> Self {
+        Self {
+            record: Ok(record),
+            expected: None,
+        }
+    }
+}
+
 /// What a node answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response<A> {

@@ -183,7 +183,8 @@ pub fn fetched<R: RecordReader>(
     for key in keys {
         let keys = Prefix::new(key, MAX_PREFIX_BITS);
         let mut scan = Scan::keys(keys.first(), keys.last(), MAX_RECORDS);
-        loop {
+        // Somebody may have made any number of keys that begin alike.
+        for _ in 0..MAX_LISTED / MAX_RECORDS {
             let page = reader.scan(&scan)?;
             for stored in page.records {
                 if !is_wanted(stored.raw.mark()) {

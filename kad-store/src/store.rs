@@ -154,7 +154,8 @@ pub struct StoredRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Records of all kinds, tombstones too. Default 1,000,000: with 1 KiB each this meets the default of `max_bytes`.
-    /// Beside its bytes a record costs some 600 bytes of memory in the memory backend, some 2 KiB of the file in redb.
+    /// Beside its bytes a record costs some 650 bytes of memory in the memory backend; in redb some 2 KiB of the file
+    /// and 50 bytes of memory, which are read from the file on opening.
     pub max_records: u64,
     /// Canonical bytes of all records. Default 1 GiB: a disk hardly notices, and a node that leaves hands it over in
     /// minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones wait for

@@ -152,13 +152,9 @@ impl<A: Address> Kademlia<A> {
             self.start(now, None, Task::Reconcile(task), None, out);
         }
         if !noted.is_empty() {
-            let entry = |record| StoreEntry {
-                record: Ok(record),
-                expected: None,
-            };
             let id = self.pending.insert(Pending::Note);
             let op = StoreOp::Put {
-                entries: noted.into_iter().map(entry).collect(),
+                entries: noted.into_iter().map(StoreEntry::from).collect(),
                 due: self.due_of_others(now.unix),
                 own: false,
             };

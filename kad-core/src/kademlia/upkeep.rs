@@ -93,7 +93,7 @@ impl<A: Address> Kademlia<A> {
             _ => Vec::new(),
         };
         let limit = self.config.max_replications;
-        self.maintenance.more_due = due.len() >= DUE_BATCH.min(limit);
+        self.maintenance.more_due = due.len() >= limit;
         let (own, others): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| due.own);
         for due in own {
             self.sweep(now, due.record.key(), out);

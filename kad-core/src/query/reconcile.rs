@@ -140,11 +140,11 @@ impl<A: Clone> Reconcile<A> {
                 }
                 State::Fetched(prefix, records, rest) => {
                     self.state = State::Keeping(prefix, rest);
-                    return Todo::Keep(records.into_iter().map(entry).collect());
+                    return Todo::Keep(records.into_iter().map(StoreEntry::from).collect());
                 }
                 State::Giving(prefix, records, more) => {
                     self.state = State::Storing(prefix, more);
-                    let entries = records.into_iter().map(entry).collect();
+                    let entries = records.into_iter().map(StoreEntry::from).collect();
                     return self.ask(peer, Request::Store { entries });
                 }
                 waiting => {
@@ -330,10 +330,3 @@ const _: () = assert!(
     MAX_RECORD_BYTES >= crate::record::MAX_RECORD,
     "a FETCH brings at least one"
 );
-
-fn entry(record: Record) -> StoreEntry {
-    StoreEntry {
-        record: Ok(record),
-        expected: None,
-    }
-}

@@ -20,7 +20,7 @@ use crate::lookup::{Lookup, Step};
 use crate::message::{MAX_RECORD_BYTES, MAX_RECORDS};
 use crate::{
     Address, Contact, Due, DueRecord, Duration, Key, Kind, NodeId, Population, Prefix, Record, Request, Slot,
-    StoreEntry, StoreOp, StoreReply, UnixTime, Verdict,
+    StoreOp, StoreReply, UnixTime, Verdict,
 };
 
 /// Signed records of one region whose owners are told that they near their end; the others are told of in the next
@@ -191,7 +191,7 @@ impl<A: Address> Sweep<A> {
                     self.state = State::Noted { placed };
                     let is_placed = |held: &&Placed| held.acknowledged >= self.about.enough.min(held.wanted);
                     let some = self.page.iter().filter(|held| is_placed(held) == placed);
-                    let entries: Vec<_> = some.map(|held| entry(&held.record)).collect();
+                    let entries: Vec<_> = some.map(|held| held.record.clone().into()).collect();
                     if !entries.is_empty() {
                         return Todo::Note { entries, placed };
                     }
@@ -231,7 +231,7 @@ impl<A: Address> Sweep<A> {
         }
         let entries = places
             .iter()
-            .map(|&place| entry(&self.page[place].record))
+            .map(|&place| self.page[place].record.clone().into())
             .collect();
         self.sent.insert(contact.id, places);
         Todo::Ask(contact, Request::Store { entries })
@@ -320,11 +320,4 @@ impl<A: Address> Sweep<A> {
 /// A record that is due before its time is not late.
 fn late_by(now: UnixTime, due: UnixTime) -> Duration {
     Duration::from_secs(now.secs_since(due))
-}
-
-fn entry(record: &Record) -> StoreEntry {
-    StoreEntry {
-        record: Ok(record.clone()),
-        expected: None,
-    }
 }
