@@ -320,6 +320,12 @@ impl Record {
         self.raw.seq()
     }
 
+    /// When its author says to have signed it; `None` for immutable records, which nobody signs.
+    #[must_use]
+    pub fn issued(&self) -> Option<UnixTime> {
+        self.raw.signed().map(|signed| signed.issued)
+    }
+
     /// The owner's name for a mutable record; empty for the other kinds.
     #[must_use]
     pub fn salt(&self) -> &[u8] {

@@ -26,7 +26,7 @@
 
 mod member;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,6 +85,8 @@ struct Inner {
     joined: u64,
     /// As many as joined and have not left: the bound is the caller's.
     members: HashMap<SocketAddr, Arc<Member>>,
+    /// Addresses that are parted from all others.
+    island: HashSet<SocketAddr>,
 }
 
 /// What one way of one exchange is going to suffer.
@@ -101,6 +103,7 @@ impl Network {
             random: seed,
             joined: 0,
             members: HashMap::new(),
+            island: HashSet::new(),
         };
         Self(Arc::new(Shared {
             conditions,
@@ -143,6 +146,23 @@ impl Network {
     pub fn reconnect(&self, address: SocketAddr) -> bool {
         self.find(address)
             .is_some_and(|member| member.change(State::Cut, State::Up))
+    }
+
+    /// Parts the network in two: between these addresses and all others everything is lost until
+    /// [`heal`](Self::heal). A second call replaces the first.
+    pub fn part(&self, island: impl IntoIterator<Item = SocketAddr>) {
+        let island = island.into_iter().collect();
+        self.lock().island = island;
+    }
+
+    /// Ends what [`part`](Self::part) began. What was under way between the parts stays lost.
+    pub fn heal(&self) {
+        self.part([]);
+    }
+
+    fn are_together(&self, one: SocketAddr, other: SocketAddr) -> bool {
+        let inner = self.lock();
+        inner.island.contains(&one) == inner.island.contains(&other)
     }
 
     fn find(&self, address: SocketAddr) -> Option<Arc<Member>> {
@@ -204,8 +224,9 @@ impl MemoryTransport {
     /// Finds who is at an address, and waits as long as the way there takes.
     async fn dial(&self, address: SocketAddr, way: &Way) -> Result<Arc<Member>, MemoryError> {
         wait(way.delay).await;
+        let arrives = !way.lost && self.member.is_up() && self.is_with(address);
         match self.network.find(address) {
-            Some(peer) if !way.lost && peer.is_up() && self.member.is_up() => Ok(peer),
+            Some(peer) if arrives && peer.is_up() => Ok(peer),
             _ => Err(unreachable().await),
         }
     }
@@ -249,7 +270,8 @@ impl MemoryTransport {
             fate = apart(&self.member, &peer) => return Err(fate),
         };
         wait(back.delay).await;
-        if back.lost || !self.member.is_up() || peer.state() == State::Cut {
+        let arrives = !back.lost && self.member.is_up() && self.is_with(to.address);
+        if !arrives || peer.state() == State::Cut {
             return Err(unreachable().await);
         }
         match answer {
@@ -262,6 +284,10 @@ impl MemoryTransport {
             Err(_) if peer.state() == State::Closed => Err(MemoryError::Unreachable),
             Err(_) => Err(MemoryError::Busy),
         }
+    }
+
+    fn is_with(&self, address: SocketAddr) -> bool {
+        self.network.are_together(self.member.contact.address, address)
     }
 
     /// Takes as long as dialling, if there is somebody at the address whom this member has not met. Handshakes are sent again

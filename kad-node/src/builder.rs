@@ -332,6 +332,7 @@ impl Builder {
             quorum,
             write_quorum,
             read_only: self.read_only,
+            seen: Mutex::default(),
             events,
             join,
             storage,

@@ -1,7 +1,10 @@
 //! The handle: what an application holds of a running node.
 
 mod answers;
+mod mutable;
 mod records;
+mod seen;
+mod watch;
 
 use std::fmt;
 use std::future::Future;
@@ -14,10 +17,14 @@ use kad_core::{
 };
 use kad_net::quic::QuicAddress;
 use kad_net::{BoxFuture, TransportStats};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::watch::Receiver;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
-pub use self::records::{MutableOptions, PutOptions};
+pub use self::mutable::MutableOptions;
+pub use self::records::PutOptions;
+pub(crate) use self::seen::Seen;
+pub use self::watch::{Change, Watch, WatchOptions};
 use crate::driver::Order;
 use crate::join::JoinState;
 use crate::storage::{Storage, StorageStats};
@@ -49,9 +56,11 @@ pub(crate) struct Inner<A> {
     pub(crate) write_quorum: usize,
     pub(crate) quorum: usize,
     pub(crate) read_only: bool,
+    /// The newest versions of mutable records that this node has met.
+    pub(crate) seen: Mutex<Seen>,
     pub(crate) local: Contact<A>,
     pub(crate) events: broadcast::Sender<Event<A>>,
-    pub(crate) join: watch::Receiver<JoinState>,
+    pub(crate) join: Receiver<JoinState>,
     pub(crate) storage: Arc<Storage>,
     pub(crate) doors: Doors<A>,
     /// Taken by the first shutdown.

@@ -146,6 +146,29 @@ async fn a_member_that_is_cut_off_neither_hears_nor_speaks_until_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn parts_of_a_network_hear_nothing_of_each_other_until_it_heals() {
+    let network = Network::new(1, Conditions::default());
+    let (alice, bob) = pair(&network);
+    let carol = network.join(id(3), address(3));
+    network.part([address(2), address(3)]);
+    assert_eq!(ask(&alice, &bob).await, Err(MemoryError::Unreachable));
+    assert_eq!(ask(&bob, &alice).await, Err(MemoryError::Unreachable));
+    assert!(ask(&carol, &bob).await.is_ok(), "they are in the same part");
+    network.part([address(3)]);
+    assert!(ask(&alice, &bob).await.is_ok(), "only the last parting counts");
+
+    let to = bob.local();
+    let mut request = pin!(alice.request(&to, Bytes::new()));
+    assert!(poll!(request.as_mut()).is_pending());
+    let inbound = bob.accept().await.unwrap();
+    network.part([address(1)]);
+    inbound.reply.send(Bytes::new()).await;
+    assert_eq!(request.await, Err(MemoryError::Unreachable), "the answer is lost");
+    network.heal();
+    assert!(ask(&alice, &bob).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cut_in_the_middle_of_an_exchange_ends_in_silence() {
     let network = Network::new(1, Conditions::default());
     let (alice, bob) = pair(&network);

@@ -98,9 +98,17 @@ impl<A> Stored<A> {
     pub fn copies(&self) -> usize {
         self.holders.len() + usize::from(self.local)
     }
+
+    /// The same, if so many copies were acknowledged.
+    pub(super) fn by_quorum(self, wanted: usize) -> Result<Self, NodeError> {
+        match self.copies() {
+            acknowledged if acknowledged < wanted => Err(NodeError::QuorumNotMet { acknowledged, wanted }),
+            _ => Ok(self),
+        }
+    }
 }
 
-/// The newest version of a mutable record that a quorum knew.
+/// The newest version of a mutable record that a quorum, or this node itself, knew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Mutable {
@@ -112,7 +120,7 @@ pub struct Mutable {
     pub owner: PublicKey,
     /// When it ends.
     pub expires: UnixTime,
-    /// How many holders answered.
+    /// How many holders answered. Some may have had an older version.
     pub holders: usize,
     /// What it took.
     pub effort: Effort,

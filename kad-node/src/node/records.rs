@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use kad_core::record::mutable_key;
 use kad_core::{
-    Announcement, Command, Effort, Holder, Key, Keypair, Kind, MutableVersion, NodeId, Outcome, PublicKey,
-    Read, Record, UnixTime, Verdict,
+    Announcement, Command, Effort, Holder, Key, Keypair, Kind, NodeId, Outcome, Read, Record, UnixTime,
+    Verdict,
 };
 
-use super::{DEFAULT_LIFETIME, Mutable, Node, Provider, Stored, Value};
+use super::{DEFAULT_LIFETIME, Node, Provider, Stored, Value};
 use crate::NodeError;
 use crate::driver::unix_now;
 
@@ -65,18 +64,6 @@ impl PutOptions {
     }
 }
 
-/// How to write a mutable record.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MutableOptions {
-    /// As for any record.
-    pub put: PutOptions,
-    /// The version to write; without it, one more than the newest that a quorum knows.
-    pub seq: Option<u64>,
-    /// Store only where this is the version held, 0 for none. Detects a rival, does not elect a winner.
-    pub expected: Option<u64>,
-}
-
 impl<A: kad_net::WireAddress> Node<A> {
     /// Stores a value of at most 64 KiB at the nodes nearest to its hash.
     ///
@@ -85,14 +72,14 @@ impl<A: kad_net::WireAddress> Node<A> {
     pub async fn put(&self, value: impl AsRef<[u8]>, options: PutOptions) -> Result<Stored<A>, NodeError> {
         let now = unix_now();
         let record = Record::immutable(value.as_ref(), now + options.ttl, &self.inner.rules, now)?;
-        self.store(record, None, options).await
+        self.store(record, options).await
     }
 
     /// Stores a node of a file's tree; see [`crate::file`].
     pub(crate) async fn put_index(&self, node: &[u8], options: PutOptions) -> Result<Stored<A>, NodeError> {
         let now = unix_now();
         let record = Record::file_index(node, now + options.ttl, &self.inner.rules, now)?;
-        self.store(record, None, options).await
+        self.store(record, options).await
     }
 
     /// The value with this hash, or `None` if nobody of the nearest holds it.
@@ -107,99 +94,6 @@ impl<A: kad_net::WireAddress> Node<A> {
             expires: record.expiry(),
             effort,
         }))
-    }
-
-    /// Writes a version of the record that `owner` has under `salt`.
-    ///
-    /// # Errors
-    /// As for [`put`](Self::put), and [`NodeError::Conflict`] if holders have a newer version, or another one than
-    /// expected.
-    pub async fn put_mutable(
-        &self,
-        owner: &Keypair,
-        salt: &[u8],
-        value: impl AsRef<[u8]>,
-        options: MutableOptions,
-    ) -> Result<Stored<A>, NodeError> {
-        self.write_mutable(owner, salt, Some(value.as_ref()), options)
-            .await
-    }
-
-    /// Deletes the record that `owner` has under `salt`, by a signed tombstone that outlives every older version.
-    ///
-    /// # Errors
-    /// As for [`put_mutable`](Self::put_mutable).
-    pub async fn delete_mutable(
-        &self,
-        owner: &Keypair,
-        salt: &[u8],
-        options: MutableOptions,
-    ) -> Result<Stored<A>, NodeError> {
-        self.write_mutable(owner, salt, None, options).await
-    }
-
-    async fn write_mutable(
-        &self,
-        owner: &Keypair,
-        salt: &[u8],
-        value: Option<&[u8]>,
-        options: MutableOptions,
-    ) -> Result<Stored<A>, NodeError> {
-        let seq = match options.seq {
-            Some(seq) => seq,
-            None => self
-                .newest(&owner.public(), salt)
-                .await?
-                .0
-                .map_or(0, |record| record.seq())
-                .saturating_add(1),
-        };
-        let now = unix_now();
-        let ttl = if value.is_some() {
-            options.put.ttl
-        } else {
-            self.inner.rules.max_lifetime
-        };
-        let version = MutableVersion {
-            salt,
-            seq,
-            issued: now,
-            expiry: now + ttl,
-            value,
-        };
-        let record = Record::mutable(owner, &version, &self.inner.rules, now)?;
-        // A tombstone is kept, or an older version that was would be renewed and outlive it.
-        let put = options.put.keep(options.put.keep || value.is_none());
-        self.store(record, options.expected, put).await
-    }
-
-    /// The newest version of the record that `owner` has under `salt`, as far as a quorum of its holders knows; `None` if
-    /// there is none or it was deleted. Holders of older versions are repaired on the way.
-    ///
-    /// # Errors
-    /// [`NodeError::Query`] if nobody is known or nobody answered.
-    pub async fn get_mutable(&self, owner: &PublicKey, salt: &[u8]) -> Result<Option<Mutable>, NodeError> {
-        let (record, holders, effort) = self.newest(owner, salt).await?;
-        let record = record.filter(|record| !record.is_tombstone());
-        Ok(record.map(|record| Mutable {
-            value: record.value(),
-            seq: record.seq(),
-            owner: *owner,
-            expires: record.expiry(),
-            holders,
-            effort,
-        }))
-    }
-
-    async fn newest(
-        &self,
-        owner: &PublicKey,
-        salt: &[u8],
-    ) -> Result<(Option<Record>, usize, Effort), NodeError> {
-        let key = mutable_key(owner, salt);
-        let read = Read::Quorum(self.inner.quorum);
-        let (records, holders, effort) = self.find(key, Kind::Mutable, read).await?;
-        Ok((records.into_iter().next(), holders.len(), effort))
     }
 
     /// Announces that `provider` has what `key` names, with a payload of at most 1 KiB.
@@ -221,7 +115,7 @@ impl<A: kad_net::WireAddress> Node<A> {
             payload: Some(payload),
         };
         let record = Record::provider(provider, &announcement, &self.inner.rules, now)?;
-        self.store(record, None, options).await
+        self.store(record, options).await
     }
 
     /// Withdraws an announcement.
@@ -239,7 +133,7 @@ impl<A: kad_net::WireAddress> Node<A> {
         };
         let record = Record::provider(provider, &announcement, &self.inner.rules, now)?;
         // A copy that was kept as the node's own must go too, or it would be renewed and override this.
-        self.store(record, None, PutOptions::default().keep(true)).await
+        self.store(record, PutOptions::default().keep(true)).await
     }
 
     /// Who has what a key names: at least `wanted` different providers if there are so many.
@@ -268,7 +162,7 @@ impl<A: kad_net::WireAddress> Node<A> {
         Ok(self.find(key, kind, Read::Census).await?.1)
     }
 
-    async fn find(
+    pub(super) async fn find(
         &self,
         key: Key,
         kind: Kind,
@@ -285,12 +179,24 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
     }
 
-    async fn store(
+    async fn store(&self, record: Record, options: PutOptions) -> Result<Stored<A>, NodeError> {
+        let (stored, refusals) = self.place(record, None, options).await?;
+        match claims(&refusals).max() {
+            // One that lies must not make it look as if nothing had been stored.
+            Some(current) if claims(&refusals).count() > stored.copies() => {
+                Err(NodeError::Conflict { current })
+            }
+            _ => stored.by_quorum(options.quorum),
+        }
+    }
+
+    /// Stores, and gives back what those said who refused.
+    pub(super) async fn place(
         &self,
         record: Record,
         expected: Option<u64>,
         options: PutOptions,
-    ) -> Result<Stored<A>, NodeError> {
+    ) -> Result<(Stored<A>, Vec<Verdict>), NodeError> {
         let (key, seq, expires): (Key, u64, UnixTime) = (record.key(), record.seq(), record.expiry());
         let command = Command::Store {
             record,
@@ -324,17 +230,14 @@ impl<A: kad_net::WireAddress> Node<A> {
             effort,
             query,
         };
-        let rival = refused.iter().filter_map(|(_, verdict)| match verdict {
-            Verdict::Stale { current } | Verdict::Conflict { current } => Some(*current),
-            _ => None,
-        });
-        match rival.max() {
-            Some(current) => Err(NodeError::Conflict { current }),
-            None if stored.copies() < options.quorum => Err(NodeError::QuorumNotMet {
-                acknowledged: stored.copies(),
-                wanted: options.quorum,
-            }),
-            None => Ok(stored),
-        }
+        Ok((stored, refused.into_iter().map(|(_, verdict)| verdict).collect()))
     }
+}
+
+/// The versions that those who refused say to hold. They are not proven.
+pub(super) fn claims(refusals: &[Verdict]) -> impl Iterator<Item = u64> {
+    refusals.iter().filter_map(|verdict| match verdict {
+        Verdict::Stale { current } | Verdict::Conflict { current } => Some(*current),
+        _ => None,
+    })
 }

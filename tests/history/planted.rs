@@ -1,0 +1,122 @@
+//! Stores that are broken in one way each: the checker has to find it out.
+
+use futures::future::join_all;
+use kad_core::{Kind, Slot, UnixTime, Verdict};
+use kad_store::memory::MemoryReader;
+use kad_store::{Limits, MemoryStore, Put, RecordStore, StoreError, Usage};
+
+use crate::check::{Promise, Violation, check};
+use crate::network::World;
+
+/// What is wrong with a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It acknowledges later versions and keeps the first.
+    KeepsTheFirst,
+    /// It takes whatever comes last for the newest, and agrees with every condition.
+    KeepsTheLast,
+    /// It acknowledges without keeping.
+    KeepsNothing,
+}
+
+struct Broken {
+    store: MemoryStore,
+    fault: Fault,
+}
+
+impl RecordStore for Broken {
+    type Reader = MemoryReader;
+
+    fn put(&mut self, put: Put<'_>) -> Result<Verdict, StoreError> {
+        if put.record.kind() != Kind::Mutable {
+            return self.store.put(put);
+        }
+        match self.fault {
+            Fault::KeepsTheFirst => {
+                let first = Put {
+                    expected: Some(0),
+                    ..put
+                };
+                self.store.put(first)?;
+                Ok(Verdict::Stored)
+            }
+            Fault::KeepsTheLast => {
+                self.store.remove(&put.record.slot())?;
+                self.store.put(Put {
+                    expected: None,
+                    ..put
+                })
+            }
+            Fault::KeepsNothing => Ok(Verdict::Stored),
+        }
+    }
+
+    fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.store.remove(slot)
+    }
+
+    fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
+        self.store.expire(now, limit)
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.store.flush()
+    }
+
+    fn reader(&self) -> MemoryReader {
+        self.store.reader()
+    }
+
+    fn usage(&self) -> Usage {
+        self.store.usage()
+    }
+}
+
+/// More races than it takes to meet a fault that depends on who comes first.
+const MAX_ROUNDS: u64 = 100;
+
+/// Writers who race with compare-and-swap and somebody who reads, on stores with a fault, until it shows.
+async fn found_out(fault: Fault) -> Vec<Violation> {
+    let store = move || Broken {
+        store: MemoryStore::new(Limits::default()),
+        fault,
+    };
+    let world = World::new(41, 16, store).await;
+    let writers = [2, 8].map(|node| world.client(node));
+    for round in 1..=MAX_ROUNDS {
+        let racing = writers.iter().enumerate();
+        join_all(
+            racing.map(|(number, writer)| async move { writer.swap(round, &format!("of {number}")).await }),
+        )
+        .await;
+        world.client(12).read().await;
+        let found = check(&world.history.operations(), Promise::Unchanged, u64::MAX);
+        if !found.is_empty() {
+            break;
+        }
+    }
+    let rest = world.rest([5, 11, 14].into_iter()).await;
+    check(&world.history.operations(), Promise::Unchanged, rest)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_keeps_the_first_version_is_found_out() {
+    let found = found_out(Fault::KeepsTheFirst).await;
+    let stale = |violation: &Violation| matches!(violation, Violation::Stale { .. });
+    assert!(found.iter().any(stale), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_keeps_the_last_to_come_is_found_out() {
+    let found = found_out(Fault::KeepsTheLast).await;
+    let two =
+        |violation: &Violation| matches!(violation, Violation::TwoWinners(..) | Violation::Stale { .. });
+    assert!(found.iter().any(two), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_keeps_nothing_is_found_out() {
+    let found = found_out(Fault::KeepsNothing).await;
+    let lost = |violation: &Violation| matches!(violation, Violation::Lost(_));
+    assert!(found.iter().any(lost), "{found:?}");
+}
