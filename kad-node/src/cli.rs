@@ -18,6 +18,7 @@ mod streams;
 mod testnet;
 mod transfer;
 mod values;
+mod watch;
 
 use std::future::Future;
 use std::io;
@@ -73,6 +74,8 @@ enum Command {
     PutMutable(mutable::PutArgs),
     /// Read the newest version of a record that belongs to a key
     GetMutable(mutable::GetArgs),
+    /// Tell of each new version of a record that belongs to a key
+    Watch(watch::WatchArgs),
     /// Delete a record that belongs to a key
     DeleteMutable(mutable::DeleteArgs),
     /// Announce that you have what a key names
@@ -124,6 +127,7 @@ impl Command {
             Self::Get(args) => interruptible(values::get(args, json)),
             Self::PutMutable(args) => interruptible(mutable::put(args, json)),
             Self::GetMutable(args) => interruptible(mutable::get(args, json)),
+            Self::Watch(args) => interruptible(watch::watch(args, json)),
             Self::DeleteMutable(args) => interruptible(mutable::delete(args, json)),
             Self::Provide(args) => interruptible(provide::provide(args, json)),
             Self::Providers(args) => interruptible(provide::providers(args, json)),

@@ -1,10 +1,11 @@
 //! Every command does what it says, for people and for programs.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::{Daemon, finish, kad_node, run, run_with_input};
 
@@ -229,6 +230,54 @@ fn a_mutable_record_is_written_read_guarded_and_deleted() {
     assert!(run(&read).failure(1).contains("no record"));
     assert_eq!(put(&[], b"again").json()["seq"], 4);
     assert_eq!(run(&read).text(), "again");
+}
+
+#[test]
+fn a_watch_tells_of_each_version_until_it_was_told_of_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let key_file = dir.path().join("owner.key");
+    let (_, owner) = new_key(&key_file);
+    let daemons = Daemon::network(2);
+    let at = format!("--bootstrap={}", daemons[1].address);
+    let sign = ["--key", path(&key_file), "--salt", "news", &at, "--json"];
+    let put = |value: &[u8]| {
+        run_with_input(&[&["put-mutable"], sign.as_slice(), &["-"]].concat(), value).json();
+    };
+    put(b"one\x1b[31m");
+    let mut watch = kad_node()
+        .args([
+            "watch", &owner, "--salt", "news", "--count", "3", "--every", "1s", "--json", &at,
+        ])
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let first = next();
+    assert_eq!(
+        (&first["seq"], &first["value"]),
+        (&json!(1), &json!("one\x1b[31m"))
+    );
+    put(b"\xff\x00");
+    let second = next();
+    assert_eq!(
+        (&second["seq"], &second["value_hex"]),
+        (&json!(2), &json!("ff00"))
+    );
+    run(&[&["delete-mutable"], sign.as_slice()].concat()).json();
+    assert_eq!(next(), json!({ "seq": 3, "deleted": true }));
+    assert_eq!(next(), json!({ "changes": 3 }));
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+
+    put(b"four\x1b[31m");
+    let words = run(&[
+        "watch", &owner, "--salt", "news", "--after", "3", "--count", "1", &at,
+    ])
+    .text();
+    assert!(
+        words.starts_with("version 4 \"four\\u{1b}[31m\", 9 bytes, until 2"),
+        "{words:?}"
+    );
+    assert_eq!(words.lines().count(), 1);
 }
 
 #[test]

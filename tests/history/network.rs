@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use kad_core::{Config, Duration, Keypair, Parameters};
+use kad_core::record::mutable_key;
+use kad_core::{Config, Distance, Duration, Keypair, Parameters};
 use kad_net::memory::{Conditions, Network};
 use kad_node::{MutableOptions, Node, NodeError, PutOptions};
 use kad_store::RecordStore;
@@ -88,6 +89,21 @@ impl World {
             owner: self.owner.clone(),
             history: self.history.clone(),
         }
+    }
+
+    /// How far a node is from the key of the record.
+    pub(crate) fn distance(&self, node: usize) -> Distance {
+        self.nodes[node]
+            .id()
+            .distance(mutable_key(&self.owner.public(), SALT))
+    }
+
+    /// Makes a node join again through another one.
+    pub(crate) async fn meet(&self, node: usize, other: usize) {
+        self.nodes[node]
+            .bootstrap(&[address(other).into()])
+            .await
+            .unwrap();
     }
 
     /// Reads through each of the nodes until all has come to rest, and says when the last round of reads began; if they

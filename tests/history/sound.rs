@@ -3,7 +3,7 @@
 use futures::future::{join, join_all};
 use kad_store::{Limits, MemoryStore};
 
-use crate::check::{Promise, Told, check, tally};
+use crate::check::{Promise, Told, Version, check, tally};
 use crate::network::{World, address};
 
 const NODES: usize = 24;
@@ -125,4 +125,26 @@ async fn while_nodes_come_and_go_no_reader_goes_back_and_the_end_is_the_same_for
             tally(&history)
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_moves_to_where_only_an_older_version_is_known_does_not_go_back_and_brings_the_newer() {
+    let world = World::new(51, NODES, store).await;
+    let (here, there) = (0..NODES / 2, NODES / 2..NODES);
+    // The reader is no holder, and has nothing but its memory.
+    let moving = here.clone().max_by_key(|&node| world.distance(node)).unwrap();
+    let (writer, reader, far) = (world.client(1), world.client(moving), world.client(NODES - 1));
+    assert_eq!(writer.write(1, "known to all").await, Told::Acknowledged);
+    world.network.part(there.clone().map(address));
+    writer.write(2, "known here").await;
+    let seq = |found: Option<Version>| found.map(|found| found.seq);
+    assert_eq!(seq(reader.read().await), Some(2));
+    assert_eq!(seq(far.read().await), Some(1));
+    // The reader changes sides.
+    world.network.part(there.chain([moving]).map(address));
+    world.meet(moving, NODES - 1).await;
+    assert_eq!(seq(reader.read().await), Some(2));
+    assert_eq!(seq(far.read().await), Some(2), "the reader brought it");
+    let history = world.history.operations();
+    assert_eq!(check(&history, Promise::Always, u64::MAX), []);
 }

@@ -489,6 +489,9 @@ impl<A: Address> Kademlia<A> {
                 if let Some((record, stale)) = task.repair().filter(|_| room) {
                     self.start(now, None, Task::Store(StoreTask::at(record, stale)), None, out);
                 }
+                if query.id.is_none() {
+                    self.kept_up(now, task, out);
+                }
             }
             Task::Store(task) if task.role() == Role::Replicate => {
                 self.maintenance.replicating = self.maintenance.replicating.saturating_sub(1);

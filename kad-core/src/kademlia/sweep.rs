@@ -5,11 +5,16 @@
 //! its records come due. Due times lie in the store, so a sweep goes on where it was after a restart, and what came due
 //! meanwhile comes first, as nothing else is due.
 
-use super::Kademlia;
+use alloc::vec;
+
+use super::{Kademlia, Pending};
 use crate::lookup::Lookup;
-use crate::query::{Role, Sweep, Sweeping, Task};
+use crate::query::{FindValueTask, Role, Sweep, Sweeping, Task};
 use crate::summary::MAX_PREFIX_BITS;
-use crate::{Address, Duration, Event, Key, Now, Outbox, Output, Prefix, Record, StoreEntry, UnixTime};
+use crate::{
+    Address, Duration, Event, FindValue, Key, Kind, Now, Outbox, Output, Prefix, Read, Record, StoreEntry,
+    StoreId, StoreOp, UnixTime, Want,
+};
 
 /// A region that is swept takes with it what is due within this part of the interval.
 const AHEAD: u32 = 4;
@@ -69,6 +74,9 @@ impl<A: Address> Kademlia<A> {
         for record in sweep.ending() {
             out.push(Output::Event(Event::RepublishDue(record.clone())));
         }
+        for &key in sweep.outdated() {
+            self.catch_up(now, key, out);
+        }
         for record in sweep.crowded() {
             if self.maintenance.replicating < self.config.max_replications {
                 self.maintenance.replicating += 1;
@@ -78,6 +86,39 @@ impl<A: Address> Kademlia<A> {
         // What is still due would be found again at once and stored without end: the next scan is soon enough.
         self.maintenance.more_due &= !sweep.is_refused();
         self.scan_due(now, out);
+    }
+
+    /// Reads a record that this node keeps and somebody else has written meanwhile. The newer version takes the place of
+    /// the old one (`kept_up`): else that would be stored again for ever, and come back once the newer one has ended.
+    fn catch_up(&mut self, now: Now, key: Key, out: &mut Outbox<A>) {
+        let ask = FindValue {
+            key,
+            kind: Kind::Mutable,
+            min_seq: 0,
+            after: None,
+            want: Want::Record,
+        };
+        let read = Read::Quorum(self.config.read_quorum);
+        let task = FindValueTask::new(ask, read, self.region(key));
+        let lookup = self.upkeep_lookup(now, key, self.config.k);
+        self.start(now, None, Task::FindValue(task), Some(lookup), out);
+    }
+
+    /// What was read to catch up is kept as the node's own.
+    pub(super) fn kept_up(&mut self, now: Now, found: &FindValueTask<A>, out: &mut Outbox<A>) {
+        let Some(newest) = found.newest() else { return };
+        let entries = vec![StoreEntry::from(newest.clone())];
+        let due = self.due_of_own(now.unix, &entries);
+        let id = self.pending.insert(Pending::Note);
+        let op = StoreOp::Put {
+            entries,
+            due,
+            own: true,
+        };
+        out.push(Output::Store {
+            id: StoreId(id.to_u64()),
+            op,
+        });
     }
 
     /// When records of the node's own are stored next: none may end before, and all of a batch stay together.

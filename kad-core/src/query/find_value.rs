@@ -228,11 +228,16 @@ impl<A: Address> FindValueTask<A> {
         if !matches!(self.read, Read::Quorum(_)) || self.ask.kind != Kind::Mutable {
             return None;
         }
-        let newest = self.records.first()?;
+        let newest = self.newest()?;
         let digest = newest.digest();
         let stale = self.holders.iter().filter(|holder| holder.digest != digest);
         let stale: Vec<_> = stale.filter_map(|holder| holder.contact.clone()).collect();
         (!stale.is_empty()).then(|| (newest.clone(), stale))
+    }
+
+    /// The newest version that was found.
+    pub(crate) fn newest(&self) -> Option<&Record> {
+        self.records.first()
     }
 
     /// The peer that was found to be a holder last.

@@ -27,6 +27,9 @@ use crate::{
 /// sweep.
 const MAX_ENDING: usize = 64;
 
+/// Records of one region of which holders have newer versions than this node; the others are found in the next sweep.
+const MAX_OUTDATED: usize = 64;
+
 /// What a sweep has to know.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sweeping {
@@ -62,6 +65,8 @@ pub(crate) struct Sweep<A> {
     crowded: Vec<Record>,
     /// Signed records that end before they are due again.
     ending: Vec<Record>,
+    /// Mutable records of which most say to hold a newer version.
+    outdated: Vec<Key>,
     /// Whether the own store failed to take notes, so that what is due stays due.
     is_refused: bool,
     done: Swept,
@@ -72,6 +77,8 @@ pub(crate) struct Sweep<A> {
 struct Placed {
     record: Record,
     acknowledged: usize,
+    /// How many say to hold a newer version.
+    outdated: usize,
     /// How many acknowledgements there can be.
     wanted: usize,
 }
@@ -113,6 +120,7 @@ impl<A: Address> Sweep<A> {
             sent: BTreeMap::new(),
             crowded: Vec::new(),
             ending: Vec::new(),
+            outdated: Vec::new(),
             is_refused: false,
             done: Swept {
                 records: 0,
@@ -137,6 +145,11 @@ impl<A: Address> Sweep<A> {
     /// Signed records that only their owner can give a new life, at most [`MAX_ENDING`].
     pub(crate) fn ending(&self) -> &[Record] {
         &self.ending
+    }
+
+    /// Mutable records of which most say to hold a newer version, at most [`MAX_OUTDATED`].
+    pub(crate) fn outdated(&self) -> &[Key] {
+        &self.outdated
     }
 
     /// Records that want a lookup of their own.
@@ -207,6 +220,13 @@ impl<A: Address> Sweep<A> {
         self.state = match placed {
             true => State::Noting { placed: false },
             false => {
+                // One that lies must not cost a lookup.
+                let outdated = |held: &&Placed| held.outdated > held.acknowledged;
+                let mutable = |held: &&Placed| held.record.kind() == Kind::Mutable;
+                let outdated = self.page.iter().filter(outdated).filter(mutable);
+                let room = MAX_OUTDATED - self.outdated.len();
+                self.outdated
+                    .extend(outdated.map(|held| held.record.key()).take(room));
                 self.page.clear();
                 State::Reading
             }
@@ -280,6 +300,7 @@ impl<A: Address> Sweep<A> {
             self.page.push(Placed {
                 record,
                 acknowledged: 0,
+                outdated: 0,
                 wanted: nearest.len(),
             });
         }
@@ -297,9 +318,11 @@ impl<A: Address> Sweep<A> {
 
     pub(super) fn on_verdicts(&mut self, id: NodeId, verdicts: &[Verdict]) {
         for (place, verdict) in self.sent.remove(&id).into_iter().flatten().zip(verdicts) {
-            if let Some(held) = self.page.get_mut(place).filter(|_| verdict.is_acknowledgement()) {
-                held.acknowledged += 1;
-            }
+            let Some(held) = self.page.get_mut(place) else {
+                continue;
+            };
+            held.acknowledged += usize::from(verdict.is_acknowledgement());
+            held.outdated += usize::from(matches!(verdict, Verdict::Stale { .. }));
         }
     }
 

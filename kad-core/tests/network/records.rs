@@ -298,6 +298,25 @@ fn the_owner_of_a_signed_record_is_told_when_it_nears_its_end() {
 }
 
 #[test]
+fn who_keeps_an_older_version_catches_up_with_the_newer_one() {
+    let mut world = Simulation::joined(221, 60, &Config::default());
+    let (old, new) = (
+        version(1, 1, b"old", world.unix()),
+        version(1, 2, b"new", world.unix()),
+    );
+    let far = *world.nearest(old.key()).last().expect("there are nodes");
+    put(&mut world, far, &old, true);
+    put(&mut world, 7, &new, false);
+    let seq = |world: &Simulation| {
+        let held = world.nodes[far as usize].shelf.get(&old.slot());
+        held.map(|held| (held.record.seq(), held.own))
+    };
+    assert_eq!(seq(&world), Some((1, true)), "it is no holder, so nobody told it");
+    world.run_for(Duration::from_secs(13 * 3600));
+    assert_eq!(seq(&world), Some((2, true)));
+}
+
+#[test]
 fn wall_clocks_may_jump() {
     let mut world = Simulation::joined(213, 30, &Config::default());
     let record = immutable(b"steady", world.unix(), DAY);

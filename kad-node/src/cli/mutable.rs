@@ -29,7 +29,7 @@ struct OwnArgs {
     network: NetworkArgs,
 }
 
-fn parse_salt(text: &str) -> Result<String, String> {
+pub(crate) fn parse_salt(text: &str) -> Result<String, String> {
     match text.len() > MAX_SALT {
         true => Err(format!(
             "it has {} bytes, and {MAX_SALT} are the most",

@@ -73,8 +73,14 @@ impl Answer {
 
 /// One line, or several, on standard output. A reader that has gone away wants no more, which is no error.
 pub(crate) fn line(text: &str) {
+    let _ = try_line(text);
+}
+
+/// The same, for a command that goes on: says whether anybody still reads.
+pub(crate) fn try_line(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    written.map_err(|_| Failure::unwanted())
 }
 
 /// Why a command failed: one sentence that says what was wrong and what to do, and an exit status.
