@@ -57,6 +57,9 @@ pub struct Config {
     pub lifetime: Duration,
     /// How often expired records are removed. Default 60 s.
     pub expire: Duration,
+    /// Bytes of copies of popular immutable values of others that this node keeps in memory to answer for their holders,
+    /// for up to an hour and the shorter the farther it is from them (paper, section 2.3). Default 0: none.
+    pub cache_bytes: usize,
     /// Queries of the application at once; more are answered [`QueryError::TooMany`](crate::QueryError). Default 256.
     pub max_queries: usize,
     /// A query that has not ended by then ends with what it has. Default 60 s.
@@ -110,6 +113,7 @@ impl Config {
             republish: 24 * hour,
             lifetime: 24 * hour,
             expire: Duration::from_secs(60),
+            cache_bytes: 0,
             max_queries: 256,
             query_timeout: Duration::from_secs(60),
             max_pending_requests: 1024,

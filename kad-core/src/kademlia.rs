@@ -1,6 +1,7 @@
 //! The state machine: one input, one output, one timer.
 
 mod asking;
+mod cache;
 mod crowds;
 mod queries;
 mod rations;
@@ -13,6 +14,7 @@ mod waiting;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use self::cache::Cache;
 use self::serving::Pending;
 use crate::maintenance::Maintenance;
 use crate::population::{Population, Samples};
@@ -48,6 +50,7 @@ pub struct Kademlia<A> {
     suspects: Shunned<A>,
     scratch: ClosestScratch,
     samples: Samples,
+    cache: Cache,
     stats: Stats,
 }
 
@@ -78,6 +81,7 @@ impl<A: Address> Kademlia<A> {
             suspects: Shunned::new(),
             scratch: ClosestScratch::default(),
             samples: Samples::new(),
+            cache: Cache::default(),
             stats: Stats::default(),
             config,
         }
@@ -135,6 +139,7 @@ impl<A: Address> Kademlia<A> {
             queries: self.queries.len(),
             in_flight: self.flights.len(),
             pending: self.pending.len(),
+            cached: self.cache.len(),
             population: self.population(),
             ..self.stats
         }

@@ -14,6 +14,8 @@ pub struct Stats {
     pub in_flight: usize,
     /// Requests of peers that wait for the store now.
     pub pending: usize,
+    /// Popular values of which it has a copy in its cache now.
+    pub cached: usize,
     /// Whether the node has lost everyone it knew.
     pub isolated: bool,
     /// How many nodes the network has, as far as this one can tell now.
@@ -36,6 +38,10 @@ pub struct Stats {
     pub requests_received: u64,
     /// Of these, the ones that were refused.
     pub rejected: u64,
+    /// Records that were given to peers who asked for them, from the store or the cache.
+    pub records_told: u64,
+    /// Questions that were answered from the cache of popular values.
+    pub cache_hits: u64,
     /// Answers that came late, twice or for nothing.
     pub unexpected_responses: u64,
     /// Answers that did not fit their question: another kind, a record under another key, too many.

@@ -11,8 +11,9 @@ use crate::rpc::Purpose;
 use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
-    Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox,
-    Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
+    Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Found, Key, Kind, MAX_SEEDS,
+    Now, Outbox, Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp,
+    StoreReply, Want,
 };
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
@@ -318,7 +319,15 @@ impl<A: Address> Kademlia<A> {
                         query.effort.requests += 1;
                     }
                 }
-                Todo::Get(ask) => self.ask_store(handle, StoreOp::Get { query: ask }, out),
+                Todo::Get(ask) => match self.cached(now, &ask) {
+                    Some(copy) => {
+                        let (found, next) = (vec![Found::Record(copy)], None);
+                        if let Some(query) = self.queries.get_mut(handle) {
+                            query.on_store(StoreReply::Found { found, next });
+                        }
+                    }
+                    None => self.ask_store(handle, StoreOp::Get { query: ask }, out),
+                },
                 Todo::Put(entry, ownership) => {
                     let own = ownership == Ownership::Own;
                     let due = match own {
@@ -489,8 +498,11 @@ impl<A: Address> Kademlia<A> {
                 if let Some((record, stale)) = task.repair().filter(|_| room) {
                     self.start(now, None, Task::Store(StoreTask::at(record, stale)), None, out);
                 }
-                if query.id.is_none() {
-                    self.kept_up(now, task, out);
+                match task.kind() {
+                    _ if query.id.is_some() => {}
+                    Kind::Mutable => self.kept_up(now, task, out),
+                    Kind::Immutable => self.fetched(now, task),
+                    Kind::Provider => {}
                 }
             }
             Task::Store(task) if task.role() == Role::Replicate => {

@@ -69,6 +69,7 @@ impl<A: Address> Kademlia<A> {
             Request::FindNode { target } => Response::Nodes {
                 closer: self.closer(target, from.id),
             },
+            Request::FindValue(ask) if let Some(cached) = self.cached_answer(now, &ask) => cached,
             Request::FindValue(_)
             | Request::Store { .. }
             | Request::Compare { .. }
@@ -187,6 +188,9 @@ impl<A: Address> Kademlia<A> {
                 }
             }
             Pending::Get { from, reply_to, ask } => {
+                if matches!(&reply, StoreReply::Found { found, .. } if found.is_empty()) {
+                    self.missed(now, &from, &ask, out);
+                }
                 let response = self.values(&from, &ask, reply);
                 out.push(Output::Response { reply_to, response });
             }
@@ -222,6 +226,10 @@ impl<A: Address> Kademlia<A> {
             return self.reject(Rejection::Busy);
         };
         found.truncate(MAX_RECORDS);
+        self.stats.records_told += found
+            .iter()
+            .filter(|found| matches!(found, Found::Record(_)))
+            .count() as u64;
         // An immutable value proves itself: who has it needs nobody nearer. Everything else is asked of several holders.
         let proven = ask.kind == Kind::Immutable && matches!(found.first(), Some(Found::Record(_)));
         let closer = if proven {

@@ -235,6 +235,10 @@ impl<A: Address> FindValueTask<A> {
         (!stale.is_empty()).then(|| (newest.clone(), stale))
     }
 
+    pub(crate) const fn kind(&self) -> Kind {
+        self.ask.kind
+    }
+
     /// The newest version that was found.
     pub(crate) fn newest(&self) -> Option<&Record> {
         self.records.first()

@@ -56,6 +56,7 @@ struct LimitsTable {
     connections: Option<usize>,
     connections_per_ip: Option<usize>,
     queries: Option<usize>,
+    cache_bytes: Option<usize>,
     table_contacts: Option<usize>,
 }
 
@@ -217,6 +218,7 @@ impl ConfigFile {
         core.first_repair = span(&self.intervals.first_repair, core.first_repair);
         core.republish = span(&self.intervals.republish, core.republish);
         core.expire = span(&self.intervals.expire, core.expire);
+        core.cache_bytes = self.limits.cache_bytes.unwrap_or(core.cache_bytes);
         core.max_queries = self.limits.queries.unwrap_or(core.max_queries);
         core
     }

@@ -8,6 +8,7 @@ mod censorship;
 mod durability;
 mod exactness;
 mod hop_law;
+mod hot_keys;
 mod publish;
 mod scale;
 mod sub_second;
@@ -81,6 +82,7 @@ pub const ALL: &[Experiment] = &[
     sweep::EXPERIMENT,
     censorship::EXPERIMENT,
     scale::EXPERIMENT,
+    hot_keys::EXPERIMENT,
 ];
 
 /// The experiment of this name.

@@ -64,6 +64,7 @@ pub(super) struct ConfigTable {
     pub(super) republish: Option<Span>,
     pub(super) lifetime: Option<Span>,
     pub(super) expire: Option<Span>,
+    pub(super) cache_bytes: Option<Between<0, { 1 << 30 }>>,
     pub(super) max_queries: Option<Count>,
     pub(super) query_timeout: Option<Span>,
     pub(super) max_pending_requests: Option<Count>,

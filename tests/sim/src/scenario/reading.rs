@@ -121,6 +121,7 @@ fn config(table: &ConfigTable) -> Config {
     set(&mut config.republish, span(table.republish));
     set(&mut config.lifetime, span(table.lifetime));
     set(&mut config.expire, span(table.expire));
+    set(&mut config.cache_bytes, table.cache_bytes.map(Between::get));
     set(&mut config.max_queries, count(table.max_queries));
     set(&mut config.query_timeout, span(table.query_timeout));
     set(

@@ -1,0 +1,257 @@
+//! Copies of popular values on the way to them.
+//!
+//! Walks to a key come together the nearer they get, so the holders of a popular value answer everybody. The paper
+//! (section 2.3) has whoever read a value store it at the last node that did not have it, for a time that falls with the
+//! distance. Here nobody is sent anything: a node that is asked for the same immutable value again and again, by
+//! different nodes, and does not have it, reads it once itself and answers from its cache from then on. So values that
+//! nobody asks for cost nothing, nobody can push anything into a cache, and the busier a node is the sooner it caches.
+//!
+//! A cached copy is no holder's copy: it is in no store, in no comparison and in no census.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::Kademlia;
+use crate::query::{FindValueTask, Task};
+use crate::{
+    Address, Contact, Duration, FindValue, Found, Instant, Key, Kind, NodeId, Now, Outbox, Read, Record,
+    Response, Want,
+};
+
+/// Different nodes that must have asked for a value within [`WINDOW`] before it is cached: fewer would be chance.
+const ASKERS: usize = 3;
+
+/// See [`ASKERS`].
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Keys of which a node counts who asks for them. Full: the one that was first asked for longest ago is forgotten.
+const MAX_COUNTED: usize = 64;
+
+/// Values that a node reads at once to cache them; others have to be asked for once more. Nobody can make it read faster.
+const MAX_FETCHES: usize = 4;
+
+/// How long one of the k nearest to a key would keep a copy. A node that has n nodes between itself and the key keeps it
+/// for k / n of that.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Copies are kept at least so long, or reading them would be worth nothing.
+const SHORTEST: Duration = Duration::from_secs(10);
+
+/// The copies, and who asks for what is not there.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    copies: BTreeMap<Key, (Record, Instant)>,
+    by_end: BTreeSet<(Instant, Key)>,
+    bytes: usize,
+    counted: Vec<Counted>,
+    /// Values that are being read.
+    fetching: usize,
+}
+
+/// Who asked for a key.
+#[derive(Debug)]
+struct Counted {
+    key: Key,
+    since: Instant,
+    askers: Vec<NodeId>,
+}
+
+impl Cache {
+    pub(super) fn len(&self) -> usize {
+        self.copies.len()
+    }
+
+    fn get(&self, key: Key, now: Now) -> Option<&Record> {
+        let (record, until) = self.copies.get(&key)?;
+        (now.monotonic < *until && now.unix < record.expiry()).then_some(record)
+    }
+
+    /// Keeps a copy; the copies that end first make room.
+    fn keep(&mut self, record: Record, until: Instant, room: usize) {
+        let (key, length) = (record.key(), record.as_bytes().len());
+        self.drop_copy(key);
+        while self.bytes + length > room {
+            let Some(&(_, first)) = self.by_end.first() else {
+                return;
+            };
+            self.drop_copy(first);
+        }
+        self.bytes += length;
+        self.by_end.insert((until, key));
+        self.copies.insert(key, (record, until));
+    }
+
+    fn drop_copy(&mut self, key: Key) {
+        if let Some((record, until)) = self.copies.remove(&key) {
+            self.by_end.remove(&(until, key));
+            self.bytes -= record.as_bytes().len();
+        }
+    }
+
+    /// Notes that somebody asked for what is not here. Says whether enough have by now; then counting begins anew.
+    fn is_popular(&mut self, key: Key, asker: NodeId, now: Instant) -> bool {
+        self.counted.retain(|counted| now < counted.since + WINDOW);
+        let place = self.counted.iter().position(|counted| counted.key == key);
+        let place = place.unwrap_or_else(|| {
+            if self.counted.len() >= MAX_COUNTED {
+                self.counted.remove(0);
+            }
+            let askers = Vec::new();
+            let since = now;
+            self.counted.push(Counted { key, since, askers });
+            self.counted.len() - 1
+        });
+        let askers = &mut self.counted[place].askers;
+        if !askers.contains(&asker) {
+            askers.push(asker);
+        }
+        let enough = askers.len() >= ASKERS;
+        if enough {
+            self.counted.remove(place);
+        }
+        enough
+    }
+}
+
+impl<A: Address> Kademlia<A> {
+    /// The answer to a question for a value that is cached.
+    pub(super) fn cached(&mut self, now: Now, ask: &FindValue) -> Option<Record> {
+        let fits = ask.kind == Kind::Immutable && ask.want == Want::Record;
+        let copy = self.cache.get(ask.key, now).filter(|_| fits).cloned();
+        self.stats.cache_hits += u64::from(copy.is_some());
+        copy
+    }
+
+    /// The same for a peer.
+    pub(super) fn cached_answer(&mut self, now: Now, ask: &FindValue) -> Option<Response<A>> {
+        let copy = self.cached(now, ask)?;
+        self.stats.records_told += 1;
+        Some(Response::Values {
+            found: vec![Found::Record(copy)],
+            next: None,
+            closer: Vec::new(),
+        })
+    }
+
+    /// Somebody asked for what is not here: if it is popular, it is read to be cached.
+    pub(super) fn missed(&mut self, now: Now, from: &Contact<A>, ask: &FindValue, out: &mut Outbox<A>) {
+        let caches = self.config.cache_bytes > 0 && !self.config.read_only;
+        let fits = ask.kind == Kind::Immutable && ask.want == Want::Record;
+        if !caches || !fits || self.cache.fetching >= MAX_FETCHES {
+            return;
+        }
+        if self.cache.is_popular(ask.key, from.id, now.monotonic) {
+            self.cache.fetching += 1;
+            let ask = FindValue { after: None, ..*ask };
+            let task = FindValueTask::new(ask, Read::First, self.region(ask.key));
+            let lookup = self.upkeep_lookup(now, ask.key, self.config.k);
+            self.start(now, None, Task::FindValue(task), Some(lookup), out);
+        }
+    }
+
+    /// What was read to be cached is kept for a while, which is the shorter the farther the key.
+    pub(super) fn fetched(&mut self, now: Now, found: &FindValueTask<A>) {
+        self.cache.fetching = self.cache.fetching.saturating_sub(1);
+        let Some(record) = found.newest() else { return };
+        let distance = self.local_id().distance(record.key());
+        let k = self.config.k.max(1) as u64;
+        let between = self
+            .population()
+            .map_or(k, |population| population.rank(distance))
+            .max(k);
+        let life = Duration::from_secs(LONGEST.as_secs().saturating_mul(k) / between).max(SHORTEST);
+        let record = record.clone();
+        self.cache
+            .keep(record, now.monotonic + life, self.config.cache_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NetworkId, Parameters, Rules, UnixTime};
+
+    fn at(secs: u64) -> Now {
+        Now {
+            monotonic: Instant::ZERO + Duration::from_secs(secs),
+            unix: UnixTime::from_secs(1000 + secs),
+        }
+    }
+
+    fn record(number: u64, life: u64) -> Record {
+        let parameters = Parameters::default();
+        let rules = Rules::new(NetworkId::new("test", &parameters), &parameters);
+        let (now, end) = (at(0).unix, at(life).unix);
+        Record::immutable(&number.to_be_bytes(), end, &rules, now).unwrap()
+    }
+
+    fn id(number: u64) -> NodeId {
+        NodeId::from_limbs([number, 0, 0, 0])
+    }
+
+    #[test]
+    fn copies_end_in_their_time_and_those_that_end_first_make_room() {
+        let (mut cache, length) = (Cache::default(), record(0, 100).as_bytes().len());
+        let room = 3 * length;
+        for number in 0..5 {
+            // The later ones end sooner, but for the last.
+            let until = at(if number == 4 { 50 } else { 40 - number }).monotonic;
+            cache.keep(record(number, 100), until, room);
+            assert!(cache.bytes <= room && cache.copies.len() == cache.by_end.len());
+        }
+        let held = |cache: &Cache, secs| -> Vec<u64> {
+            (0..5)
+                .filter(|&number| cache.get(record(number, 100).key(), at(secs)).is_some())
+                .collect()
+        };
+        assert_eq!(held(&cache, 10), [0, 1, 4]);
+        assert_eq!(held(&cache, 39), [0, 4]);
+        assert_eq!(held(&cache, 45), [4]);
+        cache.keep(record(9, 100), at(99).monotonic, length - 1);
+        assert!(
+            cache.get(record(9, 100).key(), at(1)).is_none(),
+            "it does not fit"
+        );
+        cache.keep(record(8, 5), at(99).monotonic, room);
+        assert!(
+            cache.get(record(8, 5).key(), at(4)).is_some() && cache.get(record(8, 5).key(), at(5)).is_none()
+        );
+    }
+
+    #[test]
+    fn three_different_askers_within_a_minute_make_a_value_popular() {
+        let (mut cache, key) = (Cache::default(), Key::from_limbs([1; 4]));
+        assert!(
+            (0..9).all(|secs| !cache.is_popular(key, id(1), at(secs).monotonic)),
+            "one asks often"
+        );
+        assert!(!cache.is_popular(key, id(2), at(10).monotonic));
+        assert!(cache.is_popular(key, id(3), at(59).monotonic));
+        assert!(
+            !cache.is_popular(key, id(4), at(59).monotonic),
+            "counting begins anew"
+        );
+        assert!(!cache.is_popular(key, id(5), at(60).monotonic));
+        assert!(
+            !cache.is_popular(key, id(6), at(59 + 60).monotonic),
+            "the first is forgotten"
+        );
+    }
+
+    #[test]
+    fn only_so_many_keys_are_counted() {
+        let mut cache = Cache::default();
+        let key = |number: usize| Key::from_limbs([number as u64, 0, 0, 0]);
+        for number in 0..=MAX_COUNTED {
+            assert!(!cache.is_popular(key(number), id(1), at(0).monotonic));
+            assert!(cache.counted.len() <= MAX_COUNTED);
+        }
+        let mut asked_twice_more = |number: usize| {
+            let key = key(number);
+            cache.is_popular(key, id(2), at(0).monotonic) || cache.is_popular(key, id(3), at(0).monotonic)
+        };
+        assert!(asked_twice_more(MAX_COUNTED));
+        assert!(!asked_twice_more(0), "it was forgotten");
+    }
+}
