@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -276,6 +277,7 @@ impl Builder {
             None => VecDeque::new(),
         };
         let remembered = Arc::new(Mutex::new(saved));
+        let repair_bytes = Arc::new(AtomicU64::new(0));
         let parts = Parts {
             machine,
             clock,
@@ -291,6 +293,7 @@ impl Builder {
             remembered: remembered.clone(),
             keypair: keypair.clone(),
             lifetime,
+            repair_bytes: repair_bytes.clone(),
         };
         let driver = tokio::spawn(Driver::run(parts));
 
@@ -336,6 +339,7 @@ impl Builder {
             events,
             join,
             storage,
+            repair_bytes,
             doors: doors(&transport, silence),
             running: Mutex::new(Some(running)),
         }))

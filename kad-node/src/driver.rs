@@ -14,6 +14,7 @@ mod effects;
 mod held;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -135,6 +136,8 @@ pub(crate) struct Parts<T: Transport, R> {
     pub(crate) keypair: Keypair,
     /// The life that renewed records get.
     pub(crate) lifetime: Duration,
+    /// Counts the bytes of comparisons and of what they brought.
+    pub(crate) repair_bytes: Arc<AtomicU64>,
 }
 
 /// The driver. [`Driver::run`] ends when it is told to, or when the last [`Node`](crate::Node) is gone.

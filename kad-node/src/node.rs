@@ -62,6 +62,7 @@ pub(crate) struct Inner<A> {
     pub(crate) events: broadcast::Sender<Event<A>>,
     pub(crate) join: Receiver<JoinState>,
     pub(crate) storage: Arc<Storage>,
+    pub(crate) repair_bytes: Arc<AtomicU64>,
     pub(crate) doors: Doors<A>,
     /// Taken by the first shutdown.
     pub(crate) running: Mutex<Option<Running>>,
@@ -101,6 +102,9 @@ pub struct NodeStats {
     pub transport: TransportStats,
     /// Of the store.
     pub storage: StorageStats,
+    /// Bytes of the frames in which this node compared what it holds with others and fetched what it lacked, and of their
+    /// answers.
+    pub repair_bytes: u64,
 }
 
 /// Sends commands to the driver and waits for their outcome.
@@ -410,6 +414,7 @@ impl<A: kad_net::WireAddress> Node<A> {
             core,
             transport: (self.inner.doors.stats)(),
             storage: self.inner.storage.stats(),
+            repair_bytes: self.inner.repair_bytes.load(Ordering::Relaxed),
         })
     }
 

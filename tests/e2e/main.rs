@@ -2,11 +2,14 @@
 //!
 //! Nothing here sleeps to synchronise. Whoever waits reads an output of a process, and gives up at a deadline.
 
+mod churn;
 mod clients;
 mod commands;
 mod crawl;
 mod durability;
 mod files;
+#[path = "../history/check.rs"]
+mod history;
 mod hostile;
 mod outcome;
 mod process;

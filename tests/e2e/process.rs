@@ -184,6 +184,17 @@ impl Daemon {
         }
     }
 
+    /// The last of the reports that it has printed and nobody has read yet.
+    pub(crate) fn last_report(&mut self) -> Option<Value> {
+        self.stdout.try_iter().last().map(|line| report(&line))
+    }
+
+    /// The next report that it prints.
+    pub(crate) fn next_report(&mut self) -> Value {
+        self.stdout.try_iter().for_each(drop);
+        report(&self.stdout.recv_timeout(DEADLINE).expect("it reports"))
+    }
+
     /// Waits until it has a contact in its table.
     pub(crate) fn knows(&mut self, id: &str) {
         self.logs(&format!("contact added id={id}"));
@@ -228,6 +239,11 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+fn report(line: &str) -> Value {
+    let mut line: Value = serde_json::from_str(line).unwrap();
+    line["report"].take()
 }
 
 impl Drop for Daemon {

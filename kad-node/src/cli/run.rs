@@ -1,8 +1,11 @@
 //! `run`: a node that goes on until it is told to stop.
 
+mod report;
+
 use std::io::{self, IsTerminal as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use kad_net::WireAddress as _;
@@ -11,7 +14,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::arguments::{NetworkArgs, read_key};
+use super::arguments::{NetworkArgs, parse_span, read_key};
 use super::reply::{self, Answer, Failure};
 use super::values::addresses;
 
@@ -42,6 +45,9 @@ pub(crate) struct Args {
     table: Option<Table>,
     #[command(flatten)]
     network: NetworkArgs,
+    /// Print what the node has counted so often, such as every 60s [default: never]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    report: Option<Duration>,
     /// How to log, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -113,8 +119,16 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
     };
     announce(&node, &network, &listen, json);
     let watching = tokio::spawn(watch_joining(node.clone()));
+    let reporting = args
+        .report
+        .map(|every| tokio::spawn(report::report(node.clone(), every, json)));
     stop.wait().await;
     watching.abort();
+    // The last line is that of the end.
+    if let Some(reporting) = reporting {
+        reporting.abort();
+        let _ = reporting.await;
+    }
     tracing::info!("stopping; a second signal ends this at once");
     let handed_over = tokio::select! {
         handed_over = node.hand_over(hand_over) => handed_over.unwrap_or_default(),

@@ -1,5 +1,7 @@
 //! Carrying out what the machine wants.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kad_core::{
@@ -48,6 +50,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
         let asking = Asking {
             transport: self.parts.transport.clone(),
             codec: self.parts.codec.clone(),
+            repair_bytes: self.parts.repair_bytes.clone(),
         };
         let (read_only, completions) = (self.parts.read_only, self.completions.clone());
         let task = tokio::spawn(async move {
@@ -267,8 +270,9 @@ fn answer<A: Send + 'static>(
 
 /// One request, from the message to the verified answer.
 struct Asking<T> {
-    transport: std::sync::Arc<T>,
+    transport: Arc<T>,
     codec: Codec,
+    repair_bytes: Arc<AtomicU64>,
 }
 
 impl<T: Transport> Asking<T> {
@@ -289,6 +293,8 @@ impl<T: Transport> Asking<T> {
                 };
             }
         };
+        let repairs = matches!(request, Request::Compare { .. } | Request::Fetch { .. });
+        let asked = frame.len();
         let answer = match self.transport.request(to, frame).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -299,6 +305,10 @@ impl<T: Transport> Asking<T> {
                 };
             }
         };
+        if repairs {
+            let bytes = (asked + answer.frame.len()) as u64;
+            self.repair_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         let round_trip = matches!(request, Request::Ping | Request::FindNode { .. });
         let rtt: Option<Duration> = round_trip.then_some(answer.took);
         match self.codec.decode_response(unix_now(), answer.frame, request) {
