@@ -77,8 +77,8 @@ pub use self::error::{JoinError, NodeError, SpawnError};
 pub use self::full_table::{FullTable, TableMode};
 pub use self::join::JoinState;
 pub use self::node::{
-    Closest, DEFAULT_LIFETIME, Mutable, MutableOptions, Node, NodeStats, Pong, Provider, PutOptions,
-    ShutdownReport, Stored, Told, Value,
+    Closest, DEFAULT_LIFETIME, ManyReport, Mutable, MutableOptions, Node, NodeStats, OneOfMany, Pong,
+    Provider, PutOptions, ShutdownReport, Stored, Told, Value,
 };
 pub use self::peer::Peer;
 pub use self::storage::StorageStats;

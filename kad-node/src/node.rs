@@ -1,6 +1,7 @@
 //! The handle: what an application holds of a running node.
 
 mod answers;
+mod many;
 mod records;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use kad_net::{BoxFuture, TransportStats};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
+pub use self::many::{ManyReport, OneOfMany};
 pub use self::records::{MutableOptions, PutOptions};
 use crate::driver::Order;
 use crate::join::JoinState;

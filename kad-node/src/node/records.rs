@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use kad_core::record::mutable_key;
 use kad_core::{
-    Announcement, Command, Effort, Holder, Key, Keypair, Kind, MutableVersion, NodeId, Outcome, PublicKey,
-    Read, Record, UnixTime, Verdict,
+    Announcement, Command, Contact, Effort, Holder, Key, Keypair, Kind, MutableVersion, NodeId, Outcome,
+    PublicKey, Read, Record, UnixTime, Verdict,
 };
 
 use super::{DEFAULT_LIFETIME, Mutable, Node, Provider, Stored, Value};
@@ -285,7 +285,7 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
     }
 
-    async fn store(
+    pub(super) async fn store(
         &self,
         record: Record,
         expected: Option<u64>,
@@ -324,17 +324,26 @@ impl<A: kad_net::WireAddress> Node<A> {
             effort,
             query,
         };
-        let rival = refused.iter().filter_map(|(_, verdict)| match verdict {
-            Verdict::Stale { current } | Verdict::Conflict { current } => Some(*current),
-            _ => None,
-        });
-        match rival.max() {
-            Some(current) => Err(NodeError::Conflict { current }),
-            None if stored.copies() < options.quorum => Err(NodeError::QuorumNotMet {
-                acknowledged: stored.copies(),
-                wanted: options.quorum,
-            }),
-            None => Ok(stored),
-        }
+        judged(stored, &refused, options)
+    }
+}
+
+/// Whether what was stored is what was wanted.
+pub(super) fn judged<A>(
+    stored: Stored<A>,
+    refused: &[(Contact<A>, Verdict)],
+    options: PutOptions,
+) -> Result<Stored<A>, NodeError> {
+    let rival = refused.iter().filter_map(|(_, verdict)| match verdict {
+        Verdict::Stale { current } | Verdict::Conflict { current } => Some(*current),
+        _ => None,
+    });
+    match rival.max() {
+        Some(current) => Err(NodeError::Conflict { current }),
+        None if stored.copies() < options.quorum => Err(NodeError::QuorumNotMet {
+            acknowledged: stored.copies(),
+            wanted: options.quorum,
+        }),
+        None => Ok(stored),
     }
 }
