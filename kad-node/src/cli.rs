@@ -7,13 +7,17 @@ mod arguments;
 mod client;
 mod config;
 mod crawl;
+mod get_many;
 mod inspect;
 mod key;
+mod lists;
 mod mutable;
 mod progress;
 mod provide;
+mod put_many;
 mod reply;
 mod run;
+mod stay;
 mod streams;
 mod testnet;
 mod transfer;
@@ -65,7 +69,7 @@ enum Command {
     Run(run::Args),
     /// Start a whole network on this machine, store a file, kill a quarter of the nodes, and read the file back
     Testnet(testnet::Args),
-    /// Store a file under its hash
+    /// Store files under their hashes
     Put(values::PutArgs),
     /// Fetch what is stored under a hash
     Get(values::GetArgs),
@@ -75,7 +79,7 @@ enum Command {
     GetMutable(mutable::GetArgs),
     /// Delete a record that belongs to a key
     DeleteMutable(mutable::DeleteArgs),
-    /// Announce that you have what a key names
+    /// Announce that you have what keys name
     Provide(provide::ProvideArgs),
     /// List who announced to have what a key names
     Providers(provide::ProvidersArgs),
@@ -125,6 +129,10 @@ impl Command {
             Self::PutMutable(args) => interruptible(mutable::put(args, json)),
             Self::GetMutable(args) => interruptible(mutable::get(args, json)),
             Self::DeleteMutable(args) => interruptible(mutable::delete(args, json)),
+            Self::Provide(args) if args.stay => {
+                run::log_if_asked()?;
+                block_on(stay::stay(args, json))
+            }
             Self::Provide(args) => interruptible(provide::provide(args, json)),
             Self::Providers(args) => interruptible(provide::providers(args, json)),
             Self::FindNode(args) => interruptible(inspect::find_node(args, json)),

@@ -8,6 +8,7 @@ mod crawl;
 mod durability;
 mod files;
 mod hostile;
+mod lists;
 mod outcome;
 mod process;
 mod refusals;

@@ -64,6 +64,14 @@ pub(crate) fn outcome(mut child: Child) -> Outcome {
     }
 }
 
+/// Looks again until something holds, and for no longer than the deadline.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+    }
+}
+
 /// Lines that nobody has asked for yet; no test lets a daemon log as much.
 const MAX_UNREAD_LINES: usize = 100_000;
 

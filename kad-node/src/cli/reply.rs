@@ -77,6 +77,11 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+/// One line on standard error, of one thing of many. Nobody is left to be told if this fails.
+pub(crate) fn aside(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Why a command failed: one sentence that says what was wrong and what to do, and an exit status.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -99,6 +104,10 @@ impl Failure {
             code: USAGE,
             sentence: sentence.into(),
         }
+    }
+
+    pub(crate) fn sentence(&self) -> &str {
+        &self.sentence
     }
 
     /// The same, told by the sentence that says what it was about, and by its own if that says what to do.

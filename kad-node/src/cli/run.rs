@@ -192,13 +192,13 @@ async fn watch_joining(node: Node) {
 }
 
 /// The signals that ask a daemon to stop.
-struct Stop {
+pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Stop {
-    fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let failed =
             |error: io::Error| Failure::usage(format!("the system does not deliver signals: {error}"));
         Ok(Self {
@@ -207,7 +207,7 @@ impl Stop {
         })
     }
 
-    async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
