@@ -13,13 +13,13 @@ use kad_net::wire::{Codec, Scope};
 use kad_net::{Transport, WireAddress};
 use kad_store::memory::MemoryStore;
 use kad_store::redb::{RedbConfig, RedbStore};
-use kad_store::{Limits, RecordStore};
+use kad_store::{Limits, RecordReader as _, RecordStore};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
-use crate::node::{Asker, Doors, Inner, Running, ShutdownReport};
+use crate::node::{Asker, Doors, Inner, LookUp, Running, ShutdownReport};
 use crate::storage::Storage;
 use crate::{Node, Peer, SpawnError, TableMode, identity, snapshot};
 
@@ -236,7 +236,10 @@ impl Builder {
         store: S,
         files: Option<DataDirectory>,
         silence: Option<Box<dyn Fn() + Send + Sync>>,
-    ) -> Result<Node<T::Address>, SpawnError> {
+    ) -> Result<Node<T::Address>, SpawnError>
+    where
+        S::Reader: Sync,
+    {
         let network = NetworkId::new(&self.network, &self.parameters);
         let rules = Rules::new(network, &self.parameters);
         let mut config = self
@@ -260,6 +263,8 @@ impl Builder {
 
         let reader = store.reader();
         let held = Held::read(&reader)?;
+        let looking = reader.clone();
+        let stored: LookUp = Box::new(move |slot| looking.get(slot));
         let storage = Arc::new(Storage::start(store).map_err(SpawnError::System)?);
         let clock = Clock::new();
         let machine = Kademlia::new(
@@ -335,7 +340,7 @@ impl Builder {
             events,
             join,
             storage,
-            doors: doors(&transport, silence),
+            doors: doors(&transport, silence, stored),
             running: Mutex::new(Some(running)),
         }))
     }
@@ -344,6 +349,7 @@ impl Builder {
 fn doors<T: Transport>(
     transport: &Arc<T>,
     silence: Option<Box<dyn Fn() + Send + Sync>>,
+    stored: LookUp,
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());
     Doors {
@@ -353,6 +359,7 @@ fn doors<T: Transport>(
         }),
         stats: Box::new(move || counting.stats()),
         silence,
+        stored,
     }
 }
 

@@ -66,6 +66,7 @@ pub mod file;
 mod full_table;
 pub mod identity;
 mod join;
+pub mod kept;
 mod node;
 mod peer;
 mod snapshot;
