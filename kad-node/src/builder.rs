@@ -447,13 +447,13 @@ fn save<A: WireAddress>(files: &DataDirectory, network: &NetworkId, contacts: &[
 }
 
 /// A directory that belongs to one node for as long as this lives.
-struct DataDirectory {
+pub(crate) struct DataDirectory {
     path: PathBuf,
     _lock: File,
 }
 
 impl DataDirectory {
-    fn open(path: &Path) -> Result<Self, SpawnError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, SpawnError> {
         let failed = |source| SpawnError::Data {
             path: path.to_owned(),
             source,

@@ -8,13 +8,16 @@ mod client;
 mod config;
 mod crawl;
 mod get_many;
+mod holdings;
 mod inspect;
+mod keep;
 mod key;
 mod lists;
 mod mutable;
 mod progress;
 mod provide;
 mod put_many;
+mod repair;
 mod reply;
 mod run;
 mod stay;
@@ -73,6 +76,14 @@ enum Command {
     Put(values::PutArgs),
     /// Fetch what is stored under a hash
     Get(values::GetArgs),
+    /// Store again what too few nodes hold of a file
+    Repair(repair::RepairArgs),
+    /// Run a node that keeps files of others alive
+    Keep(keep::KeepArgs),
+    /// List what a node keeps, and how many copies there are
+    List(holdings::ListArgs),
+    /// Keep a file no longer
+    Forget(holdings::ForgetArgs),
     /// Write a new version of a record that belongs to a key
     PutMutable(mutable::PutArgs),
     /// Read the newest version of a record that belongs to a key
@@ -122,7 +133,11 @@ impl Command {
         let answer = match self {
             Self::Key(command) => key::execute(command),
             Self::Completions { shell } => Ok(completions(shell)),
-            Self::Run(args) => block_on(run::execute(args, json)),
+            Self::Run(args) => block_on(run::execute(args, json, Vec::new())),
+            Self::Keep(args) => block_on(keep::execute(args, json)),
+            Self::List(args) => interruptible(holdings::list(args, json)),
+            Self::Forget(args) => holdings::forget(&args),
+            Self::Repair(args) => interruptible(repair::repair(args, json)),
             Self::Testnet(args) => block_on(testnet::execute(args, json)),
             Self::Put(args) => interruptible(values::put(args, json)),
             Self::Get(args) => interruptible(values::get(args, json)),

@@ -67,6 +67,7 @@ mod reference;
 mod repair;
 mod seal;
 mod stripe;
+mod survey;
 mod tend;
 #[cfg(test)]
 mod tests;
@@ -81,6 +82,7 @@ pub use self::error::{GetFileError, PutFileError};
 pub use self::options::{DEFAULT_COPIES, FetchOptions, FileOptions, Repair};
 pub use self::reference::{Reference, ReferenceError};
 pub use self::seal::Secret;
+pub(crate) use self::survey::{Tree, indexes_below, survey};
 pub use self::tend::TendedFile;
 
 /// Chunks under way at once unless told otherwise. By calculation: at 100 ms a round trip, a lookup and a store take about half

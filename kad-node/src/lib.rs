@@ -64,6 +64,7 @@ mod driver;
 mod error;
 pub mod file;
 mod full_table;
+pub mod holdings;
 pub mod identity;
 mod join;
 pub mod kept;

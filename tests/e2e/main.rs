@@ -8,6 +8,7 @@ mod crawl;
 mod durability;
 mod files;
 mod hostile;
+mod keeping;
 mod lists;
 mod outcome;
 mod process;

@@ -125,8 +125,13 @@ impl Daemon {
     }
 
     pub(crate) fn start_at<S: AsRef<OsStr>>(listen: &str, arguments: &[S]) -> Self {
+        Self::command("run", listen, arguments)
+    }
+
+    /// Starts one by another command than `run`.
+    pub(crate) fn command<S: AsRef<OsStr>>(command: &str, listen: &str, arguments: &[S]) -> Self {
         let mut child = kad_node()
-            .args(["run", "--json", "--listen", listen])
+            .args([command, "--json", "--listen", listen])
             .args(arguments)
             .env("RUST_LOG", "info,kad_node=debug")
             .spawn()
@@ -189,6 +194,14 @@ impl Daemon {
                     panic!("{what:?} was never logged:\n{}", self.log.join("\n"));
                 }
             }
+        }
+    }
+
+    /// Waits for the next line of its output.
+    pub(crate) fn says(&self) -> Value {
+        match self.stdout.recv_timeout(DEADLINE) {
+            Ok(line) => serde_json::from_str(&line).unwrap(),
+            Err(error) => panic!("it says nothing: {error}"),
         }
     }
 

@@ -8,7 +8,7 @@ use kad_core::{Contact, UnixTime};
 use kad_net::WireAddress as _;
 use kad_net::quic::QuicAddress;
 use kad_node::file::{
-    Code, DEFAULT_COPIES, FetchOptions, FetchedFile, FileOptions, Reference, ReferenceError, Repair, Repaired,
+    Code, DEFAULT_COPIES, FetchOptions, FileOptions, Reference, ReferenceError, Repair, Repaired,
 };
 use kad_node::{PutOptions, Stored};
 use serde_json::{Value, json};
@@ -255,7 +255,7 @@ pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Answer, Failure> {
             } = fetched.repair;
             fields["repair"] = json!({ "checked": checked, "stored": stored, "failed": failed });
             if output.is_some() {
-                text = format!("{text}\n{}", mended(&fetched));
+                text = format!("{text}\n{}", mended(fetched.repair, fetched.restored));
             }
         }
         let answer = Answer::new(fields, text);
@@ -268,16 +268,16 @@ pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Answer, Failure> {
 }
 
 /// What a repair came to, for people.
-fn mended(fetched: &FetchedFile) -> String {
+pub(crate) fn mended(repair: Repaired, restored: u64) -> String {
     let Repaired {
         checked,
         stored,
         failed,
         ..
-    } = fetched.repair;
+    } = repair;
     let mut text = format!("{stored} of {checked} records had too few copies and were stored again");
-    if fetched.restored > 0 {
-        text = format!("{text}, {} restored from parity", fetched.restored);
+    if restored > 0 {
+        text = format!("{text}, {restored} restored from parity");
     }
     if failed > 0 {
         text = format!("{text}; {failed} could not be repaired, try again");
