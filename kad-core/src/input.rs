@@ -92,6 +92,15 @@ pub enum Command<A> {
         /// [`Config::write_quorum`](crate::Config::write_quorum) is a good number.
         enough: usize,
     },
+    /// Store many records together: for each region that they are of one lookup, then batches of STORE to its nodes.
+    /// Ends in [`Outcome::StoredMany`](crate::Outcome::StoredMany) when all of them were asked. It pays where the keys
+    /// begin alike: records that have the same [`Kademlia::region_of`](crate::Kademlia::region_of) take one lookup.
+    StoreMany {
+        /// At most [`MAX_BULK`]; the rest is ignored.
+        records: Vec<Record>,
+        /// Whether this node keeps copies as its own and keeps publishing them.
+        keep: bool,
+    },
     /// Join: look up the own id through these contacts and those already known, then fill the buckets. Ends in
     /// [`Outcome::Bootstrapped`](crate::Outcome::Bootstrapped).
     Bootstrap {
@@ -119,6 +128,10 @@ pub enum Command<A> {
 
 /// The most contacts that one [`Command::Bootstrap`] starts from.
 pub const MAX_SEEDS: usize = 64;
+
+/// The most records of one [`Command::StoreMany`]: with small ones, two STOREs to each of some forty nodes. The driver
+/// should send no more bytes than can be on their way within [`Config::query_timeout`](crate::Config::query_timeout).
+pub const MAX_BULK: usize = 256;
 
 /// When a read has enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

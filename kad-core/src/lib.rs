@@ -172,7 +172,7 @@ pub use self::contact::{Address, AddressGroups, Contact};
 pub use self::crypto::{Keypair, PublicKey};
 pub use self::id::{Distance, ID_BITS, ID_BYTES, Key, NodeId, ParseIdError};
 pub use self::input::{
-    Command, DueRecord, Input, MAX_SEEDS, QueryId, Read, ReplyId, RequestId, StoreId, StoreReply,
+    Command, DueRecord, Input, MAX_BULK, MAX_SEEDS, QueryId, Read, ReplyId, RequestId, StoreId, StoreReply,
 };
 pub use self::kademlia::Kademlia;
 pub use self::message::{
@@ -180,7 +180,7 @@ pub use self::message::{
     StoreEntry, Want,
 };
 pub use self::network::{NetworkId, Parameters};
-pub use self::output::{Due, Effort, Event, Holder, Outbox, Outcome, Output, QueryError, StoreOp};
+pub use self::output::{Due, Effort, Event, Holder, Outbox, Outcome, Output, Placement, QueryError, StoreOp};
 pub use self::population::Population;
 pub use self::record::{
     Announcement, Content, Kind, MAX_RECORD, MAX_SALT, MAX_VALUE, MutableVersion, RawRecord, Record,

@@ -175,6 +175,11 @@ pub enum Outcome<A> {
         /// Who refused, and why.
         refused: Vec<(Contact<A>, Verdict)>,
     },
+    /// To [`Command::StoreMany`](crate::Command::StoreMany): one for each record, in order.
+    StoredMany {
+        /// What became of each.
+        placements: Vec<Placement<A>>,
+    },
     /// To [`Command::Bootstrap`](crate::Command::Bootstrap).
     Bootstrapped {
         /// Contacts in the table.
@@ -203,6 +208,20 @@ pub enum Outcome<A> {
     },
     /// It could not be done.
     Failed(QueryError),
+}
+
+/// What became of one of many records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement<A> {
+    /// Who acknowledged.
+    pub holders: Vec<Contact<A>>,
+    /// Whether this node is one of the nearest and keeps a copy itself.
+    pub local: bool,
+    /// Who refused, and why.
+    pub refused: Vec<(Contact<A>, Verdict)>,
+    /// Whether nobody was sent it because it wants a lookup of its own, by [`Command::Store`](crate::Command::Store):
+    /// the nodes nearest to it are a crowd, or the time was up before its turn came.
+    pub alone: bool,
 }
 
 /// A node that said what it holds.

@@ -4,26 +4,30 @@
 //! [`Todo::Finish`], and is told what became of it. An input names its query, so only that one is asked; nothing ever walks
 //! over all queries.
 
+mod allotment;
 mod ask;
 mod find_value;
 mod reconcile;
 mod region;
 mod store;
+mod store_many;
 mod sweep;
 
 use alloc::vec::Vec;
 
+pub(crate) use self::allotment::Placing;
 pub(crate) use self::ask::Ask;
 pub(crate) use self::find_value::FindValueTask;
 pub(crate) use self::reconcile::{Direction, Reconcile, Visit};
 pub(crate) use self::region::Region;
 pub(crate) use self::store::{Role, StoreTask};
+pub(crate) use self::store_many::StoreMany;
 pub(crate) use self::sweep::{Sweep, Sweeping};
 use crate::lookup::{Lookup, Step};
 use crate::slab::Handle;
 use crate::{
-    Address, Contact, Duration, Effort, FindValue, Instant, NodeId, Outcome, QueryError, QueryId, Request,
-    Response, StoreEntry, StoreOp, StoreReply, UnixTime,
+    Address, Contact, Duration, Effort, FindValue, Instant, Key, NodeId, Outcome, QueryError, QueryId,
+    Request, Response, StoreEntry, StoreOp, StoreReply, UnixTime,
 };
 
 /// One query under way.
@@ -47,6 +51,7 @@ pub(crate) enum Task<A> {
     FindNode,
     FindValue(FindValueTask<A>),
     Store(StoreTask<A>),
+    StoreMany(StoreMany<A>),
     Bootstrap(Bootstrap),
     Ping(Ping<A>),
     Ask(Ask<A>),
@@ -117,6 +122,8 @@ pub(crate) enum Todo<A> {
         /// Its index.
         bucket: u32,
     },
+    /// Start the lookup of the region of this key.
+    WalkTo(Key),
     /// Nothing until something is told.
     Wait,
     /// End.
@@ -159,6 +166,7 @@ impl<A: Address> Query<A> {
             },
             (Task::FindValue(task), Some(lookup)) => task.next(lookup, self.flights.is_empty()),
             (Task::Store(task), lookup) => task.next(lookup.as_mut(), self.flights.is_empty()),
+            (Task::StoreMany(task), lookup) => task.next(lookup.as_mut(), self.flights.is_empty()),
             (Task::Ping(ping), _) if !ping.asked => {
                 ping.asked = true;
                 Todo::Ask(ping.contact.clone(), Request::Ping)
@@ -203,6 +211,9 @@ impl<A: Address> Query<A> {
                 task.on_verdicts(from.id, &verdicts);
             }
             (Task::Sweep(task), Response::Stored { verdicts, .. }) => task.on_verdicts(from.id, &verdicts),
+            (Task::StoreMany(task), Response::Stored { verdicts, .. }) => {
+                task.on_verdicts(from.id, &verdicts);
+            }
             (Task::Ask(ask), Response::Nodes { closer }) => ask.on_told(closer, took),
             (_, Response::Nodes { closer }) => self.extend(from.id, closer, alive),
             _ => return Err(Misfit),
@@ -229,6 +240,10 @@ impl<A: Address> Query<A> {
                 task.on_failure(id);
                 false
             }
+            Task::StoreMany(task) => {
+                task.on_failure(id);
+                false
+            }
             Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => false,
         };
         match &mut self.lookup {
@@ -251,6 +266,7 @@ impl<A: Address> Query<A> {
         match (&mut self.task, &mut self.lookup) {
             (Task::Reconcile(task), _) => task.on_failure(id),
             (Task::Sweep(task), _) if !task.is_walking() => task.on_failure(id),
+            (Task::StoreMany(task), _) if !task.is_walking() => task.on_failure(id),
             // It answered on the way and does not take the record: somebody else must.
             (Task::Store(_), Some(lookup)) if lookup.has_answered(id) => lookup.exclude(id),
             (_, Some(lookup)) => lookup.on_overdue(id),
@@ -274,6 +290,7 @@ impl<A: Address> Query<A> {
             (Task::Store(task), _) => task.on_put(false),
             (Task::Reconcile(task), reply) => task.on_store(reply),
             (Task::Sweep(task), reply) => task.on_store(reply),
+            (Task::StoreMany(task), reply) => task.on_store(&reply),
             (Task::FindNode | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_), _) => {}
         }
     }
@@ -288,7 +305,8 @@ impl<A: Address> Query<A> {
             | Task::Ping(_)
             | Task::Ask(_)
             | Task::Reconcile(_)
-            | Task::Sweep(_) => false,
+            | Task::Sweep(_)
+            | Task::StoreMany(_) => false,
         }
     }
 
@@ -302,7 +320,8 @@ impl<A: Address> Query<A> {
             | Task::Ping(_)
             | Task::Ask(_)
             | Task::Reconcile(_)
-            | Task::Sweep(_) => true,
+            | Task::Sweep(_)
+            | Task::StoreMany(_) => true,
         }
     }
 
@@ -317,7 +336,8 @@ impl<A: Address> Query<A> {
             | Task::Ping(_)
             | Task::Ask(_)
             | Task::Reconcile(_)
-            | Task::Sweep(_) => None,
+            | Task::Sweep(_)
+            | Task::StoreMany(_) => None,
         };
         let reached = last.or_else(|| lookup.results().next().map(|contact| contact.id));
         reached.and_then(|id| lookup.depth(id)).unwrap_or_default()
@@ -347,7 +367,8 @@ impl<A: Address> Query<A> {
             | Task::Ping(_)
             | Task::Ask(_)
             | Task::Reconcile(_)
-            | Task::Sweep(_) => None,
+            | Task::Sweep(_)
+            | Task::StoreMany(_) => None,
         }
     }
 
@@ -399,6 +420,7 @@ impl<A: Address> Query<A> {
                 }
             }
             Task::Store(task) => task.outcome().unwrap_or(Outcome::Failed(nobody)),
+            Task::StoreMany(task) => task.outcome().unwrap_or(Outcome::Failed(nobody)),
         }
     }
 

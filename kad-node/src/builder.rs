@@ -14,13 +14,13 @@ use kad_net::wire::{Codec, Scope};
 use kad_net::{Transport, WireAddress};
 use kad_store::memory::MemoryStore;
 use kad_store::redb::{RedbConfig, RedbStore};
-use kad_store::{Limits, RecordStore};
+use kad_store::{Limits, RecordReader as _, RecordStore};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
-use crate::node::{Asker, Doors, Inner, Running, ShutdownReport};
+use crate::node::{Asker, Doors, Inner, LookUp, Running, ShutdownReport};
 use crate::storage::Storage;
 use crate::{Node, Peer, SpawnError, TableMode, identity, snapshot};
 
@@ -237,7 +237,10 @@ impl Builder {
         store: S,
         files: Option<DataDirectory>,
         silence: Option<Box<dyn Fn() + Send + Sync>>,
-    ) -> Result<Node<T::Address>, SpawnError> {
+    ) -> Result<Node<T::Address>, SpawnError>
+    where
+        S::Reader: Sync,
+    {
         let network = NetworkId::new(&self.network, &self.parameters);
         let rules = Rules::new(network, &self.parameters);
         let mut config = self
@@ -261,6 +264,8 @@ impl Builder {
 
         let reader = store.reader();
         let held = Held::read(&reader)?;
+        let looking = reader.clone();
+        let stored: LookUp = Box::new(move |slot| looking.get(slot));
         let storage = Arc::new(Storage::start(store).map_err(SpawnError::System)?);
         let clock = Clock::new();
         let machine = Kademlia::new(
@@ -340,7 +345,7 @@ impl Builder {
             join,
             storage,
             repair_bytes,
-            doors: doors(&transport, silence),
+            doors: doors(&transport, silence, stored),
             running: Mutex::new(Some(running)),
         }))
     }
@@ -349,6 +354,7 @@ impl Builder {
 fn doors<T: Transport>(
     transport: &Arc<T>,
     silence: Option<Box<dyn Fn() + Send + Sync>>,
+    stored: LookUp,
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());
     Doors {
@@ -358,6 +364,7 @@ fn doors<T: Transport>(
         }),
         stats: Box::new(move || counting.stats()),
         silence,
+        stored,
     }
 }
 
@@ -445,13 +452,13 @@ fn save<A: WireAddress>(files: &DataDirectory, network: &NetworkId, contacts: &[
 }
 
 /// A directory that belongs to one node for as long as this lives.
-struct DataDirectory {
+pub(crate) struct DataDirectory {
     path: PathBuf,
     _lock: File,
 }
 
 impl DataDirectory {
-    fn open(path: &Path) -> Result<Self, SpawnError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, SpawnError> {
         let failed = |source| SpawnError::Data {
             path: path.to_owned(),
             source,

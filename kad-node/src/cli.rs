@@ -7,13 +7,20 @@ mod arguments;
 mod client;
 mod config;
 mod crawl;
+mod get_many;
+mod holdings;
 mod inspect;
+mod keep;
 mod key;
+mod lists;
 mod mutable;
 mod progress;
 mod provide;
+mod put_many;
+mod repair;
 mod reply;
 mod run;
+mod stay;
 mod streams;
 mod testnet;
 mod transfer;
@@ -66,10 +73,18 @@ enum Command {
     Run(run::Args),
     /// Start a whole network on this machine, store a file, kill a quarter of the nodes, and read the file back
     Testnet(testnet::Args),
-    /// Store a file under its hash
+    /// Store files under their hashes
     Put(values::PutArgs),
     /// Fetch what is stored under a hash
     Get(values::GetArgs),
+    /// Store again what too few nodes hold of a file
+    Repair(repair::RepairArgs),
+    /// Run a node that keeps files of others alive
+    Keep(keep::KeepArgs),
+    /// List what a node keeps, and how many copies there are
+    List(holdings::ListArgs),
+    /// Keep a file no longer
+    Forget(holdings::ForgetArgs),
     /// Write a new version of a record that belongs to a key
     PutMutable(mutable::PutArgs),
     /// Read the newest version of a record that belongs to a key
@@ -78,7 +93,7 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Delete a record that belongs to a key
     DeleteMutable(mutable::DeleteArgs),
-    /// Announce that you have what a key names
+    /// Announce that you have what keys name
     Provide(provide::ProvideArgs),
     /// List who announced to have what a key names
     Providers(provide::ProvidersArgs),
@@ -121,7 +136,11 @@ impl Command {
         let answer = match self {
             Self::Key(command) => key::execute(command),
             Self::Completions { shell } => Ok(completions(shell)),
-            Self::Run(args) => block_on(run::execute(args, json)),
+            Self::Run(args) => block_on(run::execute(args, json, Vec::new())),
+            Self::Keep(args) => block_on(keep::execute(args, json)),
+            Self::List(args) => interruptible(holdings::list(args, json)),
+            Self::Forget(args) => holdings::forget(&args),
+            Self::Repair(args) => interruptible(repair::repair(args, json)),
             Self::Testnet(args) => block_on(testnet::execute(args, json)),
             Self::Put(args) => interruptible(values::put(args, json)),
             Self::Get(args) => interruptible(values::get(args, json)),
@@ -129,6 +148,10 @@ impl Command {
             Self::GetMutable(args) => interruptible(mutable::get(args, json)),
             Self::Watch(args) => interruptible(watch::watch(args, json)),
             Self::DeleteMutable(args) => interruptible(mutable::delete(args, json)),
+            Self::Provide(args) if args.stay => {
+                run::log_if_asked()?;
+                block_on(stay::stay(args, json))
+            }
             Self::Provide(args) => interruptible(provide::provide(args, json)),
             Self::Providers(args) => interruptible(provide::providers(args, json)),
             Self::FindNode(args) => interruptible(inspect::find_node(args, json)),

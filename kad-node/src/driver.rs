@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kad_core::{
     Command, Contact, Effort, Event, Failure, Input, Kademlia, Keypair, Now, Outbox, Outcome, QueryId,
-    ReplyId, Request, RequestId, Response, StoreId, StoreReply, UnixTime,
+    Record, ReplyId, Request, RequestId, Response, StoreId, StoreReply, UnixTime,
 };
 use kad_net::{Inbound, Transport, wire::Codec};
 use kad_store::RecordReader;
@@ -53,6 +53,12 @@ pub(crate) enum Order<A> {
     },
     Cancel(QueryId),
     Look(Look<A>),
+    /// Keep a record as the node's own, due at this time; says whether it is on the disk.
+    Keep {
+        record: Record,
+        due: UnixTime,
+        answer: oneshot::Sender<bool>,
+    },
     Shutdown,
 }
 
@@ -250,6 +256,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                 }
             }
             Order::Look(look) => look(&self.parts.machine),
+            Order::Keep { record, due, answer } => self.keep(record, due, answer),
             Order::Shutdown => return false,
         }
         true

@@ -62,6 +62,9 @@ pub enum NodeError {
         /// How many were wanted.
         wanted: usize,
     },
+    /// This node's own store did not take what was to be kept.
+    #[error("this node's own store did not take it: it is full, or its disk failed")]
+    NotKept,
     /// Somebody else wrote meanwhile: holders have another version than the expected one.
     #[error("the record was changed by somebody else: version {current} is there")]
     Conflict {

@@ -49,9 +49,10 @@
 //! # }
 //! ```
 //!
-//! What this module refuses to do: keep a file alive. Chunks end with their time to live like all records, unless a
-//! node publishes them anew ([`FileOptions::keep`]). [`FetchOptions::repair`] stores again what too few nodes hold,
-//! when asked.
+//! Chunks end with their time to live like all records, unless a node publishes them anew: the one that stored them
+//! ([`FileOptions::keep`]), or any other that takes it on ([`Node::keep_file`](crate::Node::keep_file)).
+//! [`FetchOptions::repair`] and [`Node::repair_file`](crate::Node::repair_file) store again what too few nodes hold, when
+//! asked.
 
 mod chunks;
 mod code;
@@ -66,6 +67,8 @@ mod reference;
 mod repair;
 mod seal;
 mod stripe;
+mod survey;
+mod tend;
 #[cfg(test)]
 mod tests;
 pub mod tree;
@@ -79,6 +82,8 @@ pub use self::error::{GetFileError, PutFileError};
 pub use self::options::{DEFAULT_COPIES, FetchOptions, FileOptions, Repair};
 pub use self::reference::{Reference, ReferenceError};
 pub use self::seal::Secret;
+pub(crate) use self::survey::{Tree, indexes_below, survey};
+pub use self::tend::TendedFile;
 
 /// Chunks under way at once unless told otherwise. By calculation: at 100 ms a round trip, a lookup and a store take about half
 /// a second, so eight chunks are some 8 Mbit/s. More helps on longer and wider paths.
@@ -176,6 +181,9 @@ pub struct Repaired {
     pub checked: u64,
     /// Those that had too few and were stored again.
     pub stored: u64,
+    /// Those that this node keeps now and did not before; 0 unless it was to keep the file
+    /// ([`Node::keep_file`](crate::Node::keep_file)).
+    pub kept: u64,
     /// Those whose copies could not be counted, or that could not be stored again, in any of the attempts.
     pub failed: u64,
 }

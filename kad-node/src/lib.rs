@@ -64,8 +64,10 @@ mod driver;
 mod error;
 pub mod file;
 mod full_table;
+pub mod holdings;
 pub mod identity;
 mod join;
+pub mod kept;
 mod node;
 mod peer;
 mod snapshot;
@@ -77,8 +79,8 @@ pub use self::error::{JoinError, NodeError, SpawnError};
 pub use self::full_table::{FullTable, TableMode};
 pub use self::join::JoinState;
 pub use self::node::{
-    Change, Closest, DEFAULT_LIFETIME, Mutable, MutableOptions, Node, NodeStats, Pong, Provider, PutOptions,
-    ShutdownReport, Stored, Told, Value, Watch, WatchOptions,
+    Change, Closest, DEFAULT_LIFETIME, ManyReport, Mutable, MutableOptions, Node, NodeStats, OneOfMany, Pong,
+    Provider, PutOptions, ShutdownReport, Stored, Told, Value, Watch, WatchOptions,
 };
 pub use self::peer::Peer;
 pub use self::storage::StorageStats;

@@ -1,6 +1,8 @@
 //! The handle: what an application holds of a running node.
 
 mod answers;
+mod keeping;
+mod many;
 mod mutable;
 mod records;
 mod seen;
@@ -13,14 +15,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kad_core::{
-    Command, Contact, Effort, Event, Key, Keypair, NetworkId, NodeId, Outcome, QueryId, Rules, Stats,
+    Command, Contact, Effort, Event, Key, Keypair, NetworkId, NodeId, Outcome, QueryId, Rules, Slot, Stats,
 };
 use kad_net::quic::QuicAddress;
 use kad_net::{BoxFuture, TransportStats};
+use kad_store::{StoreError, StoredRecord};
 use tokio::sync::watch::Receiver;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
+pub use self::many::{ManyReport, OneOfMany};
 pub use self::mutable::MutableOptions;
 pub use self::records::PutOptions;
 pub(crate) use self::seen::Seen;
@@ -75,12 +79,17 @@ pub(crate) type Running = Box<dyn FnOnce() -> BoxFuture<'static, ShutdownReport>
 pub(crate) type Identify<A> =
     Box<dyn Fn(Peer) -> BoxFuture<'static, Result<Contact<A>, String>> + Send + Sync>;
 
-/// What a handle asks of the transport, whose type it does not know.
+/// What a handle asks of the transport and the store, whose types it does not know.
 pub(crate) struct Doors<A> {
     pub(crate) identify: Identify<A>,
     pub(crate) stats: Box<dyn Fn() -> TransportStats + Send + Sync>,
     pub(crate) silence: Option<Box<dyn Fn() + Send + Sync>>,
+    /// What the own store has in a slot.
+    pub(crate) stored: LookUp,
 }
+
+/// Looks into the own store.
+pub(crate) type LookUp = Box<dyn Fn(&Slot) -> Result<Option<StoredRecord>, StoreError> + Send + Sync>;
 
 /// What a node reports when it has been shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

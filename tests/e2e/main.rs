@@ -11,6 +11,8 @@ mod files;
 #[path = "../history/check.rs"]
 mod history;
 mod hostile;
+mod keeping;
+mod lists;
 mod outcome;
 mod process;
 mod refusals;

@@ -64,6 +64,14 @@ pub(crate) fn outcome(mut child: Child) -> Outcome {
     }
 }
 
+/// Looks again until something holds, and for no longer than the deadline.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+    }
+}
+
 /// Lines that nobody has asked for yet; no test lets a daemon log as much.
 const MAX_UNREAD_LINES: usize = 100_000;
 
@@ -117,8 +125,13 @@ impl Daemon {
     }
 
     pub(crate) fn start_at<S: AsRef<OsStr>>(listen: &str, arguments: &[S]) -> Self {
+        Self::command("run", listen, arguments)
+    }
+
+    /// Starts one by another command than `run`.
+    pub(crate) fn command<S: AsRef<OsStr>>(command: &str, listen: &str, arguments: &[S]) -> Self {
         let mut child = kad_node()
-            .args(["run", "--json", "--listen", listen])
+            .args([command, "--json", "--listen", listen])
             .args(arguments)
             .env("RUST_LOG", "info,kad_node=debug")
             .spawn()
@@ -186,13 +199,23 @@ impl Daemon {
 
     /// The last of the reports that it has printed and nobody has read yet.
     pub(crate) fn last_report(&mut self) -> Option<Value> {
-        self.stdout.try_iter().last().map(|line| report(&line))
+        let last = self.stdout.try_iter().last()?;
+        let mut line: Value = serde_json::from_str(&last).unwrap();
+        Some(line["report"].take())
     }
 
     /// The next report that it prints.
     pub(crate) fn next_report(&mut self) -> Value {
         self.stdout.try_iter().for_each(drop);
-        report(&self.stdout.recv_timeout(DEADLINE).expect("it reports"))
+        self.says()["report"].take()
+    }
+
+    /// Waits for the next line of its output.
+    pub(crate) fn says(&self) -> Value {
+        match self.stdout.recv_timeout(DEADLINE) {
+            Ok(line) => serde_json::from_str(&line).unwrap(),
+            Err(error) => panic!("it says nothing: {error}"),
+        }
     }
 
     /// Waits until it has a contact in its table.
@@ -239,11 +262,6 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
-}
-
-fn report(line: &str) -> Value {
-    let mut line: Value = serde_json::from_str(line).unwrap();
-    line["report"].take()
 }
 
 impl Drop for Daemon {

@@ -13,21 +13,23 @@ const POINTS_TRIED: usize = 16;
 
 impl<A: Address> Kademlia<A> {
     /// The surroundings of a key, as far as the size of the network is known.
+    pub(super) fn region(&self, key: Key) -> Region {
+        Region::new(key, self.config.k, self.population_for_crowds())
+    }
+
+    /// By how many nodes it is judged who is a crowd; `None` if nobody is.
     ///
     /// The samples of the estimate are up to a day old. In a network that has grown since, everybody would look like a crowd;
     /// but this node has seen its own surroundings fill. Whoever crowds around it makes it find fewer crowds, which gets him
     /// one writer or reader, not the key.
-    pub(super) fn region(&self, key: Key) -> Region {
-        let population = self.population().filter(|_| self.config.widen);
+    pub(super) fn population_for_crowds(&self) -> Option<Population> {
+        let population = self.population().filter(|_| self.config.widen)?;
         let seen = self.table.len() as u64 + 1;
-        let population = population.map(|population| {
-            let around = self.guess().map_or(0, |guess| guess.nodes);
-            Population {
-                high: population.high.max(around).max(seen),
-                ..population
-            }
-        });
-        Region::new(key, self.config.k, population)
+        let around = self.guess().map_or(0, |guess| guess.nodes);
+        Some(Population {
+            high: population.high.max(around).max(seen),
+            ..population
+        })
     }
 
     /// Looks up a random point in a part of the region of the key that a query is for.

@@ -6,13 +6,15 @@ use alloc::vec::Vec;
 use super::Kademlia;
 use crate::lookup::{Lookup, LookupConfig, Seed};
 use crate::population::Samples;
-use crate::query::{Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreTask, Task, Todo};
+use crate::query::{
+    Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreMany, StoreTask, Task, Todo,
+};
 use crate::rpc::Purpose;
 use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
-    Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Found, Key, Kind, MAX_SEEDS,
-    Now, Outbox, Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp,
+    Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Found, Key, Kind, MAX_BULK,
+    MAX_SEEDS, Now, Outbox, Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp,
     StoreReply, Want,
 };
 
@@ -89,6 +91,16 @@ impl<A: Address> Kademlia<A> {
                 );
                 (
                     self.store_task(record, expected, Role::Publish { keep }, enough),
+                    Some(lookup),
+                )
+            }
+            Command::StoreMany { mut records, keep } => {
+                records.truncate(MAX_BULK);
+                let (placing, enough) = (self.placing(), self.config.write_quorum);
+                let first = records.first().map_or_else(Key::default, Record::key);
+                let (region, lookup) = self.bulk_lookup(now, first);
+                (
+                    Task::StoreMany(StoreMany::new(region, records, keep, placing, enough)),
                     Some(lookup),
                 )
             }
@@ -177,7 +189,7 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// The same for so many results.
-    fn lookup_of(
+    pub(super) fn lookup_of(
         &mut self,
         now: Now,
         target: Key,
@@ -371,6 +383,15 @@ impl<A: Address> Kademlia<A> {
                     }
                 }
                 Todo::LookInto { bucket } => self.look_into(now, handle, bucket),
+                Todo::WalkTo(key) => {
+                    let (region, lookup) = self.bulk_lookup(now, key);
+                    if let Some(query) = self.queries.get_mut(handle)
+                        && let Task::StoreMany(task) = &mut query.task
+                    {
+                        task.begin(region);
+                        query.lookup = Some(lookup);
+                    }
+                }
                 Todo::Wait => return,
                 Todo::Finish => return self.finish(now, handle, out),
             }
@@ -520,7 +541,12 @@ impl<A: Address> Kademlia<A> {
             }
             Task::Sweep(task) => self.swept(now, task, out),
             Task::Reconcile(task) => self.reconciled(task, query.id.is_none()),
-            Task::FindNode | Task::Store(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => {}
+            Task::FindNode
+            | Task::Store(_)
+            | Task::StoreMany(_)
+            | Task::Bootstrap(_)
+            | Task::Ping(_)
+            | Task::Ask(_) => {}
         }
     }
 }

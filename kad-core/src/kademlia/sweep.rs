@@ -6,15 +6,21 @@
 //! meanwhile comes first, as nothing else is due.
 
 use alloc::vec;
+use alloc::vec::Vec;
 
+use super::queries::FAR_OF_WRITES;
 use super::{Kademlia, Pending};
 use crate::lookup::Lookup;
-use crate::query::{FindValueTask, Role, Sweep, Sweeping, Task};
+use crate::query::{FindValueTask, Placing, Role, Sweep, Sweeping, Task};
 use crate::summary::MAX_PREFIX_BITS;
 use crate::{
     Address, Duration, Event, FindValue, Key, Kind, Now, Outbox, Output, Prefix, Read, Record, StoreEntry,
     StoreId, StoreOp, UnixTime, Want,
 };
+
+/// Bits of a key that a lookup of its region has in common with it, beyond those of the region: enough where the network
+/// is sixteen times as large as was thought.
+const NEAR_BITS: u8 = 4;
 
 /// A region that is swept takes with it what is due within this part of the interval.
 const AHEAD: u32 = 4;
@@ -31,25 +37,55 @@ impl<A: Address> Kademlia<A> {
             by: now.unix + self.config.republish / AHEAD,
             now: now.unix,
             expiry: now.unix + self.config.lifetime,
-            k: self.config.k,
-            me: (!self.config.read_only).then(|| self.local_id()),
-            population: self.population().filter(|_| self.config.widen),
+            placing: self.placing(),
             enough: self.config.write_quorum,
         };
         self.maintenance.replicating += 1;
-        let lookup = self.region_lookup(now, region);
+        let lookup = self.region_lookup(now, key, region);
         self.start(now, None, Task::Sweep(Sweep::new(about)), Some(lookup), out);
     }
 
-    /// As many nodes around a random point of the region as its keys can have holders.
-    fn region_lookup(&mut self, now: Now, region: Prefix) -> Lookup<A> {
-        let point = self.point_in(region);
+    /// As many nodes around a random point near the key as the keys of its region can have holders.
+    fn region_lookup(&mut self, now: Now, key: Key, region: Prefix) -> Lookup<A> {
+        let point = self.point_near(key, region);
         let results = self.config.k.saturating_mul(2);
         self.upkeep_lookup(now, point, results)
     }
 
-    /// The region of a key: with half of k to k nodes, as far as is known.
-    fn region_of(&self, key: Key) -> Prefix {
+    /// The region of a key, and the same lookup for a writer who waits.
+    pub(super) fn bulk_lookup(&mut self, now: Now, key: Key) -> (Prefix, Lookup<A>) {
+        let region = self.region_of(key);
+        let point = self.point_near(key, region);
+        let (far, results) = (
+            FAR_OF_WRITES.min(self.config.alpha),
+            self.config.k.saturating_mul(2),
+        );
+        let lookup = self.lookup_of(now, point, (far, results), results, Vec::new());
+        (region, lookup)
+    }
+
+    /// A point of the region that nobody can foresee, in the part of it that the key is in: if the region has more nodes
+    /// than was thought, those around the key are found.
+    fn point_near(&mut self, key: Key, region: Prefix) -> Key {
+        self.point_in(Prefix::new(
+            key.to_limbs()[0],
+            region.len().saturating_add(NEAR_BITS),
+        ))
+    }
+
+    /// What decides which of the nodes of a region take a record.
+    pub(super) fn placing(&self) -> Placing {
+        Placing {
+            k: self.config.k,
+            me: (!self.config.read_only).then(|| self.local_id()),
+            population: self.population_for_crowds(),
+        }
+    }
+
+    /// The region of a key: the part of the key space around it that has half of k to k nodes, as far as is known.
+    /// Records of one region are stored together by [`Command::StoreMany`](crate::Command::StoreMany).
+    #[must_use]
+    pub fn region_of(&self, key: Key) -> Prefix {
         let nodes = self.population().map_or(1, |population| population.nodes);
         let regions = (nodes.saturating_mul(2) / self.config.k.max(1) as u64).max(1);
         let bits = regions.ilog2().min(MAX_PREFIX_BITS.into()) as u8;

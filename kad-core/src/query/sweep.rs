@@ -12,15 +12,15 @@
 //!                                  ▲────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
-use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use super::{Region, Todo};
+use super::Todo;
+use super::allotment::{Allotment, Allotted, Placing};
 use crate::lookup::{Lookup, Step};
-use crate::message::{MAX_RECORD_BYTES, MAX_RECORDS};
+use crate::message::MAX_RECORDS;
 use crate::{
-    Address, Contact, Due, DueRecord, Duration, Key, Kind, NodeId, Population, Prefix, Record, Request, Slot,
-    StoreOp, StoreReply, UnixTime, Verdict,
+    Address, Due, DueRecord, Duration, Key, Kind, NodeId, Prefix, Record, Request, Slot, StoreOp, StoreReply,
+    UnixTime, Verdict,
 };
 
 /// Signed records of one region whose owners are told that they near their end; the others are told of in the next
@@ -39,10 +39,7 @@ pub(crate) struct Sweeping {
     pub(crate) now: UnixTime,
     /// The life that immutable records get.
     pub(crate) expiry: UnixTime,
-    pub(crate) k: usize,
-    /// The own id, if this node stores for others.
-    pub(crate) me: Option<NodeId>,
-    pub(crate) population: Option<Population>,
+    pub(crate) placing: Placing,
     /// Of the k nearest so many must have acknowledged, or the record is soon stored once more.
     pub(crate) enough: usize,
 }
@@ -52,15 +49,10 @@ pub(crate) struct Sweeping {
 pub(crate) struct Sweep<A> {
     about: Sweeping,
     state: State,
-    /// The nodes of the region that take records.
-    nodes: Vec<Contact<A>>,
     /// The last record that was read.
     read: Option<Slot>,
-    page: Vec<Placed>,
-    /// What each node has yet to be sent: places in the page.
-    waiting: VecDeque<(Contact<A>, Vec<usize>)>,
-    /// What it was sent.
-    sent: BTreeMap<NodeId, Vec<usize>>,
+    /// The page that is being stored, and the nodes of the region.
+    allotment: Option<Allotment<A>>,
     /// Records whose nearest nodes crowd implausibly: for these one lookup each.
     crowded: Vec<Record>,
     /// Signed records that end before they are due again.
@@ -70,17 +62,6 @@ pub(crate) struct Sweep<A> {
     /// Whether the own store failed to take notes, so that what is due stays due.
     is_refused: bool,
     done: Swept,
-}
-
-/// A record and how it fares.
-#[derive(Debug)]
-struct Placed {
-    record: Record,
-    acknowledged: usize,
-    /// How many say to hold a newer version.
-    outdated: usize,
-    /// How many acknowledgements there can be.
-    wanted: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -113,11 +94,8 @@ impl<A: Address> Sweep<A> {
         Self {
             about,
             state: State::Walking,
-            nodes: Vec::new(),
             read: None,
-            page: Vec::new(),
-            waiting: VecDeque::new(),
-            sent: BTreeMap::new(),
+            allotment: None,
             crowded: Vec::new(),
             ending: Vec::new(),
             outdated: Vec::new(),
@@ -168,11 +146,12 @@ impl<A: Address> Sweep<A> {
                         }
                         Step::Wait => return Todo::Wait,
                         Step::Done => {
-                            self.nodes = lookup.results().collect();
-                            self.state = match self.nodes.is_empty() {
+                            let allotment = Allotment::new(lookup, self.about.region, self.about.placing);
+                            self.state = match allotment.is_empty() {
                                 true => State::Over,
                                 false => State::Reading,
                             };
+                            self.allotment = Some(allotment);
                             return self.next(None, idle);
                         }
                     },
@@ -180,30 +159,29 @@ impl<A: Address> Sweep<A> {
                 },
                 State::Reading => {
                     self.state = State::Read;
+                    // What is due elsewhere in the region stays due, and is swept next.
+                    let known = self.allotment.as_ref().map(Allotment::known);
                     return Todo::Store(StoreOp::Due(Due {
-                        within: self.about.region,
+                        within: known.unwrap_or(self.about.region),
                         after: self.read,
                         by: self.about.by,
                         limit: MAX_RECORDS,
                         own: true,
                     }));
                 }
-                State::Sending => {
-                    // One STORE to a node at a time.
-                    let free = |(node, _): &(Contact<A>, Vec<usize>)| !self.sent.contains_key(&node.id);
-                    let next = self.waiting.iter().position(free);
-                    match next.and_then(|place| self.waiting.remove(place)) {
-                        Some((contact, places)) => return self.send(contact, places),
-                        None if idle && self.waiting.is_empty() => {
-                            self.state = State::Noting { placed: true }
-                        }
-                        None => return Todo::Wait,
+                State::Sending => match self.allotment.as_mut().and_then(Allotment::next) {
+                    Some((contact, entries)) => return Todo::Ask(contact, Request::Store { entries }),
+                    None if idle && self.allotment.as_ref().is_none_or(Allotment::is_sent) => {
+                        self.state = State::Noting { placed: true };
                     }
-                }
+                    None => return Todo::Wait,
+                },
                 State::Noting { placed } => {
                     self.state = State::Noted { placed };
-                    let is_placed = |held: &&Placed| held.acknowledged >= self.about.enough.min(held.wanted);
-                    let some = self.page.iter().filter(|held| is_placed(held) == placed);
+                    let enough = self.about.enough;
+                    let is_placed = |held: &&Allotted| held.acknowledged() >= enough.min(held.wanted);
+                    let page = self.allotment.iter().flat_map(Allotment::records);
+                    let some = page.filter(|held| is_placed(held) == placed);
                     let entries: Vec<_> = some.map(|held| held.record.clone().into()).collect();
                     if !entries.is_empty() {
                         return Todo::Note { entries, placed };
@@ -220,41 +198,14 @@ impl<A: Address> Sweep<A> {
         self.state = match placed {
             true => State::Noting { placed: false },
             false => {
-                // One that lies must not cost a lookup.
-                let outdated = |held: &&Placed| held.outdated > held.acknowledged;
-                let mutable = |held: &&Placed| held.record.kind() == Kind::Mutable;
-                let outdated = self.page.iter().filter(outdated).filter(mutable);
-                let room = MAX_OUTDATED - self.outdated.len();
-                self.outdated
-                    .extend(outdated.map(|held| held.record.key()).take(room));
-                self.page.clear();
+                if let Some(allotment) = &mut self.allotment {
+                    let room = MAX_OUTDATED - self.outdated.len();
+                    self.outdated.extend(allotment.outdated().take(room));
+                    allotment.clear();
+                }
                 State::Reading
             }
         };
-    }
-
-    /// As much for one node as fits into one STORE; the rest comes later.
-    fn send(&mut self, contact: Contact<A>, mut places: Vec<usize>) -> Todo<A> {
-        let mut bytes = 0;
-        let mut fits = |&place: &usize| {
-            bytes += self.page[place].record.as_bytes().len();
-            bytes <= MAX_RECORD_BYTES
-        };
-        let count = places
-            .iter()
-            .take(MAX_RECORDS)
-            .take_while(|place| fits(place))
-            .count();
-        let rest = places.split_off(count.max(1).min(places.len()));
-        if !rest.is_empty() {
-            self.waiting.push_back((contact.clone(), rest));
-        }
-        let entries = places
-            .iter()
-            .map(|&place| self.page[place].record.clone().into())
-            .collect();
-        self.sent.insert(contact.id, places);
-        Todo::Ask(contact, Request::Store { entries })
     }
 
     pub(super) fn on_store(&mut self, reply: StoreReply) {
@@ -273,70 +224,40 @@ impl<A: Address> Sweep<A> {
     /// Gives each record of a page to the nodes that are nearest to it.
     fn share_out(&mut self, due: Vec<DueRecord>) {
         self.read = due.last().map(|due| due.record.slot());
-        let mut shares: Vec<Vec<usize>> = self.nodes.iter().map(|_| Vec::new()).collect();
+        self.state = State::Sending;
+        let Some(allotment) = &mut self.allotment else {
+            return;
+        };
         for DueRecord { record, due, .. } in due {
             let record = record.renewed(record.expiry().max(self.about.expiry));
-            let key = record.key();
-            let mut nearest: Vec<usize> = (0..self.nodes.len()).collect();
-            nearest.sort_unstable_by_key(|&node| self.nodes[node].id.distance(key));
-            nearest.truncate(self.about.k);
-            if self.is_crowded(key, &nearest) {
+            if let Err(record) = allotment.add(record.clone()) {
                 self.crowded.push(record);
                 continue;
             }
-            // This node is one of the k nearest: its copy is one of them.
-            let own = self.about.me.map(|me| me.distance(key));
-            let farthest = nearest.last().map(|&node| self.nodes[node].id.distance(key));
-            let counts = own.is_some_and(|own| nearest.len() < self.about.k || Some(own) < farthest);
-            nearest.truncate(self.about.k - usize::from(counts));
-            let place = self.page.len();
-            nearest.iter().for_each(|&node| shares[node].push(place));
             let ends = record.kind() != Kind::Immutable && record.expiry() < self.about.expiry;
             if ends && !record.is_tombstone() && self.ending.len() < MAX_ENDING {
-                self.ending.push(record.clone());
+                self.ending.push(record);
             }
             self.done.records += 1;
             self.done.late_by = self.done.late_by.max(late_by(self.about.now, due));
-            self.page.push(Placed {
-                record,
-                acknowledged: 0,
-                outdated: 0,
-                wanted: nearest.len(),
-            });
         }
-        self.waiting = (self.nodes.iter().cloned().zip(shares))
-            .filter(|(_, places)| !places.is_empty())
-            .collect();
-        self.state = State::Sending;
-    }
-
-    fn is_crowded(&self, key: Key, nearest: &[usize]) -> bool {
-        let region = Region::new(key, self.about.k, self.about.population);
-        let distances = nearest.iter().map(|&node| self.nodes[node].id.distance(key));
-        region.is_suspicious(distances)
     }
 
     pub(super) fn on_verdicts(&mut self, id: NodeId, verdicts: &[Verdict]) {
-        for (place, verdict) in self.sent.remove(&id).into_iter().flatten().zip(verdicts) {
-            let Some(held) = self.page.get_mut(place) else {
-                continue;
-            };
-            held.acknowledged += usize::from(verdict.is_acknowledgement());
-            held.outdated += usize::from(matches!(verdict, Verdict::Stale { .. }));
+        if let Some(allotment) = &mut self.allotment {
+            allotment.on_verdicts(id, verdicts);
         }
     }
 
     /// A node has failed: it gets no more.
     pub(super) fn on_failure(&mut self, id: NodeId) {
-        if self.state != State::Walking {
-            self.sent.remove(&id);
-            self.nodes.retain(|node| node.id != id);
-            self.waiting.retain(|(node, _)| node.id != id);
+        if let Some(allotment) = &mut self.allotment {
+            allotment.on_failure(id);
         }
     }
 
-    pub(super) fn is_walking(&self) -> bool {
-        self.state == State::Walking
+    pub(super) const fn is_walking(&self) -> bool {
+        self.allotment.is_none()
     }
 }
 

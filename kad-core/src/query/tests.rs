@@ -146,8 +146,13 @@ impl World {
                     }
                 }
                 Todo::Finish => return (deeds, query.outcome(K, Instant::ZERO)),
-                Todo::Put(..) | Todo::Keep(_) | Todo::Note { .. } | Todo::Store(_) | Todo::NextBucket => {
-                    unreachable!("neither joins nor keeps nor compares")
+                Todo::Put(..)
+                | Todo::Keep(_)
+                | Todo::Note { .. }
+                | Todo::Store(_)
+                | Todo::NextBucket
+                | Todo::WalkTo(_) => {
+                    unreachable!("neither joins nor keeps nor compares nor stores many")
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! [`Checked`](contract::Checked), so each of these tests checks the driver contract as well.
 
 mod asking;
+mod bulk;
 mod cache;
 mod churn;
 #[allow(dead_code, reason = "another test uses the rest")]

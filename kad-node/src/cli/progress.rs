@@ -47,6 +47,28 @@ impl Progress {
         bar
     }
 
+    /// Things of which so many are to be done.
+    pub(crate) fn items(what: &'static str, total: usize, json: bool) -> Self {
+        if json {
+            return Self::hidden();
+        }
+        let bar = Self(ProgressBar::new(total as u64).with_message(what));
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len} ({eta} left)") {
+            bar.0.set_style(style);
+        }
+        bar
+    }
+
+    /// Nothing that anybody sees.
+    pub(crate) fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
+    /// Does something that writes to the terminal, while the bar is out of the way.
+    pub(crate) fn aside(&self, write: impl FnOnce()) {
+        self.0.suspend(write);
+    }
+
     /// So many nodes are done, out of so many that are known by now.
     pub(crate) fn count(&self, done: usize, known: usize) {
         self.0.set_length(known as u64);

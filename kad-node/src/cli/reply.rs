@@ -83,6 +83,11 @@ pub(crate) fn try_line(text: &str) -> Result<(), Failure> {
     written.map_err(|_| Failure::unwanted())
 }
 
+/// One line on standard error, of one thing of many. Nobody is left to be told if this fails.
+pub(crate) fn aside(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Why a command failed: one sentence that says what was wrong and what to do, and an exit status.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -105,6 +110,10 @@ impl Failure {
             code: USAGE,
             sentence: sentence.into(),
         }
+    }
+
+    pub(crate) fn sentence(&self) -> &str {
+        &self.sentence
     }
 
     /// The same, told by the sentence that says what it was about, and by its own if that says what to do.

@@ -4,17 +4,21 @@ mod report;
 
 use std::io::{self, IsTerminal as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use kad_core::Key;
 use kad_net::WireAddress as _;
+use kad_node::kept::KeptFiles;
 use kad_node::{JoinError, Node, TableMode};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::arguments::{NetworkArgs, parse_span, read_key};
+use super::keep::Keeper;
 use super::reply::{self, Answer, Failure};
 use super::values::addresses;
 
@@ -72,13 +76,19 @@ enum Table {
 /// What is logged unless somebody says otherwise.
 const DEFAULT_LOG: &str = "info";
 
-pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
+/// Runs a node that keeps these files as well as those that it kept before.
+pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<Answer, Failure> {
     let file = args.network.config()?;
     log(args.log_format, file.log.as_deref().unwrap_or(DEFAULT_LOG))?;
     // From here on a signal is not lost, whatever is under way.
     let mut stop = Stop::new()?;
 
     let data = args.data.or_else(|| file.data.clone());
+    if data.is_none() && !keep.is_empty() {
+        return Err(Failure::usage(
+            "what is kept lies in a data directory; give one with --data DIR",
+        ));
+    }
     let mut listen = match args.listen.is_empty() {
         true => file.listen.clone(),
         false => args.listen,
@@ -122,8 +132,13 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
     let reporting = args
         .report
         .map(|every| tokio::spawn(report::report(node.clone(), every, json)));
+    let keeping = match &data {
+        Some(directory) => keep_files(&node, directory, &keep, json)?,
+        None => None,
+    };
     stop.wait().await;
     watching.abort();
+    keeping.inspect(JoinHandle::abort);
     // The last line is that of the end.
     if let Some(reporting) = reporting {
         reporting.abort();
@@ -159,6 +174,21 @@ pub(crate) async fn execute(args: Args, json: bool) -> Result<Answer, Failure> {
         }),
         text,
     ))
+}
+
+/// Goes on with the files that the data directory keeps, and begins with these.
+fn keep_files(node: &Node, data: &Path, keep: &[Key], json: bool) -> Result<Option<JoinHandle<()>>, Failure> {
+    let keeper =
+        KeptFiles::open(data, node.network()).and_then(|files| Keeper::new(node.clone(), files, keep, json));
+    match keeper {
+        Ok(keeper) => Ok(Some(tokio::spawn(keeper.run()))),
+        // A node is of use without.
+        Err(error) if keep.is_empty() => {
+            tracing::error!(%error, "files that are to be kept are not looked after");
+            Ok(None)
+        }
+        Err(error) => Err(Failure::usage(error.to_string())),
+    }
 }
 
 /// The first lines of standard output: who, where, in which network. A node that listens everywhere has a loopback address
@@ -206,13 +236,13 @@ async fn watch_joining(node: Node) {
 }
 
 /// The signals that ask a daemon to stop.
-struct Stop {
+pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Stop {
-    fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let failed =
             |error: io::Error| Failure::usage(format!("the system does not deliver signals: {error}"));
         Ok(Self {
@@ -221,7 +251,7 @@ impl Stop {
         })
     }
 
-    async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

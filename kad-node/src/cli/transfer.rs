@@ -44,11 +44,19 @@ pub(crate) async fn get(
         .await;
     fetched.map_err(|error| match error {
         GetFileError::Write(error) => sink.failed(&error),
+        other => unfetched(other),
+    })
+}
+
+/// Why a file was not fetched: by whose fault, in one sentence.
+pub(crate) fn unfetched(error: GetFileError) -> Failure {
+    match error {
         GetFileError::TinyValues
         | GetFileError::Target { .. }
+        | GetFileError::Write(_)
         | GetFileError::Sealed
         | GetFileError::WrongSecret
         | GetFileError::NotSealed => Failure::usage(error.to_string()),
         other => Failure::negative(other.to_string()),
-    })
+    }
 }

@@ -8,7 +8,7 @@ use kad_core::{Contact, UnixTime};
 use kad_net::WireAddress as _;
 use kad_net::quic::QuicAddress;
 use kad_node::file::{
-    Code, DEFAULT_COPIES, FetchOptions, FetchedFile, FileOptions, Reference, ReferenceError, Repair, Repaired,
+    Code, DEFAULT_COPIES, FetchOptions, FileOptions, Reference, ReferenceError, Repair, Repaired,
 };
 use kad_node::{PutOptions, Stored};
 use serde_json::{Value, json};
@@ -16,24 +16,32 @@ use zeroize::Zeroizing;
 
 use super::arguments::{ClientArgs, StoreArgs, date, parse_span, until};
 use super::client::with_node;
+use super::lists::Ledger;
 use super::progress::Progress;
 use super::reply::{Answer, Failure};
 use super::streams::{Sink, Source};
-use super::transfer;
+use super::{get_many, put_many, transfer};
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  kad-node put --bootstrap 192.0.2.7:4000 notes.txt\n  \
                         date | kad-node put --bootstrap 192.0.2.7:4000 --ttl 1h --json -\n  \
-                        kad-node put --bootstrap 192.0.2.7:4000 --encrypt --code 10+6 film.mkv\n\n\
+                        kad-node put --bootstrap 192.0.2.7:4000 --encrypt --code 10+6 film.mkv\n  \
+                        kad-node put --bootstrap 192.0.2.7:4000 *.jpg > keys\n  \
+                        find photos -type f | kad-node put --bootstrap 192.0.2.7:4000 --list - > keys\n\n\
+                        Of several files one line is printed for each that is stored, its key and its name, which 'get --list' reads. \
+                        With --json it is one object for each, and one at the end.\n\n\
                         The key of an encrypted file has a secret behind a #. Whoever has all of it can read the file, \
                         nobody else can, and nobody can tell it again: keep it. Holders see how many chunks of 60 KiB it \
                         has."
 )]
 pub(crate) struct PutArgs {
     /// What to store; - is standard input
-    #[arg(value_name = "FILE|-")]
-    file: PathBuf,
+    #[arg(value_name = "FILE|-", required_unless_present = "list")]
+    files: Vec<PathBuf>,
+    /// Store the files that this file names, one on each line; - is standard input
+    #[arg(long, value_name = "FILE|-", conflicts_with = "files")]
+    list: Option<PathBuf>,
     /// Encrypt it under a secret of its own, which becomes a part of the key that is printed
     #[arg(long)]
     encrypt: bool,
@@ -47,18 +55,37 @@ pub(crate) struct PutArgs {
 }
 
 pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Answer, Failure> {
-    let source = Source::open(&args.file).await?;
     let PutArgs {
+        files,
+        list,
         encrypt,
         code,
         store,
         client,
-        ..
     } = args;
     let options = FileOptions::default()
         .put(store.options())
         .encrypt(encrypt)
         .code(code);
+    if let ([file], None) = (&files[..], &list) {
+        let source = Source::open(file).await?;
+        return put_one(source, options, &client, json).await;
+    }
+    let files = put_many::files(files, list.as_deref()).await?;
+    with_node(&client.network, client.key.as_deref(), json, async move |node| {
+        let mut ledger = Ledger::new("storing", files.len(), json);
+        put_many::put(node, files, options, &mut ledger).await?;
+        ledger.end(json!({}), "files", "stored")
+    })
+    .await
+}
+
+async fn put_one(
+    source: Source,
+    options: FileOptions,
+    client: &ClientArgs,
+    json: bool,
+) -> Result<Answer, Failure> {
     with_node(&client.network, client.key.as_deref(), json, async move |node| {
         let progress = Progress::bytes("storing", source.size(), json);
         let stored = transfer::put(node, source, options, &progress).await?;
@@ -100,16 +127,21 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Answer, Failure> {
     after_help = "Examples:\n  kad-node get --bootstrap 192.0.2.7:4000 KEY -o notes.txt\n  \
                         kad-node get --bootstrap 192.0.2.7:4000 KEY | less\n  \
                         kad-node get --bootstrap 192.0.2.7:4000 KEY --repair -o notes.txt\n  \
-                        kad-node get --bootstrap 192.0.2.7:4000 - -o notes.txt < key-and-secret\n\n\
+                        kad-node get --bootstrap 192.0.2.7:4000 - -o notes.txt < key-and-secret\n  \
+                        kad-node get --bootstrap 192.0.2.7:4000 --list keys -o photos\n\n\
+                        Lines of a list are a key and, behind blanks, a name below the directory, as 'put' prints them. \
                         Every byte is verified. A file that exists is replaced once the new one is whole, and not before. \
                         The other users of a machine can see what is on its command lines: a key with a secret is better \
                         read from standard input, with -."
 )]
 pub(crate) struct GetArgs {
     /// What to fetch: 64 hexadecimal digits, and if it is encrypted # and 64 more; - is standard input
-    #[arg(value_name = "KEY", value_parser = parse_name)]
-    name: Name,
-    /// Where to write it [default: standard output]
+    #[arg(value_name = "KEY", value_parser = parse_name, required_unless_present = "list")]
+    name: Option<Name>,
+    /// Fetch the files that this file names, one on each line; - is standard input
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["name", "repair"], requires = "output")]
+    list: Option<PathBuf>,
+    /// Where to write it [default: standard output]; with --list a directory
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Store again what fewer nodes hold than should, restored from parity if need be
@@ -170,12 +202,27 @@ impl Name {
 pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Answer, Failure> {
     let GetArgs {
         name,
+        list,
         output,
         repair,
         copies,
         ttl,
         client,
     } = args;
+    if let (Some(list), Some(directory)) = (&list, &output) {
+        let wanted = get_many::wanted(list, directory).await?;
+        return with_node(&client.network, client.key.as_deref(), json, async move |node| {
+            let mut ledger = Ledger::new("fetching", wanted.len(), json);
+            get_many::get(node, wanted, directory, &mut ledger).await;
+            ledger.end(json!({}), "files", "fetched")
+        })
+        .await;
+    }
+    let Some(name) = name else {
+        return Err(Failure::usage(
+            "nothing is named; give a KEY, or a list of them with --list",
+        ));
+    };
     let file = name.reference().await?;
     let mut options = FetchOptions::default();
     if repair {
@@ -208,7 +255,7 @@ pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Answer, Failure> {
             } = fetched.repair;
             fields["repair"] = json!({ "checked": checked, "stored": stored, "failed": failed });
             if output.is_some() {
-                text = format!("{text}\n{}", mended(&fetched));
+                text = format!("{text}\n{}", mended(fetched.repair, fetched.restored));
             }
         }
         let answer = Answer::new(fields, text);
@@ -221,16 +268,16 @@ pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Answer, Failure> {
 }
 
 /// What a repair came to, for people.
-fn mended(fetched: &FetchedFile) -> String {
+pub(crate) fn mended(repair: Repaired, restored: u64) -> String {
     let Repaired {
         checked,
         stored,
         failed,
         ..
-    } = fetched.repair;
+    } = repair;
     let mut text = format!("{stored} of {checked} records had too few copies and were stored again");
-    if fetched.restored > 0 {
-        text = format!("{text}, {} restored from parity", fetched.restored);
+    if restored > 0 {
+        text = format!("{text}, {restored} restored from parity");
     }
     if failed > 0 {
         text = format!("{text}; {failed} could not be repaired, try again");

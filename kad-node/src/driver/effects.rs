@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use kad_core::{
     Announcement, Contact, DueRecord, Event, Input, Keypair, Kind, MAX_SEEDS, MutableVersion, Now, Output,
-    Record, Request, RequestId, Rules, Slot, StoreId, StoreOp, StoreReply, UnixTime,
+    Record, Request, RequestId, Rules, Slot, StoreId, StoreOp, StoreReply, UnixTime, Verdict,
 };
 use kad_net::{Failure, Reply as _, Transport, TransportError as _, wire::Codec};
 use kad_store::{
     RecordReader, StoreError,
     answer::{self, Damage},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Completion, Driver, unix_now};
 use crate::join::Company;
@@ -126,6 +126,17 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                 }
             }
         }
+    }
+
+    /// Keeps a record of the node's own without a word to anybody.
+    pub(super) fn keep(&mut self, record: Record, due: UnixTime, answer: oneshot::Sender<bool>) {
+        self.parts.held.insert(record.key());
+        // If it is refused, or too much waits, the answer is dropped, which says no.
+        let _ = self.parts.storage.put(vec![record.into()], due, true, move |reply| {
+            let is_kept = matches!(&reply, StoreReply::Put(verdicts) if verdicts.iter().all(Verdict::is_acknowledgement));
+            // Whoever asked may have gone away.
+            let _ = answer.send(is_kept);
+        });
     }
 
     /// Too much waits for the disk: the machine is told at once.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::record::Content;
-use kad_core::{Key, Kind, QueryError, Record};
+use kad_core::{Key, Kind, QueryError, Record, RecordError, UnixTime};
 use kad_net::WireAddress;
 
 use super::ATTEMPTS;
@@ -35,6 +35,19 @@ pub(super) trait Chunks: Sync {
         value: &Bytes,
         wanted: usize,
     ) -> impl Future<Output = Result<bool, NodeError>> + Send;
+
+    /// Whether this node keeps the value with this key as its own.
+    fn is_kept(&self, key: Key) -> impl Future<Output = bool> + Send;
+
+    /// Keeps a value of which there are enough copies as this node's own, and sends it to nobody before half of the life is
+    /// over that those have left, which end at `expires`. The own copy lives for `ttl`, or as long as those.
+    fn keep(
+        &self,
+        content: Content,
+        value: &Bytes,
+        ttl: Duration,
+        expires: UnixTime,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send;
 }
 
 impl<A: WireAddress> Chunks for Node<A> {
@@ -57,13 +70,9 @@ impl<A: WireAddress> Chunks for Node<A> {
     }
 
     async fn is_rare(&self, content: Content, value: &Bytes, wanted: usize) -> Result<bool, NodeError> {
-        let now = unix_now();
-        let soon = now + Duration::from_secs(1);
-        let record = match content {
-            Content::Plain => Record::immutable(value, soon, self.rules(), now),
-            Content::FileIndex => Record::file_index(value, soon, self.rules(), now),
-        };
-        let (key, digest) = record.map(|record| (record.key(), record.digest()))?;
+        let soon = unix_now() + Duration::from_secs(1);
+        let (key, digest) =
+            record(self, content, value, soon).map(|record| (record.key(), record.digest()))?;
         let holders = self.census(key, Kind::Immutable).await?;
         // Who holds something else holds nothing.
         let held = holders.iter().filter(|holder| holder.digest == digest).count();
@@ -73,6 +82,35 @@ impl<A: WireAddress> Chunks for Node<A> {
         // A small network has no more nodes that could hold it: those that are told, and this one.
         let nearest = self.closest(key).await?.contacts.len();
         Ok(held < nearest + usize::from(!self.is_read_only()))
+    }
+
+    async fn is_kept(&self, key: Key) -> bool {
+        self.has_own(key)
+    }
+
+    async fn keep(
+        &self,
+        content: Content,
+        value: &Bytes,
+        ttl: Duration,
+        expires: UnixTime,
+    ) -> Result<(), NodeError> {
+        let now = unix_now();
+        let record = record(self, content, value, expires.max(now + ttl))?;
+        let half = Duration::from_secs(expires.secs_since(now)).min(ttl) / 2;
+        self.keep_own(record, now + half).await
+    }
+}
+
+fn record<A: WireAddress>(
+    node: &Node<A>,
+    content: Content,
+    value: &Bytes,
+    expiry: UnixTime,
+) -> Result<Record, RecordError> {
+    match content {
+        Content::Plain => Record::immutable(value, expiry, node.rules(), unix_now()),
+        Content::FileIndex => Record::file_index(value, expiry, node.rules(), unix_now()),
     }
 }
 
@@ -122,6 +160,7 @@ pub(super) fn may_pass(error: &NodeError) -> bool {
     match error {
         NodeError::QuorumNotMet { .. } => true,
         NodeError::Query(query) => !matches!(query, QueryError::NoContacts),
+        NodeError::NotKept => true,
         NodeError::Record(_) | NodeError::Conflict { .. } | NodeError::Stopped | NodeError::Peer(_) => false,
     }
 }

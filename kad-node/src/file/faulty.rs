@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::record::{Content, immutable_key};
@@ -22,6 +23,10 @@ pub(super) struct Map {
     pub(super) unanswered: Mutex<HashMap<Key, u32>>,
     /// Too few hold these, until they are put again.
     pub(super) rare: Mutex<HashSet<Key>>,
+    /// What this node keeps.
+    pub(super) kept: Mutex<HashSet<Key>>,
+    /// The own store does not take these so often.
+    pub(super) unkept: Mutex<HashMap<Key, u32>>,
     /// These are never answered.
     pub(super) stuck: HashSet<Key>,
 }
@@ -105,6 +110,9 @@ impl Chunks for Map {
             });
         }
         self.replace(key, content, value.clone());
+        if options.keep {
+            self.kept.lock().unwrap().insert(key);
+        }
         self.rare.lock().unwrap().remove(&key);
         self.books.lock().unwrap().put_in_order.push(key);
         Ok(Stored {
@@ -150,5 +158,18 @@ impl Chunks for Map {
         self.wait(key).await;
         let is_there = self.values.lock().unwrap().contains_key(&key);
         Ok(!is_there || self.rare.lock().unwrap().contains(&key))
+    }
+
+    async fn is_kept(&self, key: Key) -> bool {
+        self.kept.lock().unwrap().contains(&key)
+    }
+
+    async fn keep(&self, content: Content, value: &Bytes, _: Duration, _: UnixTime) -> Result<(), NodeError> {
+        let key = immutable_key(content, value);
+        if strikes(&self.unkept, key) {
+            return Err(NodeError::NotKept);
+        }
+        self.kept.lock().unwrap().insert(key);
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Fetching a file and checking it while it is written.
 
+use std::future::Future;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -14,10 +15,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::chunks::{Chunks, get_patiently};
 use super::part::PartFile;
 use super::seal::Seal;
-use super::stripe::{Books, Fetcher};
+use super::stripe::{Books, Care, Fetcher, Whole};
 use super::tree::{Format, IndexError, Place, Shape, Step, Walker};
 use super::{FetchOptions, FetchedFile, GetFileError, Plan, Progress, Reference};
-use crate::Node;
+use crate::{Node, Value};
 
 impl<A: WireAddress> Node<A> {
     /// Fetches the file with this key, or any immutable value, and writes it to `sink` in order. A sealed file is
@@ -86,26 +87,9 @@ pub(super) async fn fetch<C: Chunks>(
     progress: impl FnMut(Progress) + Send,
 ) -> Result<FetchedFile, GetFileError> {
     let key = file.key;
-    let root = get_patiently(chunks, key, false, plan.first_pause)
-        .await
-        .map_err(|source| GetFileError::Lookup {
-            offset: 0,
-            key,
-            source,
-        })?
-        .ok_or(GetFileError::NotFound { key })?;
+    let (root, walker) = root(chunks, plan, key).await?;
     let mut books = Books::new();
     books.count(&root);
-    let walker = match root.content {
-        Content::Plain => None,
-        Content::FileIndex => {
-            let walker = Walker::new(&root.bytes, plan.room);
-            Some(walker.map_err(|source| match source {
-                IndexError::NoRoom => GetFileError::TinyValues,
-                source => GetFileError::BadIndex { key, source },
-            })?)
-        }
-    };
     let format = walker
         .as_ref()
         .map_or_else(Format::default, |walker| walker.shape().format());
@@ -125,9 +109,10 @@ pub(super) async fn fetch<C: Chunks>(
             writer.begin(root.bytes.len() as u64, None)?;
             writer.write(key, &root.bytes).await?;
             if let Some(shape) = plan.room.shape(format) {
-                let fetcher = Fetcher::new(chunks, plan, shape, options.repair);
+                let fetcher = Fetcher::new(chunks, plan, shape, options.repair.map(Care::Repair));
+                let repaired = &mut writer.books.repair;
                 fetcher
-                    .mend(&mut writer.books.repair, root.content, &root.bytes)
+                    .mend(repaired, root.content, &root.bytes, root.expires)
                     .await;
             }
         }
@@ -135,9 +120,10 @@ pub(super) async fn fetch<C: Chunks>(
             let shape = walker.shape();
             writer.indexes = 1;
             writer.begin(walker.total(), Some(shape))?;
-            let fetcher = Fetcher::new(chunks, plan, shape, options.repair);
+            let fetcher = Fetcher::new(chunks, plan, shape, options.repair.map(Care::Repair));
+            let repaired = &mut writer.books.repair;
             fetcher
-                .mend(&mut writer.books.repair, root.content, &root.bytes)
+                .mend(repaired, root.content, &root.bytes, root.expires)
                 .await;
             drop(root);
             walk(&fetcher, plan, walker, &mut writer).await?;
@@ -145,6 +131,33 @@ pub(super) async fn fetch<C: Chunks>(
     }
     writer.sink.flush().await.map_err(GetFileError::Write)?;
     Ok(writer.report())
+}
+
+/// What lies under the key of a file, and a walk below it if it is the root of a tree.
+pub(super) async fn root<C: Chunks>(
+    chunks: &C,
+    plan: Plan,
+    key: Key,
+) -> Result<(Value, Option<Walker>), GetFileError> {
+    let root = get_patiently(chunks, key, false, plan.first_pause)
+        .await
+        .map_err(|source| GetFileError::Lookup {
+            offset: 0,
+            key,
+            source,
+        })?
+        .ok_or(GetFileError::NotFound { key })?;
+    let walker = match root.content {
+        Content::Plain => None,
+        Content::FileIndex => {
+            let walker = Walker::new(&root.bytes, plan.room);
+            Some(walker.map_err(|source| match source {
+                IndexError::NoRoom => GetFileError::TinyValues,
+                source => GetFileError::BadIndex { key, source },
+            })?)
+        }
+    };
+    Ok((root, walker))
 }
 
 /// What opens the chunks of a file, if they are sealed. Whether a secret belongs to the file is known before anything
@@ -159,13 +172,22 @@ fn seal(format: Format, file: &Reference) -> Result<Option<Seal>, GetFileError> 
     }
 }
 
-/// Fetches ahead of the writer, so far that at most `plan.parallel` chunks are held or asked for, and what the stripes
+/// Takes what a walk finds, in the order of the file.
+pub(super) trait Consumer: Send {
+    /// An index node was found.
+    fn index(&mut self, books: &Books);
+
+    /// A stripe was found or restored.
+    fn stripe(&mut self, whole: Whole) -> impl Future<Output = Result<(), GetFileError>> + Send;
+}
+
+/// Fetches ahead of the consumer, so far that at most `plan.parallel` chunks are held or asked for, and what the stripes
 /// have beyond that in which the first and the last of them lie.
-async fn walk<C: Chunks>(
+pub(super) async fn walk<C: Chunks>(
     fetcher: &Fetcher<'_, C>,
     plan: Plan,
     mut walker: Walker,
-    writer: &mut Writer<impl AsyncWrite + Unpin + Send, impl FnMut(Progress) + Send>,
+    consumer: &mut impl Consumer,
 ) -> Result<(), GetFileError> {
     let stripe = walker.shape().data() as usize;
     let mut ahead = FuturesOrdered::new();
@@ -186,8 +208,7 @@ async fn walk<C: Chunks>(
         tokio::select! {
             Some(found) = index.as_mut(), if opening.is_some() => {
                 let (value, books) = found?;
-                writer.books.add(&books);
-                writer.indexes += 1;
+                consumer.index(&books);
                 if let Some(Place { key, .. }) = opening.take() {
                     let opened = walker.open(&value.bytes);
                     opened.map_err(|source| GetFileError::BadIndex { key, source })?;
@@ -195,11 +216,7 @@ async fn walk<C: Chunks>(
                 index.set(None.into());
             }
             Some(whole) = ahead.next(), if !ahead.is_empty() => {
-                let whole = whole?;
-                writer.books.add(&whole.books);
-                for (key, chunk) in &whole.chunks {
-                    writer.write(*key, chunk).await?;
-                }
+                consumer.stripe(whole?).await?;
             }
             else => return Ok(()),
         }
@@ -219,6 +236,21 @@ struct Writer<W, P> {
     payload: u64,
     indexes: u64,
     books: Books,
+}
+
+impl<W: AsyncWrite + Unpin + Send, P: FnMut(Progress) + Send> Consumer for Writer<W, P> {
+    fn index(&mut self, books: &Books) {
+        self.books.add(books);
+        self.indexes += 1;
+    }
+
+    async fn stripe(&mut self, whole: Whole) -> Result<(), GetFileError> {
+        self.books.add(&whole.books);
+        for (key, chunk) in &whole.chunks {
+            self.write(*key, chunk).await?;
+        }
+        Ok(())
+    }
 }
 
 impl<W: AsyncWrite + Unpin, P: FnMut(Progress)> Writer<W, P> {

@@ -21,15 +21,25 @@ pub(super) struct Fetcher<'a, C> {
     pub(super) chunks: &'a C,
     pub(super) plan: Plan,
     pub(super) shape: Shape,
-    pub(super) repair: Option<Repair>,
+    pub(super) care: Option<Care>,
     /// Never closed. It is fair, so what comes first in the file comes first.
     pub(super) gate: Semaphore,
+}
+
+/// What is done with what is found.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Care {
+    /// What too few nodes hold is stored again.
+    Repair(Repair),
+    /// The same, and all of it is kept as this node's own.
+    Keep(Repair),
 }
 
 /// A stripe that has been fetched or restored.
 #[derive(Debug)]
 pub(super) struct Whole {
-    /// Its data chunks, each checked against its key.
+    pub(super) stripe: Stripe,
+    /// Its data chunks, each checked against its key; none if nothing is to be done with them.
     pub(super) chunks: Vec<(Key, Bytes)>,
     pub(super) books: Books,
 }
@@ -64,6 +74,7 @@ impl Books {
         self.restored += other.restored;
         self.repair.checked += other.repair.checked;
         self.repair.stored += other.repair.stored;
+        self.repair.kept += other.repair.kept;
         self.repair.failed += other.repair.failed;
     }
 }
@@ -109,12 +120,12 @@ enum Patience {
 }
 
 impl<'a, C: Chunks> Fetcher<'a, C> {
-    pub(super) fn new(chunks: &'a C, plan: Plan, shape: Shape, repair: Option<Repair>) -> Self {
+    pub(super) fn new(chunks: &'a C, plan: Plan, shape: Shape, care: Option<Care>) -> Self {
         Self {
             chunks,
             plan,
             shape,
-            repair,
+            care,
             gate: Semaphore::new(plan.parallel),
         }
     }
@@ -135,13 +146,26 @@ impl<'a, C: Chunks> Fetcher<'a, C> {
         }
         let mut books = Books::new();
         books.count(&value);
-        self.mend(&mut books.repair, Content::FileIndex, &value.bytes)
+        let repaired = &mut books.repair;
+        self.mend(repaired, Content::FileIndex, &value.bytes, value.expires)
             .await;
         Ok((value, books))
     }
 
     /// The chunks of a stripe, restored if need be, and mends it if that was asked for.
     pub(super) async fn stripe(&self, stripe: Stripe) -> Result<Whole, GetFileError> {
+        if let Some(Care::Keep(_)) = self.care
+            && self.is_kept(&stripe).await
+        {
+            let mut books = Books::new();
+            books.repair.checked = (stripe.data.len() + stripe.parity.len()) as u64;
+            let chunks = Vec::new();
+            return Ok(Whole {
+                stripe,
+                chunks,
+                books,
+            });
+        }
         let mut found = Found {
             stripe: &stripe,
             pieces: vec![None; stripe.data.len() + stripe.parity.len()],
@@ -161,12 +185,13 @@ impl<'a, C: Chunks> Fetcher<'a, C> {
             let index = offset / self.shape.chunk();
             return Err(GetFileError::MissingChunk { index, offset, key });
         };
-        if self.repair.is_some() {
-            self.mend_stripe(&mut books.repair, &stripe, &data).await;
+        if self.care.is_some() {
+            self.mend_stripe(&mut books, &stripe, &data).await;
         }
         let keys = stripe.data.iter().map(|place| place.key);
         Ok(Whole {
             chunks: keys.zip(data).collect(),
+            stripe,
             books,
         })
     }

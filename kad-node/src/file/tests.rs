@@ -3,6 +3,7 @@
 mod coded;
 mod sealed;
 mod survival;
+mod tended;
 mod vectors;
 
 use std::io;

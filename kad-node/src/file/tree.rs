@@ -62,6 +62,17 @@ pub const MAX_CHILDREN: u64 = (MAX_CHUNK - HEADER as u64) / ID_BYTES as u64;
 /// Bytes before the keys of a plain file's index.
 const HEADER: usize = 10;
 
+/// The index nodes that an index node names; none if it names chunks, or is no index.
+pub(super) fn children(index: &bytes::Bytes, room: Room) -> Vec<kad_core::Key> {
+    match Index::parse(index, room) {
+        Ok(index) if index.level > 1 => (0..)
+            .map_while(|place| index.child(place))
+            .map(|(key, _)| key)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Why an index node was refused. Whoever made the file made it wrong, on purpose or not; the network carried it truly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

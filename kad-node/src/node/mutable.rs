@@ -106,8 +106,8 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
         // A tombstone is kept, or an older version that was would be renewed and outlive it.
         let put = options.put.keep(options.put.keep || value.is_none());
-        let (stored, refusals) = self.place(record.clone(), options.expected, put).await?;
-        let claimed = claims(&refusals).max();
+        let (stored, refused) = self.place(record.clone(), options.expected, put).await?;
+        let claimed = claims(&refused).max();
         if options.expected.is_some() || claimed.is_some() {
             // What somebody claims is not proven, and a rival may be where this one did not ask.
             let after = self.newest_of(record.key(), usize::MAX).await?.record;
@@ -116,7 +116,7 @@ impl<A: kad_net::WireAddress> Node<A> {
             }
         }
         let taken = stored.copies();
-        if options.expected.is_some() && 4 * taken < 3 * (taken + refusals.len()) {
+        if options.expected.is_some() && 4 * taken < 3 * (taken + refused.len()) {
             let current = claimed.unwrap_or(current);
             return Err(NodeError::Conflict { current });
         }

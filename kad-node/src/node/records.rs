@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kad_core::{
-    Announcement, Command, Effort, Holder, Key, Keypair, Kind, NodeId, Outcome, Read, Record, UnixTime,
-    Verdict,
+    Announcement, Command, Contact, Effort, Holder, Key, Keypair, Kind, NodeId, Outcome, Read, Record,
+    UnixTime, Verdict,
 };
 
 use super::{DEFAULT_LIFETIME, Node, Provider, Stored, Value};
@@ -179,24 +179,18 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
     }
 
-    async fn store(&self, record: Record, options: PutOptions) -> Result<Stored<A>, NodeError> {
-        let (stored, refusals) = self.place(record, None, options).await?;
-        match claims(&refusals).max() {
-            // One that lies must not make it look as if nothing had been stored.
-            Some(current) if claims(&refusals).count() > stored.copies() => {
-                Err(NodeError::Conflict { current })
-            }
-            _ => stored.by_quorum(options.quorum),
-        }
+    pub(super) async fn store(&self, record: Record, options: PutOptions) -> Result<Stored<A>, NodeError> {
+        let (stored, refused) = self.place(record, None, options).await?;
+        judged(stored, &refused, options)
     }
 
-    /// Stores, and gives back what those said who refused.
+    /// Stores, and gives back who refused and why.
     pub(super) async fn place(
         &self,
         record: Record,
         expected: Option<u64>,
         options: PutOptions,
-    ) -> Result<(Stored<A>, Vec<Verdict>), NodeError> {
+    ) -> Result<(Stored<A>, Vec<(Contact<A>, Verdict)>), NodeError> {
         let (key, seq, expires): (Key, u64, UnixTime) = (record.key(), record.seq(), record.expiry());
         let command = Command::Store {
             record,
@@ -230,13 +224,26 @@ impl<A: kad_net::WireAddress> Node<A> {
             effort,
             query,
         };
-        Ok((stored, refused.into_iter().map(|(_, verdict)| verdict).collect()))
+        Ok((stored, refused))
+    }
+}
+
+/// Whether what was stored is what was wanted.
+pub(super) fn judged<A>(
+    stored: Stored<A>,
+    refused: &[(Contact<A>, Verdict)],
+    options: PutOptions,
+) -> Result<Stored<A>, NodeError> {
+    match claims(refused).max() {
+        // One that lies must not make it look as if nothing had been stored.
+        Some(current) if claims(refused).count() > stored.copies() => Err(NodeError::Conflict { current }),
+        _ => stored.by_quorum(options.quorum),
     }
 }
 
 /// The versions that those who refused say to hold. They are not proven.
-pub(super) fn claims(refusals: &[Verdict]) -> impl Iterator<Item = u64> {
-    refusals.iter().filter_map(|verdict| match verdict {
+pub(super) fn claims<A>(refused: &[(Contact<A>, Verdict)]) -> impl Iterator<Item = u64> {
+    refused.iter().filter_map(|(_, verdict)| match verdict {
         Verdict::Stale { current } | Verdict::Conflict { current } => Some(*current),
         _ => None,
     })

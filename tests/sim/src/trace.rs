@@ -107,6 +107,10 @@ impl Trace {
             Outcome::Stored { holders, refused, .. } => {
                 self.fold((refused.len() << 16 | holders.len()) as u64);
             }
+            Outcome::StoredMany { placements } => {
+                let copies: usize = placements.iter().map(|placement| placement.holders.len()).sum();
+                self.fold((copies << 16 | placements.len()) as u64);
+            }
             Outcome::Bootstrapped { contacts } => self.fold(*contacts as u64),
             Outcome::Pong { .. } => self.fold(10),
             Outcome::Failed(_) => self.fold(11),

@@ -1,0 +1,272 @@
+//! Many records of a region are stored together: for less, as well as one by one, and with a word on each.
+
+use std::collections::BTreeMap;
+
+use kad_core::{
+    Command, Config, Duration, Effort, Key, MAX_BULK, Outcome, Placement, Prefix, Record, Verdict,
+};
+
+use crate::records::{DAY, holds, immutable, put};
+use crate::simulation::Simulation;
+
+fn values(world: &Simulation, count: usize) -> Vec<Record> {
+    let value = |n: usize| immutable(format!("one of many: {n}").as_bytes(), world.unix(), DAY);
+    (0..count).map(value).collect()
+}
+
+fn region_of(world: &Simulation, node: u32, key: Key) -> Prefix {
+    world.nodes[node as usize].machine.machine().region_of(key)
+}
+
+/// Stores records region by region; what became of each, in the order in which they were given, and what it took.
+fn put_many(
+    world: &mut Simulation,
+    node: u32,
+    records: &[Record],
+    keep: bool,
+) -> (Vec<Placement<u32>>, Vec<Effort>) {
+    let mut regions: BTreeMap<Prefix, Vec<usize>> = BTreeMap::new();
+    for (place, record) in records.iter().enumerate() {
+        regions
+            .entry(region_of(world, node, record.key()))
+            .or_default()
+            .push(place);
+    }
+    let (mut all, mut efforts) = (BTreeMap::new(), Vec::new());
+    for places in regions.into_values() {
+        for places in places.chunks(MAX_BULK) {
+            let records = places.iter().map(|&place| records[place].clone()).collect();
+            let command = Command::StoreMany { records, keep };
+            let (Outcome::StoredMany { placements }, effort) = world.ask(node, command) else {
+                panic!("nothing was stored");
+            };
+            assert_eq!(placements.len(), places.len());
+            all.extend(places.iter().copied().zip(placements));
+            efforts.push(effort);
+        }
+    }
+    (all.into_values().collect(), efforts)
+}
+
+/// How many of the 20 nearest that live hold a record.
+fn well_placed(world: &Simulation, record: &Record) -> usize {
+    let nearest = world.nearest(record.key()).into_iter().take(20);
+    nearest.filter(|&node| holds(world, node, record)).count()
+}
+
+#[test]
+fn many_records_take_a_tenth_of_the_requests_and_lie_as_well_as_those_stored_one_by_one() {
+    let mut world = Simulation::joined(601, 150, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    let records = values(&world, 1200);
+    let (placements, efforts) = put_many(&mut world, 7, &records, false);
+    let together: u32 = efforts.iter().map(|effort| effort.requests).sum();
+
+    let mut alone = Simulation::joined(601, 150, &Config::default());
+    alone.run_for(Duration::from_secs(60));
+    let before = alone.nodes[7].machine.machine().stats().requests_sent;
+    for record in &records[..100] {
+        put(&mut alone, 7, record, false);
+    }
+    let one_by_one = alone.nodes[7].machine.machine().stats().requests_sent - before;
+    // Twenty holders each and the way there, against two batches to each of forty nodes and one way for all.
+    let (each_alone, each_together) = (one_by_one as f64 / 100.0, f64::from(together) / 1200.0);
+    assert!(each_alone > 20.0, "{each_alone} requests for each");
+    assert!(
+        each_together * 10.0 < each_alone,
+        "{each_together} requests for each, alone {each_alone}"
+    );
+
+    let copies = |world: &Simulation, records: &[Record]| -> usize {
+        records.iter().map(|record| well_placed(world, record)).sum()
+    };
+    let (here, there) = (copies(&world, &records[..100]), copies(&alone, &records[..100]));
+    assert!(there == 2000 && here >= 1980, "{here} of {there} copies");
+    // By chance the nearest to a few keys look like a crowd.
+    let alone = placements.iter().filter(|placement| placement.alone).count();
+    assert!(alone <= 6, "{alone} want lookups of their own");
+    let sent = |(_, placement): &(&Record, &Placement<u32>)| !placement.alone;
+    for (record, placement) in records.iter().zip(&placements).filter(sent) {
+        let told = placement.holders.len() + usize::from(placement.local);
+        assert_eq!((told, placement.refused.len()), (20, 0));
+        assert!(
+            placement
+                .holders
+                .iter()
+                .all(|holder| holds(&world, holder.address, record))
+        );
+        assert_eq!(placement.local, holds(&world, 7, record));
+    }
+}
+
+#[test]
+fn the_dead_among_the_holders_are_made_up_for_and_the_living_are_told_by_name() {
+    let mut world = Simulation::joined(602, 100, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    (0..100)
+        .filter(|node| node % 5 == 1)
+        .for_each(|node| world.kill(node));
+    let records = values(&world, 200);
+    let (placements, _) = put_many(&mut world, 7, &records, false);
+    for (record, placement) in records.iter().zip(&placements) {
+        let told = placement.holders.len() + usize::from(placement.local);
+        assert!(told >= 19, "{told} copies");
+        assert!(
+            placement
+                .holders
+                .iter()
+                .all(|holder| holds(&world, holder.address, record))
+        );
+        assert!(well_placed(&world, record) >= 18);
+    }
+}
+
+#[test]
+fn a_node_whose_disk_is_broken_refuses_all_and_costs_no_record_its_other_holders() {
+    let mut world = Simulation::joined(603, 60, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    let broken: Vec<u32> = (10..20).collect();
+    for &node in &broken {
+        world.nodes[node as usize].shelf.broken = true;
+    }
+    let records = values(&world, 100);
+    let (placements, _) = put_many(&mut world, 7, &records, false);
+    let mut refusals = 0;
+    for placement in &placements {
+        refusals += placement.refused.len();
+        let is_broken = |place: u32| broken.contains(&place);
+        assert!(placement.holders.iter().all(|holder| !is_broken(holder.address)));
+        assert!(
+            placement
+                .refused
+                .iter()
+                .all(|(node, verdict)| { is_broken(node.address) && *verdict == Verdict::Failed })
+        );
+        assert_eq!(
+            placement.holders.len() + placement.refused.len() + usize::from(placement.local),
+            20
+        );
+    }
+    assert!(refusals > 100, "{refusals} refusals");
+}
+
+#[test]
+fn what_is_kept_in_bulk_is_swept_and_what_too_few_took_is_soon_stored_again() {
+    let mut world = Simulation::joined(604, 40, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    let records = values(&world, 150);
+    let (placements, _) = put_many(&mut world, 7, &records, true);
+    assert!(placements.iter().all(|placement| placement.holders.len() >= 19));
+    let kept = |world: &Simulation| {
+        let shelf = &world.nodes[7].shelf;
+        records
+            .iter()
+            .filter(|record| shelf.get(&record.slot()).is_some_and(|held| held.own))
+            .count()
+    };
+    assert_eq!(kept(&world), 150);
+    let soon = |world: &Simulation| {
+        let at = world.unix() + Duration::from_secs(3600);
+        let shelf = &world.nodes[7].shelf;
+        let due = |record: &&Record| shelf.get(&record.slot()).is_some_and(|held| held.due < at);
+        records.iter().filter(due).count()
+    };
+    assert_eq!(soon(&world), 0);
+
+    for node in (0..40).filter(|&node| node != 7) {
+        world.nodes[node as usize].shelf.broken = true;
+    }
+    let (refused, _) = put_many(&mut world, 7, &records, true);
+    assert!(refused.iter().all(|placement| placement.holders.is_empty()));
+    assert_eq!(soon(&world), 150);
+    for node in 0..40 {
+        world.nodes[node as usize].shelf.broken = false;
+    }
+    let before = world.nodes[7].machine.machine().stats().records_swept;
+    world.run_for(Duration::from_secs(1200));
+    let swept = world.nodes[7].machine.machine().stats().records_swept - before;
+    assert!(swept >= 150, "{swept} were stored again");
+    assert_eq!(soon(&world), 0);
+}
+
+#[test]
+fn records_of_all_regions_in_one_command_are_stored_region_by_region() {
+    let mut world = Simulation::joined(605, 150, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    let records = values(&world, 100);
+    let command = Command::StoreMany {
+        records: records.clone(),
+        keep: false,
+    };
+    let (Outcome::StoredMany { placements }, effort) = world.ask(7, command) else {
+        panic!("nothing was stored");
+    };
+    let sent = |(_, placement): &(&Record, &Placement<u32>)| !placement.alone;
+    let placed: Vec<_> = records.iter().zip(&placements).filter(sent).collect();
+    assert!(placed.len() >= 99 && effort.requests < 800, "{effort:?}");
+    for (record, _) in placed {
+        let copies = well_placed(&world, record);
+        assert!(copies >= 19, "{copies} copies");
+    }
+}
+
+#[test]
+fn in_a_network_that_has_grown_since_all_holders_are_found_nevertheless() {
+    let mut world = Simulation::joined(608, 600, &Config::default());
+    // The first nodes joined when there were few, and believe that there still are.
+    let told = world.nodes[3]
+        .machine
+        .machine()
+        .population()
+        .map(|found| found.nodes);
+    assert!(told < Some(300), "{told:?}");
+    let records = values(&world, 300);
+    let (placements, efforts) = put_many(&mut world, 3, &records, false);
+    let requests: u32 = efforts.iter().map(|effort| effort.requests).sum();
+    let sent = |(_, placement): &(&Record, &Placement<u32>)| !placement.alone;
+    let placed: Vec<_> = records.iter().zip(&placements).filter(sent).collect();
+    let copies: usize = placed.iter().map(|(record, _)| well_placed(&world, record)).sum();
+    // Some look like a crowd, as far as the node can tell.
+    assert!(
+        placed.len() >= 280 && copies * 100 >= placed.len() * 1950,
+        "{copies} copies of {}",
+        placed.len()
+    );
+    assert!(
+        requests < 300 * 10,
+        "{requests} requests in {} parts",
+        efforts.len()
+    );
+}
+
+#[test]
+fn a_node_without_contacts_keeps_what_it_is_given_and_nothing_is_stored_at_once() {
+    let mut world = Simulation::joined(606, 1, &Config::default());
+    let records = values(&world, 70);
+    let (placements, efforts) = put_many(&mut world, 0, &records, false);
+    assert!(placements.iter().all(|placement| placement.local));
+    assert_eq!(efforts[0].requests, 0);
+    let command = Command::StoreMany {
+        records: Vec::new(),
+        keep: true,
+    };
+    let (outcome, _) = world.ask(0, command);
+    let placements = Vec::new();
+    assert_eq!(outcome, Outcome::StoredMany { placements });
+}
+
+#[test]
+fn a_bulk_that_is_cancelled_stores_no_more() {
+    let mut world = Simulation::joined(607, 60, &Config::default());
+    let records = values(&world, 200);
+    let command = Command::StoreMany { records, keep: false };
+    let query = world.command(7, command);
+    let copies = |world: &Simulation| -> usize { world.nodes.iter().map(|node| node.shelf.len()).sum() };
+    while copies(&world) == 0 {
+        world.run_for(Duration::from_millis(1));
+    }
+    world.feed(7, kad_core::Input::Cancel { query });
+    assert!(world.nodes[7].machine.running().is_empty());
+    world.run_for(Duration::from_secs(10));
+    assert!(copies(&world) < 200 * 20, "all were stored all the same");
+}

@@ -1,0 +1,254 @@
+//! Nodes that keep the files of others alive, and what they tell of it.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::process::{Daemon, run, run_with_input};
+
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
+        .to_owned()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Bytes without repetition, others for each seed.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+/// Stores something, and gives its key and its whole name.
+fn put(at: &str, bytes: &[u8], more: &[&str]) -> (String, String) {
+    let put = [&["put", "--json", at][..], more, &["-"]].concat();
+    let told = run_with_input(&put, bytes).json();
+    (text(&told["key"]), text(&told["reference"]))
+}
+
+fn keeper(keys: &[&str], data: &Path, bootstrap: &str) -> Daemon {
+    let arguments = [keys, &["--data", path(data), bootstrap]].concat();
+    Daemon::command("keep", "127.0.0.1:0", &arguments)
+}
+
+#[test]
+fn a_keeper_without_the_secret_keeps_a_file_whose_holders_are_gone_and_so_does_any_node_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut holder = Daemon::start::<&str>(&[]);
+    let at = format!("--bootstrap={}", holder.address);
+    let files: Vec<_> = [
+        &[][..],
+        &["--encrypt"],
+        &["--code", "3+2"],
+        &["--encrypt", "--code", "3+2"],
+    ]
+    .iter()
+    .zip(1..)
+    .map(|(more, seed)| {
+        let bytes = noise(seed, 250_000);
+        let (key, reference) = put(&at, &bytes, more);
+        (bytes, key, reference)
+    })
+    .collect();
+    let keys: Vec<&str> = files.iter().map(|(_, key, _)| key.as_str()).collect();
+    let keeper = keeper(&keys, dir.path(), &at);
+    for key in &keys {
+        let told = keeper.says();
+        assert_eq!(told["kept"], *key);
+        assert!(
+            told["records"] == told["fetched"] && told["bytes"].as_u64() >= Some(250_000),
+            "{told}"
+        );
+    }
+    holder.kill();
+    let whole = |daemon: &Daemon| {
+        let at = format!("--bootstrap={}", daemon.address);
+        for (bytes, _, reference) in &files {
+            let got = run_with_input(&["get", &at, "-"], reference.as_bytes());
+            assert!(got.status.success() && got.stdout == *bytes, "{}", got.stderr);
+        }
+    };
+    whole(&keeper);
+    assert_eq!(keeper.stop(Signal::SIGTERM).0, Some(0));
+    let again = Daemon::with_data(dir.path(), None);
+    whole(&again);
+}
+
+#[test]
+fn who_was_killed_before_it_found_a_file_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, other) = (dir.path().join("data"), dir.path().join("other"));
+    let bytes = noise(7, 200_000);
+    // The key is known from another network.
+    let elsewhere = Daemon::start::<&str>(&[]);
+    let (key, _) = put(&format!("--bootstrap={}", elsewhere.address), &bytes, &[]);
+    drop(elsewhere);
+
+    let holder = Daemon::with_data(&other, None);
+    let at = format!("--bootstrap={}", holder.address);
+    let mut first = keeper(&[&key], &data, &at);
+    first.logs("a file could not be kept");
+    first.kill();
+    let listed = run(&["list", "--json", "--data", path(&data)]).json();
+    assert_eq!(listed["kept"][0]["what"], "wanted");
+    assert_eq!(put(&at, &bytes, &[]).0, key);
+    let second = Daemon::with_data(&data, Some(&holder));
+    assert_eq!(second.says()["kept"], key.as_str());
+}
+
+#[test]
+fn what_is_kept_is_listed_by_kind_with_its_copies_and_forgotten_on_demand() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut holders = Daemon::network(2);
+    let at = format!("--bootstrap={}", holders[0].address);
+    let shared = noise(1, 61_440);
+    let (small, _) = put(&at, b"small", &[]);
+    let (large, _) = put(&at, &[&shared[..], &noise(2, 100_000)].concat(), &[]);
+    let (coded, reference) = put(&at, &noise(3, 100_000), &["--encrypt", "--code", "2+1"]);
+    let (beside, _) = put(&at, &[&shared[..], &noise(4, 10)].concat(), &[]);
+    let keys = [large.as_str(), &small, &coded, &beside];
+    // The secret is taken and not kept.
+    let mut list = keys.map(|key| format!("{key}  name")).to_vec();
+    list[2] = format!("{reference}  name");
+    let names = dir.path().join("names");
+    fs::write(&names, list.join("\n")).unwrap();
+    let keeper = Daemon::command(
+        "keep",
+        "127.0.0.1:0",
+        &["--list", path(&names), "--data", path(&data), &at],
+    );
+    keys.iter().for_each(|_| drop(keeper.says()));
+    holders[0].knows(&keeper.id);
+
+    let list = ["list", "--data", path(&data)];
+    let sentence = run(&list).failure(2);
+    assert!(
+        sentence.contains("a node runs with") && sentence.contains("stop it"),
+        "{sentence}"
+    );
+    let sentence = run(&["forget", &large, "--data", path(&data)]).failure(2);
+    assert!(sentence.contains("a node runs with"), "{sentence}");
+    assert_eq!(keeper.stop(Signal::SIGTERM).0, Some(0));
+    let secret = reference.split_once('#').unwrap().1;
+    assert!(
+        !fs::read_to_string(data.join("kept.json"))
+            .unwrap()
+            .contains(secret)
+    );
+
+    let rows = |more: &[&str]| {
+        let listed = run(&[&list[..], &["--json"], more].concat()).json();
+        assert_eq!((&listed["more"], &listed["damaged"]), (&json!(0), &json!(0)));
+        listed["kept"].as_array().unwrap().clone()
+    };
+    let offline = rows(&[]);
+    let row = |rows: &[Value], key: &str| rows.iter().find(|row| row["key"] == key).cloned();
+    let of = |key: &str| row(&offline, key).unwrap();
+    assert_eq!(offline.len(), 4, "{offline:?}");
+    assert_eq!(
+        (&of(&small)["what"], &of(&small)["bytes"]),
+        (&json!("value"), &json!(5))
+    );
+    assert_eq!(
+        (&of(&large)["records"], &of(&large)["missing"]),
+        (&json!(4), &json!(0))
+    );
+    let sealed = of(&coded);
+    assert_eq!(
+        (&sealed["what"], &sealed["encrypted"], &sealed["code"]),
+        (&json!("file"), &json!(true), &json!("2+1"))
+    );
+    assert!(sealed["copies"].is_null() && sealed["expires_unix"].is_u64());
+
+    let online = rows(&[&at]);
+    let copies = &row(&online, &large).unwrap()["copies"];
+    // Both holders are found; the keeper is down.
+    let counted = json!({ "wanted": 2, "min": 2, "median": 2, "max": 2, "records_counted": 4 });
+    assert_eq!(*copies, counted);
+    let table = run(&[&list[..], &[&at]].concat()).text();
+    assert!(
+        table.contains("copies of 2") && table.contains("file, encrypted, coded 2+1"),
+        "{table}"
+    );
+
+    let forget = |key: &str| run(&["forget", key, "--data", path(&data), "--json"]);
+    let told = forget(&large).json();
+    assert_eq!((&told["records"], &told["shared"]), (&json!(3), &json!(1)));
+    forget(&large).failure(1);
+    forget(&small).json();
+    let left = rows(&[]);
+    assert_eq!(left.len(), 2);
+    assert_eq!(row(&left, &beside).unwrap()["missing"], 0, "what is shared stays");
+    drop(holders);
+    let again = Daemon::with_data(&data, None);
+    let at = format!("--bootstrap={}", again.address);
+    run(&["get", &at, &large]).failure(1);
+    assert!(
+        run_with_input(&["get", &at, "-"], reference.as_bytes())
+            .status
+            .success()
+    );
+}
+
+#[test]
+fn a_sealed_file_is_repaired_by_its_key_alone() {
+    let first = Daemon::start::<&str>(&[]);
+    let at = format!("--bootstrap={}", first.address);
+    let (key, reference) = put(&at, &noise(1, 100_000), &["--encrypt", "--code", "2+1"]);
+    let mut second = Daemon::start(&[&at]);
+    second.logs("joined the network");
+    let told = run(&["repair", &key, &at, "--json"]).json();
+    assert_eq!(told["repair"], json!({ "checked": 4, "stored": 4, "failed": 0 }));
+    let told = run(&["repair", &reference, &at]).text();
+    assert!(told.starts_with("0 of 4 records"), "{told}");
+    run(&["repair", &"ab".repeat(32), &at]).failure(1);
+}
+
+#[test]
+fn mistakes_of_keepers_are_told_in_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "ab".repeat(32);
+    let at = "--listen=127.0.0.1:0";
+    let keep = run(&["keep", &key, at]);
+    assert!(
+        keep.stderr.contains("--data") && keep.status.code() == Some(2),
+        "{keep:?}"
+    );
+    assert_eq!(run(&["keep", at]).status.code(), Some(2));
+    assert_eq!(
+        run(&["keep", "nonsense", at, "--data", path(dir.path())])
+            .status
+            .code(),
+        Some(2)
+    );
+    for command in [&["list"][..], &["forget", &key]] {
+        let sentence = run(command).failure(2);
+        assert!(sentence.contains("--data"), "{sentence}");
+        let sentence = run(&[command, &["--data", path(dir.path())]].concat()).failure(2);
+        assert!(sentence.contains("no data directory of a node"), "{sentence}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+
+    let daemon = Daemon::with_data(dir.path(), None);
+    assert_eq!(daemon.stop(Signal::SIGTERM).0, Some(0));
+    let told = run(&["list", "--data", path(dir.path())]).text();
+    assert!(told.contains("keeps nothing"), "{told}");
+    let other = run(&["list", "--data", path(dir.path()), "--network", "other", "--json"]).json();
+    assert_eq!(other["kept"], json!([]));
+    fs::write(dir.path().join("kept.json"), "{}").unwrap();
+    let broken = run(&["keep", &key, at, "--data", path(dir.path())]);
+    assert!(broken.stderr.contains("no list of kept files") && broken.status.code() == Some(2));
+    let mut daemon = Daemon::with_data(dir.path(), None);
+    daemon.logs("not looked after");
+}
