@@ -82,6 +82,13 @@ fn expecting(version: u64) -> MutableOptions {
     options
 }
 
+/// All that are asked are waited for.
+fn settled() -> MutableOptions {
+    let mut options = MutableOptions::default();
+    options.put = PutOptions::default().settle(true);
+    options
+}
+
 fn living(ttl: Duration) -> MutableOptions {
     let mut options = MutableOptions::default();
     options.put = PutOptions::default().ttl(ttl);
@@ -107,7 +114,7 @@ async fn one_holder_that_lies_stops_nobody_from_writing() {
         assert_eq!((stored.seq, stored.refused), (version + 1, 1), "{stored:?}");
     }
     let stored = nodes[3]
-        .put_mutable(&owner, b"a", "another", MutableOptions::default())
+        .put_mutable(&owner, b"a", "another", settled())
         .await
         .unwrap();
     assert_eq!((stored.seq, stored.refused), (5, 1), "{stored:?}");
@@ -123,7 +130,7 @@ async fn where_a_third_lies_a_comparison_fails_and_a_plain_write_does_not() {
         "{told:?}"
     );
     let stored = nodes[2]
-        .put_mutable(&owner, b"a", "a value", MutableOptions::default())
+        .put_mutable(&owner, b"a", "a value", settled())
         .await
         .unwrap();
     assert_eq!(stored.refused, 3);
