@@ -1,5 +1,6 @@
 //! The state machine: one input, one output, one timer.
 
+mod admission;
 mod asking;
 mod crowds;
 mod queries;
@@ -17,6 +18,7 @@ use self::serving::Pending;
 use crate::maintenance::Maintenance;
 use crate::population::{Population, Samples};
 use crate::query::Query;
+use crate::rewrites::Rewrites;
 use crate::rng::Rng;
 use crate::rpc::{Flight, Lateness};
 use crate::shunned::Shunned;
@@ -48,6 +50,7 @@ pub struct Kademlia<A> {
     suspects: Shunned<A>,
     scratch: ClosestScratch,
     samples: Samples,
+    rewrites: Rewrites,
     stats: Stats,
 }
 
@@ -78,6 +81,7 @@ impl<A: Address> Kademlia<A> {
             suspects: Shunned::new(),
             scratch: ClosestScratch::default(),
             samples: Samples::new(),
+            rewrites: Rewrites::new(),
             stats: Stats::default(),
             config,
         }

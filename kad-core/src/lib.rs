@@ -121,6 +121,8 @@
 //! | contacts of a bootstrap | [`MAX_SEEDS`] | more are ignored |
 //! | contacts in an answer | [`MAX_CLOSER`] | more are ignored |
 //! | records in a STORE or an answer | [`MAX_RECORDS`], [`MAX_RECORD_BYTES`] | [`Rejection::Malformed`], or a misfit |
+//! | versions of a record stored for others | [`Config::rewrite_burst`], [`Config::rewrite_every`] | [`Verdict::TooOften`] |
+//! | records whose rate is remembered | 1,024 | the one that may be rewritten soonest is forgotten |
 //! | holders that a read remembers | 128 | more are not counted |
 //! | pages of providers that a read asks for | 16 | it ends with what it has |
 //! | value, salt, record | [`MAX_VALUE`], [`MAX_SALT`], [`MAX_RECORD`] | [`RecordError::TooLarge`] |
@@ -157,6 +159,7 @@ mod output;
 mod population;
 mod query;
 pub mod record;
+mod rewrites;
 mod rng;
 mod rpc;
 mod shunned;
@@ -186,6 +189,6 @@ pub use self::record::{
     Announcement, Content, Kind, MAX_RECORD, MAX_SALT, MAX_VALUE, MutableVersion, RawRecord, Record,
     RecordError, Rules, Slot, Verdict,
 };
-pub use self::stats::Stats;
+pub use self::stats::{Refused, Stats};
 pub use self::summary::{Difference, Fingerprint, Prefix};
 pub use self::time::{Duration, Instant, Now, UnixTime};

@@ -27,7 +27,7 @@ impl<A: Address> Kademlia<A> {
             now: now.unix,
             expiry: now.unix + self.config.lifetime,
             k: self.config.k,
-            me: (!self.config.read_only).then(|| self.local_id()),
+            me: self.holder(),
             population: self.population().filter(|_| self.config.widen),
             enough: self.config.write_quorum,
         };

@@ -13,6 +13,7 @@
 //! ```
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Region, Todo};
@@ -74,6 +75,8 @@ struct Placed {
     acknowledged: usize,
     /// How many acknowledgements there can be.
     wanted: usize,
+    /// How many nodes it was given to.
+    given: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -281,6 +284,7 @@ impl<A: Address> Sweep<A> {
                 record,
                 acknowledged: 0,
                 wanted: nearest.len(),
+                given: nearest.len(),
             });
         }
         self.waiting = (self.nodes.iter().cloned().zip(shares))
@@ -297,8 +301,25 @@ impl<A: Address> Sweep<A> {
 
     pub(super) fn on_verdicts(&mut self, id: NodeId, verdicts: &[Verdict]) {
         for (place, verdict) in self.sent.remove(&id).into_iter().flatten().zip(verdicts) {
-            if let Some(held) = self.page.get_mut(place).filter(|_| verdict.is_acknowledgement()) {
-                held.acknowledged += 1;
+            match self.page.get_mut(place) {
+                Some(held) if verdict.is_acknowledgement() => held.acknowledged += 1,
+                Some(_) if verdict.is_no_holder() => self.give_to_next(place),
+                _ => {}
+            }
+        }
+    }
+
+    /// One of those that a record was given to is no holder of it: the next nearest gets it, if there is one.
+    fn give_to_next(&mut self, place: usize) {
+        let held = &mut self.page[place];
+        let key = held.record.key();
+        let mut nearest: Vec<&Contact<A>> = self.nodes.iter().collect();
+        nearest.sort_unstable_by_key(|node| node.id.distance(key));
+        if let Some(&next) = nearest.get(held.given) {
+            held.given += 1;
+            match self.waiting.iter_mut().find(|(node, _)| node.id == next.id) {
+                Some((_, places)) => places.push(place),
+                None => self.waiting.push_back((next.clone(), vec![place])),
             }
         }
     }

@@ -12,6 +12,7 @@ mod neighbourhood;
 mod population;
 mod proximity;
 mod records;
+mod refusals;
 mod repair;
 mod shelf;
 mod simulation;
