@@ -112,6 +112,7 @@
 //! | parts compared in one request | [`summary::MAX_COMPARED`] | *malformed*; an own query goes on with the next |
 //! | refreshes at once | 1 | the other buckets wait |
 //! | samples of the size of the network | 32 | the oldest is forgotten |
+//! | clocks of contacts that are compared with the own one | 32 | the oldest reading is forgotten |
 //! | questions of a lookup in flight | [`Config::alpha`] a path, k in the region and when no answer brings progress | the rest waits |
 //! | late requests whose query has ended | 128 | they are cancelled, and nobody is blamed |
 //! | writes that go on in the background | with all queries twice [`Config::max_queries`] | they are broken off |
@@ -145,6 +146,7 @@
 
 extern crate alloc;
 
+mod clocks;
 mod config;
 mod contact;
 pub mod crypto;

@@ -19,9 +19,10 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
-use crate::node::{Asker, Doors, Inner, Running, ShutdownReport};
-use crate::storage::Storage;
-use crate::{Node, Peer, SpawnError, TableMode, identity, snapshot};
+use crate::node::{Asker, Doors, Inner, Purge, Running, ShutdownReport};
+use crate::policy::{Policy, Registered};
+use crate::storage::{self, Storage};
+use crate::{DenyList, Node, Peer, SpawnError, TableMode, Validator, identity, snapshot};
 
 /// Commands that wait for the driver; a caller with one more waits.
 const MAX_ORDERS: usize = 256;
@@ -43,6 +44,9 @@ pub struct Builder {
     peers: Vec<Peer>,
     data: Option<PathBuf>,
     read_only: bool,
+    stores: bool,
+    validator: Registered,
+    deny: Option<DenyList>,
     scope: Option<Scope>,
     limits: Limits,
     quic: QuicLimits,
@@ -60,6 +64,9 @@ impl Default for Builder {
             peers: Vec::new(),
             data: None,
             read_only: false,
+            stores: true,
+            validator: Registered::default(),
+            deny: None,
             scope: None,
             limits: Limits::default(),
             quic: QuicLimits::default(),
@@ -116,6 +123,30 @@ impl Builder {
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
+        self
+    }
+
+    /// Whether the node stores records for others. Default true. One that does not still routes and keeps its own records;
+    /// a network of such nodes stores nothing at all (`docs/guarantees.md`). `stores` of [`config`](Self::config) must
+    /// not say no either.
+    #[must_use]
+    pub fn stores(mut self, stores: bool) -> Self {
+        self.stores = stores;
+        self
+    }
+
+    /// What judges the records of others, and those that this node publishes. Default: all that are valid are wanted.
+    #[must_use]
+    pub fn validator(mut self, validator: impl Validator) -> Self {
+        self.validator = Registered(Some(Arc::new(validator)));
+        self
+    }
+
+    /// Keys and publishers that this node does not serve; what it holds of them is removed before it starts. Default
+    /// none. [`Node::deny`] gives another list later.
+    #[must_use]
+    pub fn deny(mut self, list: DenyList) -> Self {
+        self.deny = Some(list);
         self
     }
 
@@ -236,13 +267,18 @@ impl Builder {
         store: S,
         files: Option<DataDirectory>,
         silence: Option<Box<dyn Fn() + Send + Sync>>,
-    ) -> Result<Node<T::Address>, SpawnError> {
+    ) -> Result<Node<T::Address>, SpawnError>
+    where
+        S::Reader: Sync,
+    {
         let network = NetworkId::new(&self.network, &self.parameters);
         let rules = Rules::new(network, &self.parameters);
         let mut config = self
             .config
             .unwrap_or_else(|| Config::for_network(&self.parameters));
         config.read_only = self.read_only;
+        config.stores &= self.stores;
+        let stores = config.stores && !config.read_only;
         if config.k != usize::from(self.parameters.k) {
             return Err(SpawnError::Parameters(
                 "k of the core's config is not k of the network, or is not 1 to 32",
@@ -260,7 +296,19 @@ impl Builder {
 
         let reader = store.reader();
         let held = Held::read(&reader)?;
-        let storage = Arc::new(Storage::start(store).map_err(SpawnError::System)?);
+        let policy = Arc::new(Policy::new(rules, self.validator, self.deny.unwrap_or_default()));
+        let storage = Arc::new(Storage::start(store, policy.clone()).map_err(SpawnError::System)?);
+        let removed = storage::purge(&reader, &storage, &policy)?;
+        if removed > 0 {
+            tracing::info!(removed, "records on the deny-list were removed");
+        }
+        let purging = {
+            let (reader, storage, policy) = (reader.clone(), storage.clone(), policy.clone());
+            move || {
+                let (reader, storage, policy) = (reader.clone(), storage.clone(), policy.clone());
+                tokio::task::spawn_blocking(move || storage::purge(&reader, &storage, &policy))
+            }
+        };
         let clock = Clock::new();
         let machine = Kademlia::new(
             transport.local().id,
@@ -282,6 +330,7 @@ impl Builder {
             transport: transport.clone(),
             codec: Codec::new(rules, self.scope.unwrap_or(Scope::Any)),
             read_only: self.read_only,
+            policy: policy.clone(),
             storage: storage.clone(),
             reader,
             held,
@@ -332,10 +381,12 @@ impl Builder {
             quorum,
             write_quorum,
             read_only: self.read_only,
+            stores,
+            policy,
             events,
             join,
             storage,
-            doors: doors(&transport, silence),
+            doors: doors(&transport, silence, Box::new(purging)),
             running: Mutex::new(Some(running)),
         }))
     }
@@ -344,6 +395,7 @@ impl Builder {
 fn doors<T: Transport>(
     transport: &Arc<T>,
     silence: Option<Box<dyn Fn() + Send + Sync>>,
+    purge: Purge,
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());
     Doors {
@@ -353,6 +405,7 @@ fn doors<T: Transport>(
         }),
         stats: Box::new(move || counting.stats()),
         silence,
+        purge,
     }
 }
 

@@ -14,14 +14,17 @@ use kad_core::{
 };
 use kad_net::quic::QuicAddress;
 use kad_net::{BoxFuture, TransportStats};
+use kad_store::StoreError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
 pub use self::records::{MutableOptions, PutOptions};
 use crate::driver::Order;
 use crate::join::JoinState;
+use crate::policy::Policy;
 use crate::storage::{Storage, StorageStats};
-use crate::{Builder, JoinError, NodeError, Peer};
+use crate::{Builder, DenyList, JoinError, NodeError, Peer};
 
 /// A running node. Clones share it; it stops with [`shutdown`](Self::shutdown) or when the last clone is dropped.
 ///
@@ -49,6 +52,8 @@ pub(crate) struct Inner<A> {
     pub(crate) write_quorum: usize,
     pub(crate) quorum: usize,
     pub(crate) read_only: bool,
+    pub(crate) stores: bool,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) local: Contact<A>,
     pub(crate) events: broadcast::Sender<Event<A>>,
     pub(crate) join: watch::Receiver<JoinState>,
@@ -65,11 +70,15 @@ pub(crate) type Running = Box<dyn FnOnce() -> BoxFuture<'static, ShutdownReport>
 pub(crate) type Identify<A> =
     Box<dyn Fn(Peer) -> BoxFuture<'static, Result<Contact<A>, String>> + Send + Sync>;
 
-/// What a handle asks of the transport, whose type it does not know.
+/// Removes what is denied from the store, whose type a handle does not know, and says how many records that were.
+pub(crate) type Purge = Box<dyn Fn() -> JoinHandle<Result<u64, StoreError>> + Send + Sync>;
+
+/// What a handle asks of the transport and the store, whose types it does not know.
 pub(crate) struct Doors<A> {
     pub(crate) identify: Identify<A>,
     pub(crate) stats: Box<dyn Fn() -> TransportStats + Send + Sync>,
     pub(crate) silence: Option<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) purge: Purge,
 }
 
 /// What a node reports when it has been shut down.
@@ -261,6 +270,26 @@ impl<A: kad_net::WireAddress> Node<A> {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.inner.read_only
+    }
+
+    /// Whether it stores records for others.
+    #[must_use]
+    pub fn stores(&self) -> bool {
+        self.inner.stores
+    }
+
+    /// Another deny-list in the place of the one before: from now on its records are neither taken in nor handed out. What
+    /// is held of them is then removed from the disk, which takes as long as reading the store. Says how many records
+    /// that were. If this future is dropped, the list counts all the same and the removal goes on.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] if the store could not be read or written: the list counts, and not all was removed.
+    pub async fn deny(&self, list: DenyList) -> Result<u64, NodeError> {
+        self.inner.policy.deny(list);
+        match (self.inner.doors.purge)().await {
+            Ok(removed) => removed.map_err(|error| NodeError::Store(error.to_string())),
+            Err(_) => Err(NodeError::Stopped),
+        }
     }
 
     /// The network it belongs to.

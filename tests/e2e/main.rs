@@ -9,6 +9,7 @@ mod durability;
 mod files;
 mod hostile;
 mod outcome;
+mod policy;
 mod process;
 mod refusals;
 mod repair;

@@ -41,6 +41,8 @@ impl<A: Address> Kademlia<A> {
             self.probe_the_silent(now, out);
             self.refresh_next(now, out);
         }
+        // The own clock may have jumped.
+        self.check_clock(out);
         self.timers.set(Owner::Maintenance, self.maintenance.next());
     }
 

@@ -3,6 +3,7 @@
 
 mod asking;
 mod churn;
+mod clocks;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod contract;
 mod crowds;

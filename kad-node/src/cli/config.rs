@@ -31,6 +31,8 @@ pub(crate) struct ConfigFile {
     pub(crate) key: Option<PathBuf>,
     pub(crate) network: Option<String>,
     pub(crate) read_only: bool,
+    stores: Option<bool>,
+    pub(crate) deny: Option<PathBuf>,
     pub(crate) log: Option<String>,
     table: Option<Parsed<TableMode>>,
     parameters: ParametersTable,
@@ -141,7 +143,9 @@ impl ConfigFile {
             return Err("limits.table_contacts must be 1 to 49152");
         }
         match none.contains(&true) {
-            true => Err("every field of limits must be at least 1; a node that stores nothing is read_only"),
+            true => Err(
+                "every field of limits must be at least 1; a node that stores nothing for others has stores = false",
+            ),
             false => Ok(()),
         }
     }
@@ -217,6 +221,7 @@ impl ConfigFile {
         core.first_repair = span(&self.intervals.first_repair, core.first_repair);
         core.republish = span(&self.intervals.republish, core.republish);
         core.expire = span(&self.intervals.expire, core.expire);
+        core.stores = self.stores.unwrap_or(core.stores);
         core.max_queries = self.limits.queries.unwrap_or(core.max_queries);
         core
     }

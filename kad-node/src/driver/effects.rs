@@ -1,5 +1,6 @@
 //! Carrying out what the machine wants.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kad_core::{
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{Completion, Driver, unix_now};
 use crate::join::Company;
+use crate::policy::Policy;
 
 impl<T: Transport, R: RecordReader> Driver<T, R> {
     pub(super) fn drain(&mut self, now: Now) {
@@ -48,6 +50,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
         let asking = Asking {
             transport: self.parts.transport.clone(),
             codec: self.parts.codec.clone(),
+            policy: self.parts.policy.clone(),
         };
         let (read_only, completions) = (self.parts.read_only, self.completions.clone());
         let task = tokio::spawn(async move {
@@ -61,7 +64,9 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
     fn store(&mut self, now: Now, id: StoreId, op: StoreOp) {
         let completions = self.completions.clone();
         match op {
-            StoreOp::Get { query } if !self.parts.held.may_contain(query.key) => {
+            StoreOp::Get { query }
+                if !self.parts.held.may_contain(query.key) || self.parts.policy.denies_key(query.key) =>
+            {
                 let reply = StoreReply::Found {
                     found: Vec::new(),
                     next: None,
@@ -136,12 +141,14 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
     /// A read is short (the database is cached by the operating system) and verifies what it finds, so it runs on a
     /// task and not here.
     fn read(&self, id: StoreId, read: impl FnOnce() -> Result<StoreReply, StoreError> + Send + 'static) {
-        let completions = self.completions.clone();
+        let (completions, policy) = (self.completions.clone(), self.parts.policy.clone());
         tokio::spawn(async move {
-            let reply = read().unwrap_or_else(|error| {
-                tracing::error!(%error, "the store could not be read");
-                StoreReply::Failed
-            });
+            let reply = read()
+                .map(|reply| policy.of_reply(reply))
+                .unwrap_or_else(|error| {
+                    tracing::error!(%error, "the store could not be read");
+                    StoreReply::Failed
+                });
             let _ = completions.send(Completion::Store { id, reply }).await;
         });
     }
@@ -175,6 +182,15 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                     *company = (*company).max(Company::Somebody);
                     first
                 });
+            }
+            Event::ClockOff { offset } => tracing::warn!(
+                "this machine's clock is wrong: those of its contacts are {} seconds {}; records that are dated too far ahead \
+                 are refused, and others are forgotten too early or too late",
+                offset.unsigned_abs(),
+                if offset > 0 { "ahead" } else { "behind" }
+            ),
+            Event::ClockRight => {
+                tracing::info!("this machine's clock agrees with those of its contacts again")
             }
             Event::ContactRemoved(id) => tracing::debug!(%id, "contact removed"),
             _ => {}
@@ -267,8 +283,9 @@ fn answer<A: Send + 'static>(
 
 /// One request, from the message to the verified answer.
 struct Asking<T> {
-    transport: std::sync::Arc<T>,
+    transport: Arc<T>,
     codec: Codec,
+    policy: Arc<Policy>,
 }
 
 impl<T: Transport> Asking<T> {
@@ -302,7 +319,11 @@ impl<T: Transport> Asking<T> {
         let round_trip = matches!(request, Request::Ping | Request::FindNode { .. });
         let rtt: Option<Duration> = round_trip.then_some(answer.took);
         match self.codec.decode_response(unix_now(), answer.frame, request) {
-            Ok(response) => Completion::Response { id, response, rtt },
+            Ok(response) => Completion::Response {
+                id,
+                response: self.policy.of_response(response),
+                rtt,
+            },
             Err(error) => {
                 tracing::debug!(peer = %to.id, %error, "an answer could not be read");
                 Completion::Failure {

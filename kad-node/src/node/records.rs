@@ -9,8 +9,8 @@ use kad_core::{
 };
 
 use super::{DEFAULT_LIFETIME, Mutable, Node, Provider, Stored, Value};
-use crate::NodeError;
 use crate::driver::unix_now;
+use crate::{NodeError, Refusal};
 
 /// How to put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,8 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// Stores a value of at most 64 KiB at the nodes nearest to its hash.
     ///
     /// # Errors
-    /// [`NodeError::Record`] if it is too large or its life too long, [`NodeError::QuorumNotMet`], [`NodeError::Query`].
+    /// [`NodeError::Record`] if it is too large or its life too long, [`NodeError::Denied`] if this node does not want it,
+    /// [`NodeError::QuorumNotMet`], [`NodeError::Query`].
     pub async fn put(&self, value: impl AsRef<[u8]>, options: PutOptions) -> Result<Stored<A>, NodeError> {
         let now = unix_now();
         let record = Record::immutable(value.as_ref(), now + options.ttl, &self.inner.rules, now)?;
@@ -98,7 +99,8 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// The value with this hash, or `None` if nobody of the nearest holds it.
     ///
     /// # Errors
-    /// [`NodeError::Query`] if nobody is known or nobody answered.
+    /// [`NodeError::Query`] if nobody is known or nobody answered, [`NodeError::Denied`] if the key is on this node's
+    /// deny-list.
     pub async fn get(&self, key: Key) -> Result<Option<Value>, NodeError> {
         let (records, _, effort) = self.find(key, Kind::Immutable, Read::First).await?;
         Ok(records.into_iter().next().map(|record| Value {
@@ -112,8 +114,8 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// Writes a version of the record that `owner` has under `salt`.
     ///
     /// # Errors
-    /// As for [`put`](Self::put), and [`NodeError::Conflict`] if holders have a newer version, or another one than
-    /// expected.
+    /// As for [`put`](Self::put); [`NodeError::Conflict`] if holders have a newer version, or another one than expected;
+    /// [`NodeError::TooOften`] if it is written faster than they take.
     pub async fn put_mutable(
         &self,
         owner: &Keypair,
@@ -274,6 +276,11 @@ impl<A: kad_net::WireAddress> Node<A> {
         kind: Kind,
         read: Read,
     ) -> Result<(Vec<Record>, Vec<Holder<A>>, Effort), NodeError> {
+        if self.inner.policy.denies_key(key) {
+            return Err(NodeError::Denied(Refusal::new(
+                "the key is on the deny-list of this node",
+            )));
+        }
         match self
             .inner
             .asker
@@ -291,6 +298,7 @@ impl<A: kad_net::WireAddress> Node<A> {
         expected: Option<u64>,
         options: PutOptions,
     ) -> Result<Stored<A>, NodeError> {
+        self.inner.policy.admit(&record)?;
         let (key, seq, expires): (Key, u64, UnixTime) = (record.key(), record.seq(), record.expiry());
         let command = Command::Store {
             record,
@@ -328,8 +336,17 @@ impl<A: kad_net::WireAddress> Node<A> {
             Verdict::Stale { current } | Verdict::Conflict { current } => Some(*current),
             _ => None,
         });
+        let too_often = refused
+            .iter()
+            .filter(|(_, verdict)| *verdict == Verdict::TooOften);
+        let too_often = too_often.count();
         match rival.max() {
             Some(current) => Err(NodeError::Conflict { current }),
+            // Whoever reads it meets an older version more likely than this one.
+            None if too_often > stored.copies() => Err(NodeError::TooOften {
+                acknowledged: stored.copies(),
+                refused: too_often,
+            }),
             None if stored.copies() < options.quorum => Err(NodeError::QuorumNotMet {
                 acknowledged: stored.copies(),
                 wanted: options.quorum,
