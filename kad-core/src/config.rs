@@ -71,7 +71,7 @@ pub struct Config {
     /// Versions of a mutable record, or of an announcement, that peers may store here at once; one more comes every
     /// [`rewrite_every`](Self::rewrite_every). More are refused: [`Verdict::TooOften`](crate::Verdict). Default 16: a few
     /// writers who race and try again a few times. At least 1.
-    pub rewrite_burst: u32,
+    pub rewrite_burst: usize,
     /// How long a record that has used up its burst waits for the next version. Default 1 s, many times what a human
     /// writes; [`Duration::ZERO`] is no limit.
     pub rewrite_every: Duration,

@@ -24,7 +24,7 @@ impl Rewrites {
     }
 
     /// How many versions a slot takes now. One comes back `every` so often, up to `burst`; zero means no limit.
-    pub(crate) fn room(&self, slot: &Slot, now: Instant, burst: u32, every: Duration) -> u32 {
+    pub(crate) fn room(&self, slot: &Slot, now: Instant, burst: usize, every: Duration) -> usize {
         let missing = self.0.get(slot).map_or(Duration::ZERO, |full| full.since(now));
         let Some(tokens) = missing
             .as_micros()
@@ -35,7 +35,7 @@ impl Rewrites {
             return 0;
         };
         match every {
-            Duration::ZERO => u32::MAX,
+            Duration::ZERO => usize::MAX,
             _ => burst.saturating_sub(tokens),
         }
     }
@@ -92,7 +92,7 @@ mod tests {
             tokens = 16_000.min(tokens + (now - before));
             before = now;
             let room = rewrites.room(&slot(1), at(now), 16, SECOND);
-            assert_eq!(u64::from(room), tokens / 1_000, "after {now} ms");
+            assert_eq!(room as u64, tokens / 1_000, "after {now} ms");
             if room > 0 {
                 rewrites.note(slot(1), at(now), SECOND);
                 tokens -= 1_000;
@@ -117,7 +117,7 @@ mod tests {
     fn without_a_rate_there_is_no_limit_and_nothing_is_remembered() {
         let mut rewrites = Rewrites::new();
         (0..100).for_each(|_| rewrites.note(slot(1), at(0), Duration::ZERO));
-        assert_eq!(rewrites.room(&slot(1), at(0), 16, Duration::ZERO), u32::MAX);
+        assert_eq!(rewrites.room(&slot(1), at(0), 16, Duration::ZERO), usize::MAX);
         assert!(rewrites.0.is_empty());
     }
 

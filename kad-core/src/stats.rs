@@ -162,3 +162,51 @@ impl Refused {
         *reason += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_under_its_name() {
+        let verdicts = [
+            Verdict::Refused(RecordError::Malformed),
+            Verdict::Refused(RecordError::TooLarge),
+            Verdict::Refused(RecordError::WrongKey),
+            Verdict::Refused(RecordError::BadSignature),
+            Verdict::Refused(RecordError::Expired),
+            Verdict::Refused(RecordError::BadLifetime),
+            Verdict::Refused(RecordError::FromTheFuture),
+            Verdict::Refused(RecordError::Denied),
+            Verdict::Stale { current: 1 },
+            Verdict::Conflict { current: 1 },
+            Verdict::Full,
+            Verdict::Failed,
+            Verdict::NotNear,
+            Verdict::TooOften,
+            Verdict::StoresNothing,
+        ];
+        let mut refused = Refused::default();
+        for (n, verdict) in (1..).zip(verdicts) {
+            (0..n).for_each(|_| refused.count(verdict));
+        }
+        assert!(refused.by_name().into_iter().map(|(_, count)| count).eq(1..=15));
+        for verdict in [RecordError::UnknownVersion, RecordError::UnknownKind].map(Verdict::Refused) {
+            refused.count(verdict);
+        }
+        for verdict in [Verdict::Stored, Verdict::Unchanged] {
+            refused.count(verdict);
+        }
+        assert_eq!(refused.malformed, 3);
+        assert_eq!(
+            refused.by_name().into_iter().map(|(_, count)| count).sum::<u64>(),
+            122
+        );
+        // The names are those of the fields.
+        let fields = alloc::format!("{refused:?}");
+        let named = refused
+            .by_name()
+            .map(|(name, count)| alloc::format!("{name}: {count}"));
+        assert_eq!(fields, alloc::format!("Refused {{ {} }}", named.join(", ")));
+    }
+}

@@ -94,7 +94,8 @@ fn what_the_list_denies_is_removed_refused_and_not_served() {
     );
     let (code, last) = daemon.stop(Signal::SIGTERM);
     assert_eq!((code, last["records"].as_u64()), (Some(0), Some(1)));
-    assert_eq!(last["refused"]["denied"], 2, "{last}");
+    // A put is tried several times.
+    assert!(last["refused"]["denied"].as_u64() >= Some(2), "{last}");
 
     // Without the list both may come back; with it they are removed before anybody is served.
     let nothing = dir.path().join("nothing");

@@ -57,7 +57,7 @@ impl<A: Address> Kademlia<A> {
                 Ok(record) => {
                     let slot = record.slot();
                     // Those of one message are stored together.
-                    let before = admitted.iter().filter(|other| **other == slot).count() as u32;
+                    let before = admitted.iter().filter(|other| **other == slot).count();
                     if is_versioned(record) && self.room_for(&slot, now.monotonic) <= before {
                         Some(Verdict::TooOften)
                     } else {
@@ -88,7 +88,7 @@ impl<A: Address> Kademlia<A> {
         nearer.filter(|entry| entry.failures == 0).take(k).count() == k
     }
 
-    fn room_for(&self, slot: &Slot, now: Instant) -> u32 {
+    fn room_for(&self, slot: &Slot, now: Instant) -> usize {
         let (burst, every) = (self.config.rewrite_burst, self.config.rewrite_every);
         self.rewrites.room(slot, now, burst, every)
     }

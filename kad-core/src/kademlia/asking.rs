@@ -102,7 +102,6 @@ impl<A: Address> Kademlia<A> {
                     let at = Instant::ZERO + now.monotonic.since(Instant::ZERO + took / 2);
                     let site = flight.contact.address.groups().map(|groups| groups.narrow);
                     self.clocks.read(flight.contact.id, site, unix, at);
-                    self.check_clock(out);
                 }
                 let Purpose::Query(query) = flight.purpose else {
                     return;

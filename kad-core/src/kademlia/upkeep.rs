@@ -19,6 +19,8 @@ impl<A: Address> Kademlia<A> {
         if self.maintenance.next_expire <= at {
             self.maintenance.plan_expire(&self.config, &mut self.rng, at);
             self.expire(now.unix, out);
+            // Not with every PONG: of the first few that a node hears, most may lie.
+            self.check_clock(out);
         }
         if self.maintenance.next_due <= at {
             self.maintenance.plan_due(&self.config, &mut self.rng, at);
@@ -41,8 +43,6 @@ impl<A: Address> Kademlia<A> {
             self.probe_the_silent(now, out);
             self.refresh_next(now, out);
         }
-        // The own clock may have jumped.
-        self.check_clock(out);
         self.timers.set(Owner::Maintenance, self.maintenance.next());
     }
 
