@@ -234,7 +234,7 @@ async fn reload(node: Node, path: PathBuf, mut hangup: Signal) {
         match node.deny(list).await {
             Ok(removed) => tracing::info!(entries, removed, "the deny-list was read again"),
             Err(error) => {
-                tracing::error!(entries, %error, "the deny-list counts, and what it denies may still be on the disk")
+                tracing::error!(entries, %error, "the deny-list counts; what it denies may still be on the disk");
             }
         }
     }

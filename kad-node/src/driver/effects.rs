@@ -183,14 +183,15 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                     first
                 });
             }
-            Event::ClockOff { offset } => tracing::warn!(
-                "this machine's clock is wrong: those of its contacts are {} seconds {}; records that are dated too far ahead \
-                 are refused, and others are forgotten too early or too late",
-                offset.unsigned_abs(),
-                if offset > 0 { "ahead" } else { "behind" }
-            ),
+            Event::ClockOff { offset } => {
+                let (seconds, side) = (offset.unsigned_abs(), if offset > 0 { "ahead" } else { "behind" });
+                tracing::warn!(
+                    "this machine's clock is wrong: those of its contacts are {seconds} seconds {side}; set it, or records \
+                     are refused, and forgotten too early or too late"
+                );
+            }
             Event::ClockRight => {
-                tracing::info!("this machine's clock agrees with those of its contacts again")
+                tracing::info!("this machine's clock agrees with those of its contacts again");
             }
             Event::ContactRemoved(id) => tracing::debug!(%id, "contact removed"),
             _ => {}
