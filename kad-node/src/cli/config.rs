@@ -313,6 +313,13 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_stores_nothing_for_others_need_not_be_read_only() {
+        let file: ConfigFile = toml::from_str("stores = false").unwrap();
+        assert!(!file.core().stores && !file.read_only);
+        assert!(ConfigFile::default().core().stores);
+    }
+
+    #[test]
     fn what_no_node_can_be_is_refused() {
         for text in [
             "[parameters]\nk = 33",

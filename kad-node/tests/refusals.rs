@@ -1,4 +1,4 @@
-//! An application that judges the records of others.
+//! What a node refuses, as the applications on both sides see it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -139,4 +139,69 @@ async fn repair_leaves_out_what_is_refused_and_asks_for_it_once() {
     assert_eq!(strict.deny(DenyList::default()).await.unwrap(), 0);
     until(async || strict.stats().await.unwrap().storage.records == 2).await;
     strict.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_writer_who_is_too_fast_for_its_holders_is_told_so() {
+    let mut config = kad_core::Config::for_network(&Parameters::default());
+    config.rewrite_every = Duration::from_secs(3600);
+    let network = Network::new(4, Conditions::default());
+    let mut holders = Vec::new();
+    for n in 1..=3 {
+        holders.push(node(&network, n, Node::builder().config(config.clone())).await);
+    }
+    let client = node(&network, 4, Node::builder().read_only(true)).await;
+    let version = |seq| {
+        let mut options = MutableOptions::default();
+        options.put = options.put.settle(true);
+        options.seq = Some(seq);
+        options
+    };
+    let write = async |seq: u64| {
+        client
+            .put_mutable(client.keypair(), b"", seq.to_string(), version(seq))
+            .await
+    };
+    for seq in 1..=16 {
+        assert_eq!(write(seq).await.unwrap().copies(), 3, "version {seq}");
+    }
+    let hasty = write(17).await.unwrap_err();
+    assert!(
+        matches!(
+            hasty,
+            NodeError::TooOften {
+                acknowledged: 0,
+                refused: 3
+            }
+        ),
+        "{hasty:?}"
+    );
+    assert!(hasty.to_string().contains("write it again"));
+    let read = client
+        .get_mutable(&client.keypair().public(), b"")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(read.seq, 16);
+    for holder in &holders {
+        assert_eq!(holder.stats().await.unwrap().core.refused.too_often, 1);
+    }
+    // Of what a node writes itself only others complain.
+    let own = &holders[0];
+    for seq in 1..=16 {
+        own.put_mutable(own.keypair(), b"", "x", version(seq))
+            .await
+            .unwrap();
+    }
+    let hasty = own.put_mutable(own.keypair(), b"", "x", version(17)).await;
+    assert!(
+        matches!(
+            hasty,
+            Err(NodeError::TooOften {
+                acknowledged: 1,
+                refused: 2
+            })
+        ),
+        "{hasty:?}"
+    );
 }
