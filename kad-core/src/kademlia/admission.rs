@@ -26,7 +26,7 @@
 use alloc::vec::Vec;
 
 use super::Kademlia;
-use crate::{Address, Instant, Key, Kind, NodeId, Now, Population, Record, Slot, StoreEntry, Verdict};
+use crate::{Address, Instant, Key, Kind, NodeId, Now, Population, Slot, StoreEntry, Verdict};
 
 /// A node is nowhere near a key if so many times k nodes are expected to be nearer.
 const FAR_PER_RESULT: u64 = 8;
@@ -58,7 +58,7 @@ impl<A: Address> Kademlia<A> {
                     let slot = record.slot();
                     // Those of one message are stored together.
                     let before = admitted.iter().filter(|other| **other == slot).count();
-                    if is_versioned(record) && self.room_for(&slot, now.monotonic) <= before {
+                    if self.room_for(&slot, now.monotonic) <= before {
                         Some(Verdict::TooOften)
                     } else {
                         admitted.push(slot);
@@ -93,7 +93,8 @@ impl<A: Address> Kademlia<A> {
         self.rewrites.room(slot, now, burst, every)
     }
 
-    /// The store has judged what came so far, in the order of the slots.
+    /// The store has judged what came so far, in the order of the slots. An immutable value has one version; who extends its
+    /// life must not keep others from that.
     pub(super) fn note_versions(&mut self, now: Now, slots: &[Slot], judged: &[Verdict]) {
         for (slot, verdict) in slots.iter().zip(judged) {
             if *verdict == Verdict::Stored && slot.kind != Kind::Immutable {
@@ -114,10 +115,4 @@ impl<A: Address> Kademlia<A> {
             }
         }
     }
-}
-
-/// Whether it has an owner who can write it anew. An immutable value has one version, and whoever extends its life must
-/// not keep others from that.
-fn is_versioned(record: &Record) -> bool {
-    record.kind() != Kind::Immutable
 }

@@ -140,6 +140,53 @@ fn a_network_that_has_just_lost_most_of_its_nodes_still_has_holders() {
 }
 
 #[test]
+fn who_has_seen_the_others_die_takes_their_place_whatever_the_network_once_was() {
+    let mut world = Simulation::joined(611, 250, &few_holders());
+    world.run_for(Duration::from_secs(6 * 3600));
+    (8..250).for_each(|node| world.kill(node));
+    // By then the dead are noticed, and most samples are older.
+    world.run_for(Duration::from_secs(5400));
+    let (mut far, records) = (0, 60);
+    for _ in 0..records {
+        let record = any_record(&mut world);
+        for node in world.nearest(record.key()).into_iter().take(K) {
+            let machine = world.nodes[node as usize].machine.machine();
+            let believed = machine.population().expect("it has looked around");
+            far += u64::from(believed.rank(machine.local_id().distance(record.key())) > 64);
+            let verdicts = sent(&mut world, node, std::slice::from_ref(&record));
+            assert_eq!(verdicts, [Verdict::Stored]);
+        }
+    }
+    assert!(
+        far > 30,
+        "only {far} of {} believe that many are nearer",
+        records * K
+    );
+}
+
+#[test]
+fn a_crowd_around_a_node_that_has_measured_nothing_does_not_make_it_refuse() {
+    let mut world = Simulation::new(612);
+    let config = Arc::new(few_holders());
+    let own = world.dice.key();
+    world.add(own.to_node_id(), &config);
+    for n in 0..40 {
+        let [top, ..] = own.to_limbs();
+        let id = NodeId::from_limbs([top, world.dice.roll(), n, 0]);
+        let node = world.add(id, &config);
+        let contact = world.contact(node);
+        world.ask(0, Command::Ping { contact });
+    }
+    let machine = world.nodes[0].machine.machine();
+    let guess = machine.population().expect("it guesses");
+    assert!(guess.samples == 0 && guess.nodes > 1 << 40, "{guess:?}");
+    for _ in 0..50 {
+        let record = any_record(&mut world);
+        assert_eq!(sent(&mut world, 0, &[record]), [Verdict::Stored]);
+    }
+}
+
+#[test]
 fn where_a_crowd_hides_a_key_those_who_take_the_record_in_its_place_are_near_enough() {
     let mut world = Simulation::joined(605, 400, &Config::default());
     world.run_for(Duration::from_secs(3600));

@@ -103,6 +103,22 @@ fn answers_lose_the_records_that_are_not_wanted() {
 }
 
 #[test]
+fn what_is_denied_and_not_yet_removed_is_not_told() {
+    let (fine, denied) = (version(1, 1, b"fine"), version(3, 1, b"x"));
+    let policy = policy(&format!("key {}", denied.key()));
+    let records = vec![fine.clone(), denied.clone()];
+    let found = StoreReply::Found {
+        found: records.iter().cloned().map(Found::Record).collect(),
+        next: None,
+    };
+    let found = policy.of_reply(found);
+    assert!(matches!(found, StoreReply::Found { found, .. } if found == [Found::Record(fine.clone())]));
+    let fetched = policy.of_reply(StoreReply::Fetched { records, more: false });
+    assert!(matches!(fetched, StoreReply::Fetched { records, .. } if records == [fine]));
+    assert!(policy.denies_key(denied.key()));
+}
+
+#[test]
 fn a_validator_chooses_only_between_what_is_held_and_what_would_take_its_place() {
     let policy = policy("");
     let may = |held: &Record, new: &Record| policy.may_replace(|| Some(held.as_raw().clone()), new, NOW);
