@@ -24,6 +24,10 @@ pub struct Config {
     /// Whether this node only asks: it says so with every request, nobody routes through it, and it stores nothing for
     /// others. Default false.
     pub read_only: bool,
+    /// Whether this node stores records for others. Default true. One that does not still routes, and keeps its own
+    /// records; it answers [`Verdict::StoresNothing`](crate::Verdict), and writers go to the next nearest. What it costs
+    /// the network is in `docs/guarantees.md`.
+    pub stores: bool,
     /// The routing table.
     pub table: TableConfig,
     /// How long to wait for answers.
@@ -67,6 +71,13 @@ pub struct Config {
     /// Requests of peers that wait for the store at once; more are answered [`Rejection::Busy`](crate::Rejection).
     /// Default 1024.
     pub max_pending_requests: usize,
+    /// Versions of a mutable record, or of an announcement, that peers may store here at once; one more comes every
+    /// [`rewrite_every`](Self::rewrite_every). More are refused: [`Verdict::TooOften`](crate::Verdict). Default 16: a few
+    /// writers who race and try again a few times. At least 1.
+    pub rewrite_burst: usize,
+    /// How long a record that has used up its burst waits for the next version. Default 1 s, many times what a human
+    /// writes; [`Duration::ZERO`] is no limit.
+    pub rewrite_every: Duration,
     /// PINGs at once to peers that might enter the table. Default 32; a stranger beyond is not probed, and may be the
     /// next time.
     pub max_probes: usize,
@@ -102,6 +113,7 @@ impl Config {
             max_paths: crate::lookup::MAX_PATHS,
             widen: true,
             read_only: false,
+            stores: true,
             table: TableConfig::new(k, u32::from(parameters.puzzle_bits)),
             patience: Patience::default(),
             refresh: hour,
@@ -117,6 +129,8 @@ impl Config {
             max_queries: 256,
             query_timeout: Duration::from_secs(60),
             max_pending_requests: 1024,
+            rewrite_burst: 16,
+            rewrite_every: Duration::from_secs(1),
             max_probes: 32,
             shun: Duration::from_secs(120),
             max_replications: 4,

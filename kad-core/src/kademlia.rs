@@ -1,5 +1,6 @@
 //! The state machine: one input, one output, one timer.
 
+mod admission;
 mod asking;
 mod cache;
 mod crowds;
@@ -16,16 +17,18 @@ use alloc::vec::Vec;
 
 use self::cache::Cache;
 use self::serving::Pending;
+use crate::clocks::{Change, Clocks};
 use crate::maintenance::Maintenance;
 use crate::population::{Population, Samples};
 use crate::query::Query;
+use crate::rewrites::Rewrites;
 use crate::rng::Rng;
 use crate::rpc::{Flight, Lateness};
 use crate::shunned::Shunned;
 use crate::slab::{Handle, Slab};
 use crate::table::{ClosestScratch, RoutingTable};
 use crate::timers::{Owner, Timers};
-use crate::{Address, Config, Input, Instant, NodeId, Now, Outbox, Stats};
+use crate::{Address, Config, Event, Input, Instant, NodeId, Now, Outbox, Output, Stats};
 
 /// A Kademlia node without clock, socket, disk or entropy.
 ///
@@ -51,6 +54,10 @@ pub struct Kademlia<A> {
     scratch: ClosestScratch,
     samples: Samples,
     cache: Cache,
+    rewrites: Rewrites,
+    clocks: Clocks,
+    /// Of the last input.
+    now: Now,
     stats: Stats,
 }
 
@@ -82,6 +89,9 @@ impl<A: Address> Kademlia<A> {
             scratch: ClosestScratch::default(),
             samples: Samples::new(),
             cache: Cache::default(),
+            rewrites: Rewrites::new(),
+            clocks: Clocks::new(),
+            now,
             stats: Stats::default(),
             config,
         }
@@ -91,6 +101,7 @@ impl<A: Address> Kademlia<A> {
     ///
     /// `now` must not go back on its monotonic clock; the wall clock may jump.
     pub fn handle(&mut self, now: Now, input: Input<A>, out: &mut Outbox<A>) {
+        self.now = now;
         match input {
             Input::Command { query, command } => self.on_command(now, query, command, out),
             Input::Cancel { query } => self.on_cancel(now, query, out),
@@ -141,6 +152,7 @@ impl<A: Address> Kademlia<A> {
             pending: self.pending.len(),
             cached: self.cache.len(),
             population: self.population(),
+            clock_offset: self.clock_offset(),
             ..self.stats
         }
     }
@@ -157,6 +169,22 @@ impl<A: Address> Kademlia<A> {
         let (k, own, mut scratch) = (self.config.k, self.local_id().to_key(), ClosestScratch::default());
         let last = self.table.closest(own, k, &mut scratch).nth(k.checked_sub(1)?)?;
         Some(Population::guess(k, last.contact.id.distance(own)))
+    }
+
+    fn clock_offset(&self) -> Option<i64> {
+        let is_contact = |id| self.table.get(id).is_some();
+        self.clocks.offset(self.now, self.table.len(), is_contact)
+    }
+
+    /// Tells the application if the wall clock has turned out to be wrong, or right again.
+    fn check_clock(&mut self, out: &mut Outbox<A>) {
+        let change = self.clocks.note(self.clock_offset());
+        let event = match change {
+            Some(Change::Off(offset)) => Event::ClockOff { offset },
+            Some(Change::Right) => Event::ClockRight,
+            None => return,
+        };
+        out.push(Output::Event(event));
     }
 
     fn on_timeout(&mut self, now: Now, out: &mut Outbox<A>) {

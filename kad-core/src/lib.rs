@@ -112,6 +112,7 @@
 //! | parts compared in one request | [`summary::MAX_COMPARED`] | *malformed*; an own query goes on with the next |
 //! | refreshes at once | 1 | the other buckets wait |
 //! | samples of the size of the network | 32 | the oldest is forgotten |
+//! | clocks of contacts that are compared with the own one | 32 | the oldest reading is forgotten |
 //! | questions of a lookup in flight | [`Config::alpha`] a path, k in the region and when no answer brings progress | the rest waits |
 //! | late requests whose query has ended | 128 | they are cancelled, and nobody is blamed |
 //! | writes that go on in the background | with all queries twice [`Config::max_queries`] | they are broken off |
@@ -121,6 +122,8 @@
 //! | contacts of a bootstrap | [`MAX_SEEDS`] | more are ignored |
 //! | contacts in an answer | [`MAX_CLOSER`] | more are ignored |
 //! | records in a STORE or an answer | [`MAX_RECORDS`], [`MAX_RECORD_BYTES`] | [`Rejection::Malformed`], or a misfit |
+//! | versions of a record stored for others | [`Config::rewrite_burst`], [`Config::rewrite_every`] | [`Verdict::TooOften`] |
+//! | records whose rate is remembered | 1,024 | the one that may be rewritten soonest is forgotten |
 //! | holders that a read remembers | 128 | more are not counted |
 //! | pages of providers that a read asks for | 16 | it ends with what it has |
 //! | value, salt, record | [`MAX_VALUE`], [`MAX_SALT`], [`MAX_RECORD`] | [`RecordError::TooLarge`] |
@@ -143,6 +146,7 @@
 
 extern crate alloc;
 
+mod clocks;
 mod config;
 mod contact;
 pub mod crypto;
@@ -157,6 +161,7 @@ mod output;
 mod population;
 mod query;
 pub mod record;
+mod rewrites;
 mod rng;
 mod rpc;
 mod shunned;
@@ -186,6 +191,6 @@ pub use self::record::{
     Announcement, Content, Kind, MAX_RECORD, MAX_SALT, MAX_VALUE, MutableVersion, RawRecord, Record,
     RecordError, Rules, Slot, Verdict,
 };
-pub use self::stats::Stats;
+pub use self::stats::{Refused, Stats};
 pub use self::summary::{Difference, Fingerprint, Prefix};
 pub use self::time::{Duration, Instant, Now, UnixTime};

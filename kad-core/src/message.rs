@@ -163,6 +163,8 @@ pub enum Rejection {
     Malformed,
     /// This node is read-only: it stores nothing for others.
     ReadOnly,
+    /// This node routes, and stores nothing for others.
+    StoresNothing,
 }
 
 /// What a failed request says about the contact.

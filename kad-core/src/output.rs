@@ -150,6 +150,14 @@ pub enum Event<A> {
         /// What it took, all in all.
         effort: Effort,
     },
+    /// This node's wall clock is wrong, by what most of its contacts say: records may be refused, here or elsewhere. Told
+    /// once, until [`ClockRight`](Self::ClockRight).
+    ClockOff {
+        /// As [`Stats::clock_offset`](crate::Stats::clock_offset).
+        offset: i64,
+    },
+    /// The wall clock is right again.
+    ClockRight,
     /// A signed record of this node's own nears its end and wants a new version.
     RepublishDue(Record),
 }

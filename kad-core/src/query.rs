@@ -200,8 +200,13 @@ impl<A: Address> Query<A> {
                 self.extend(from.id, closer, alive);
             }
             (Task::Store(task), Response::Stored { verdicts, closer }) => {
-                task.on_verdict(from.id, *verdicts.first().ok_or(Misfit)?);
+                let verdict = *verdicts.first().ok_or(Misfit)?;
+                task.on_verdict(from.id, verdict);
                 self.extend(from.id, closer, alive);
+                if let Some(lookup) = self.lookup.as_mut().filter(|_| verdict.is_no_holder()) {
+                    // Somebody else must be the holder.
+                    lookup.exclude(from.id);
+                }
             }
             (Task::Reconcile(task), Response::Compared { differences }) => {
                 task.on_compared(from.id, differences);

@@ -100,6 +100,8 @@ pub enum RecordError {
     BadLifetime,
     /// It claims to have been made more than [`MAX_CLOCK_SKEW`] in the future.
     FromTheFuture,
+    /// The node does not want it: its operator or its application refuses such records.
+    Denied,
 }
 
 impl fmt::Display for RecordError {
@@ -114,6 +116,7 @@ impl fmt::Display for RecordError {
             Self::Expired => "the record has expired",
             Self::BadLifetime => "the lifetime is not one that the network allows",
             Self::FromTheFuture => "the record was issued in the future",
+            Self::Denied => "the node does not want such a record",
         })
     }
 }
@@ -477,6 +480,12 @@ pub enum Verdict {
     Refused(RecordError),
     /// The node could not write; it may be well later.
     Failed,
+    /// The node is nowhere near the key; it told of nodes that are.
+    NotNear,
+    /// The record is written anew faster than the node allows.
+    TooOften,
+    /// The node stores nothing for others.
+    StoresNothing,
 }
 
 impl Verdict {
@@ -484,6 +493,13 @@ impl Verdict {
     #[must_use]
     pub const fn is_acknowledgement(&self) -> bool {
         matches!(self, Self::Stored | Self::Unchanged)
+    }
+
+    /// Whether the node says that it is no holder of this record, whatever becomes of it: the next nearest should have it
+    /// in its place.
+    #[must_use]
+    pub const fn is_no_holder(&self) -> bool {
+        matches!(self, Self::NotNear | Self::StoresNothing)
     }
 }
 

@@ -20,9 +20,10 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
-use crate::node::{Asker, Doors, Inner, LookUp, Running, ShutdownReport};
-use crate::storage::Storage;
-use crate::{Node, Peer, SpawnError, TableMode, identity, snapshot};
+use crate::node::{Asker, Doors, Inner, LookUp, Purge, Running, ShutdownReport};
+use crate::policy::{Policy, Registered};
+use crate::storage::{self, Storage};
+use crate::{DenyList, Node, Peer, SpawnError, TableMode, Validator, identity, snapshot};
 
 /// Commands that wait for the driver; a caller with one more waits.
 const MAX_ORDERS: usize = 256;
@@ -44,6 +45,9 @@ pub struct Builder {
     peers: Vec<Peer>,
     data: Option<PathBuf>,
     read_only: bool,
+    stores: bool,
+    validator: Registered,
+    deny: Option<DenyList>,
     scope: Option<Scope>,
     limits: Limits,
     quic: QuicLimits,
@@ -61,6 +65,9 @@ impl Default for Builder {
             peers: Vec::new(),
             data: None,
             read_only: false,
+            stores: true,
+            validator: Registered::default(),
+            deny: None,
             scope: None,
             limits: Limits::default(),
             quic: QuicLimits::default(),
@@ -117,6 +124,30 @@ impl Builder {
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
+        self
+    }
+
+    /// Whether the node stores records for others. Default true. One that does not still routes and keeps its own records;
+    /// a network of such nodes stores nothing at all (`docs/guarantees.md`). `stores` of [`config`](Self::config) must
+    /// not say no either.
+    #[must_use]
+    pub fn stores(mut self, stores: bool) -> Self {
+        self.stores = stores;
+        self
+    }
+
+    /// What judges the records of others, and those that this node publishes. Default: all that are valid are wanted.
+    #[must_use]
+    pub fn validator(mut self, validator: impl Validator) -> Self {
+        self.validator = Registered(Some(Arc::new(validator)));
+        self
+    }
+
+    /// Keys and publishers that this node does not serve; what it holds of them is removed before it starts. Default
+    /// none. [`Node::deny`] gives another list later.
+    #[must_use]
+    pub fn deny(mut self, list: DenyList) -> Self {
+        self.deny = Some(list);
         self
     }
 
@@ -247,6 +278,8 @@ impl Builder {
             .config
             .unwrap_or_else(|| Config::for_network(&self.parameters));
         config.read_only = self.read_only;
+        config.stores &= self.stores;
+        let stores = config.stores && !config.read_only;
         if config.k != usize::from(self.parameters.k) {
             return Err(SpawnError::Parameters(
                 "k of the core's config is not k of the network, or is not 1 to 32",
@@ -266,7 +299,19 @@ impl Builder {
         let held = Held::read(&reader)?;
         let looking = reader.clone();
         let stored: LookUp = Box::new(move |slot| looking.get(slot));
-        let storage = Arc::new(Storage::start(store).map_err(SpawnError::System)?);
+        let policy = Arc::new(Policy::new(rules, self.validator, self.deny.unwrap_or_default()));
+        let storage = Arc::new(Storage::start(store, policy.clone()).map_err(SpawnError::System)?);
+        let removed = storage::purge(&reader, &storage, &policy)?;
+        if removed > 0 {
+            tracing::info!(removed, "records on the deny-list were removed");
+        }
+        let purging = {
+            let (reader, storage, policy) = (reader.clone(), storage.clone(), policy.clone());
+            move || {
+                let (reader, storage, policy) = (reader.clone(), storage.clone(), policy.clone());
+                tokio::task::spawn_blocking(move || storage::purge(&reader, &storage, &policy))
+            }
+        };
         let clock = Clock::new();
         let machine = Kademlia::new(
             transport.local().id,
@@ -289,6 +334,7 @@ impl Builder {
             transport: transport.clone(),
             codec: Codec::new(rules, self.scope.unwrap_or(Scope::Any)),
             read_only: self.read_only,
+            policy: policy.clone(),
             storage: storage.clone(),
             reader,
             held,
@@ -340,12 +386,14 @@ impl Builder {
             quorum,
             write_quorum,
             read_only: self.read_only,
+            stores,
+            policy,
             seen: Mutex::default(),
             events,
             join,
             storage,
             repair_bytes,
-            doors: doors(&transport, silence, stored),
+            doors: doors(&transport, silence, stored, Box::new(purging)),
             running: Mutex::new(Some(running)),
         }))
     }
@@ -355,6 +403,7 @@ fn doors<T: Transport>(
     transport: &Arc<T>,
     silence: Option<Box<dyn Fn() + Send + Sync>>,
     stored: LookUp,
+    purge: Purge,
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());
     Doors {
@@ -365,6 +414,7 @@ fn doors<T: Transport>(
         stats: Box::new(move || counting.stats()),
         silence,
         stored,
+        purge,
     }
 }
 

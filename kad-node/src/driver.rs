@@ -29,6 +29,7 @@ use tokio::task::AbortHandle;
 
 pub(crate) use self::held::Held;
 use crate::join::Company;
+use crate::policy::Policy;
 use crate::storage::Storage;
 
 /// Completions that wait for the driver; a task with one more waits, which slows nothing but itself.
@@ -129,6 +130,7 @@ pub(crate) struct Parts<T: Transport, R> {
     pub(crate) transport: Arc<T>,
     pub(crate) codec: Codec,
     pub(crate) read_only: bool,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) storage: Arc<Storage>,
     pub(crate) reader: R,
     pub(crate) held: Held,
@@ -164,7 +166,12 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
     pub(crate) async fn run(parts: Parts<T, R>) -> Kademlia<T::Address> {
         let (completions, mut completed) = mpsc::channel(MAX_COMPLETIONS);
         let (inbound, mut incoming) = mpsc::channel(MAX_INBOUND);
-        let accepting = tokio::spawn(accept(parts.transport.clone(), parts.codec.clone(), inbound));
+        let accepting = tokio::spawn(accept(
+            parts.transport.clone(),
+            parts.codec.clone(),
+            parts.policy.clone(),
+            inbound,
+        ));
         let mut driver = Self {
             parts,
             outbox: Outbox::new(),
@@ -296,19 +303,23 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
 async fn accept<T: Transport>(
     transport: Arc<T>,
     codec: Codec,
+    policy: Arc<Policy>,
     inbound: mpsc::Sender<Incoming<T::Address, T::Reply>>,
 ) {
     while let Some(Inbound { from, frame, reply }) = transport.accept().await {
         if Codec::is_store(&frame) {
-            tokio::spawn(admit(codec.clone(), from, frame, reply, inbound.clone()));
+            let (codec, policy) = (codec.clone(), policy.clone());
+            tokio::spawn(admit(codec, policy, from, frame, reply, inbound.clone()));
         } else {
-            admit(codec.clone(), from, frame, reply, inbound.clone()).await;
+            let (codec, policy) = (codec.clone(), policy.clone());
+            admit(codec, policy, from, frame, reply, inbound.clone()).await;
         }
     }
 }
 
 async fn admit<A: kad_net::WireAddress, R: kad_net::Reply>(
     codec: Codec,
+    policy: Arc<Policy>,
     from: Contact<A>,
     frame: bytes::Bytes,
     reply: R,
@@ -319,7 +330,7 @@ async fn admit<A: kad_net::WireAddress, R: kad_net::Reply>(
             let incoming = Incoming {
                 from,
                 read_only: decoded.read_only,
-                request: decoded.request,
+                request: policy.of_request(decoded.request),
                 reply,
             };
             // A driver that has gone away drops the reply, which tells the peer.

@@ -6,6 +6,8 @@ use kad_core::{QueryError, RecordError};
 use kad_net::quic::BindError;
 use kad_store::StoreError;
 
+use crate::Refusal;
+
 /// Why a node could not be started. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -71,6 +73,25 @@ pub enum NodeError {
         /// The newest version that a holder reported.
         current: u64,
     },
+    /// More holders refused the version because the record is written anew too fast than took it. It is there, at those
+    /// who took it.
+    #[error(
+        "{refused} nodes refused it and {acknowledged} took it, because the record is written anew too fast; wait some \
+         seconds and write it again"
+    )]
+    TooOften {
+        /// How many took it.
+        acknowledged: usize,
+        /// How many did not.
+        refused: usize,
+    },
+    /// This node does not want the record, or anything under that key: by its deny-list, or by what its application
+    /// says. Nobody was asked.
+    #[error("this node does not want it: {0}")]
+    Denied(#[from] Refusal),
+    /// The store could not be read or written.
+    #[error("the store failed: {0}")]
+    Store(String),
     /// The node is shutting down or gone.
     #[error("the node has stopped")]
     Stopped,

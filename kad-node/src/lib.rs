@@ -45,7 +45,7 @@
 //! `builder` puts a node together and ends it in order. `driver` carries out what the state machine wants. `node` is the
 //! handle. `storage` is the thread that writes; reads go past it. `join` finds the way in and back in, `snapshot` saves
 //! contacts so that a restart needs no bootstrap node, [`identity`] reads and writes key files, `peer` names a node as
-//! people do. [`mod@file`] makes values of files, and files of values. [`crawl`] walks over the whole network,
+//! people do. `policy` asks the application's [`Validator`] and the operator's [`DenyList`] about every record. [`mod@file`] makes values of files, and files of values. [`crawl`] walks over the whole network,
 //! and `full_table` does so to know everybody.
 //! `docs/architecture.md` tells the whole story,
 //! `docs/bounds.md` every limit.
@@ -60,6 +60,7 @@
 
 mod builder;
 pub mod crawl;
+mod deny;
 mod driver;
 mod error;
 pub mod file;
@@ -70,11 +71,13 @@ mod join;
 pub mod kept;
 mod node;
 mod peer;
+mod policy;
 mod snapshot;
 mod storage;
 
 pub use self::builder::{Builder, DEFAULT_NETWORK};
 pub use self::crawl::{Crawl, CrawlOptions};
+pub use self::deny::{DenyFileError, DenyList, DenyListError, MAX_DENIED};
 pub use self::error::{JoinError, NodeError, SpawnError};
 pub use self::full_table::{FullTable, TableMode};
 pub use self::join::JoinState;
@@ -83,6 +86,7 @@ pub use self::node::{
     Provider, PutOptions, ShutdownReport, Stored, Told, Value, Watch, WatchOptions,
 };
 pub use self::peer::Peer;
+pub use self::policy::{Refusal, Validator};
 pub use self::storage::StorageStats;
 
 /// The code of the README, compiled and run.

@@ -22,6 +22,7 @@ use kad_net::{BoxFuture, TransportStats};
 use kad_store::{StoreError, StoredRecord};
 use tokio::sync::watch::Receiver;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
 pub use self::many::{ManyReport, OneOfMany};
@@ -31,8 +32,9 @@ pub(crate) use self::seen::Seen;
 pub use self::watch::{Change, Watch, WatchOptions};
 use crate::driver::Order;
 use crate::join::JoinState;
+use crate::policy::Policy;
 use crate::storage::{Storage, StorageStats};
-use crate::{Builder, JoinError, NodeError, Peer};
+use crate::{Builder, DenyList, JoinError, NodeError, Peer};
 
 /// A running node. Clones share it; it stops with [`shutdown`](Self::shutdown) or when the last clone is dropped.
 ///
@@ -62,6 +64,8 @@ pub(crate) struct Inner<A> {
     pub(crate) read_only: bool,
     /// The newest versions of mutable records that this node has met.
     pub(crate) seen: Mutex<Seen>,
+    pub(crate) stores: bool,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) local: Contact<A>,
     pub(crate) events: broadcast::Sender<Event<A>>,
     pub(crate) join: Receiver<JoinState>,
@@ -79,6 +83,9 @@ pub(crate) type Running = Box<dyn FnOnce() -> BoxFuture<'static, ShutdownReport>
 pub(crate) type Identify<A> =
     Box<dyn Fn(Peer) -> BoxFuture<'static, Result<Contact<A>, String>> + Send + Sync>;
 
+/// Removes what is denied from the store, whose type a handle does not know, and says how many records that were.
+pub(crate) type Purge = Box<dyn Fn() -> JoinHandle<Result<u64, StoreError>> + Send + Sync>;
+
 /// What a handle asks of the transport and the store, whose types it does not know.
 pub(crate) struct Doors<A> {
     pub(crate) identify: Identify<A>,
@@ -86,6 +93,7 @@ pub(crate) struct Doors<A> {
     pub(crate) silence: Option<Box<dyn Fn() + Send + Sync>>,
     /// What the own store has in a slot.
     pub(crate) stored: LookUp,
+    pub(crate) purge: Purge,
 }
 
 /// Looks into the own store.
@@ -283,6 +291,26 @@ impl<A: kad_net::WireAddress> Node<A> {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.inner.read_only
+    }
+
+    /// Whether it stores records for others.
+    #[must_use]
+    pub fn stores(&self) -> bool {
+        self.inner.stores
+    }
+
+    /// Another deny-list in the place of the one before: from now on its records are neither taken in nor handed out. What
+    /// is held of them is then removed from the disk, which takes as long as reading the store. Says how many records
+    /// that were. If this future is dropped, the list counts all the same and the removal goes on.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] if the store could not be read or written: the list counts, and not all was removed.
+    pub async fn deny(&self, list: DenyList) -> Result<u64, NodeError> {
+        self.inner.policy.deny(list);
+        match (self.inner.doors.purge)().await {
+            Ok(removed) => removed.map_err(|error| NodeError::Store(error.to_string())),
+            Err(_) => Err(NodeError::Stopped),
+        }
     }
 
     /// The network it belongs to.

@@ -3,6 +3,9 @@
 //! An acknowledgement on the wire means durable, and a flush costs the same for one record as for a hundred, so records
 //! that arrive together share one. Reads do not come here: they see the last flush, from wherever they are made.
 
+mod purge;
+
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,8 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use kad_core::{StoreEntry, StoreReply, UnixTime, Verdict};
-use kad_store::{Put, RecordStore, StoreError, Usage};
+use kad_core::{Kind, Record, RecordError, Slot, StoreEntry, StoreReply, UnixTime, Verdict};
+use kad_store::{Put, RecordReader as _, RecordStore, StoreError, Usage};
+
+pub(crate) use self::purge::purge;
+use crate::driver::unix_now;
+use crate::policy::Policy;
 
 /// Writes that wait for the store's thread; more are answered [`StoreReply::Failed`], which a peer sees as a refusal. With
 /// records of the largest size this is 64 MiB, with ordinary ones 1 MiB.
@@ -35,6 +42,9 @@ enum WriteKind {
     Expire {
         now: UnixTime,
         limit: usize,
+    },
+    Forget {
+        slots: Vec<Slot>,
     },
 }
 
@@ -81,7 +91,7 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    pub(crate) fn start<S: RecordStore>(store: S) -> io::Result<Self> {
+    pub(crate) fn start<S: RecordStore>(store: S, policy: Arc<Policy>) -> io::Result<Self> {
         let (writes, waiting) = sync_channel(MAX_WAITING);
         let counters = Arc::new(Counters::default());
         counters.note_usage(store.usage());
@@ -90,7 +100,7 @@ impl Storage {
             .stack_size(256 * 1024)
             .spawn({
                 let counters = counters.clone();
-                move || run(store, &waiting, &counters)
+                move || run(store, &waiting, &counters, policy)
             })?;
         Ok(Self {
             writes: Mutex::new(Some(writes)),
@@ -127,6 +137,23 @@ impl Storage {
             kind: WriteKind::Expire { now, limit },
             done: Box::new(done),
         })
+    }
+
+    /// Removes what is in these slots, and waits until that is durable. False if it is not: the store is closed, or could
+    /// not write.
+    pub(crate) fn forget(&self, slots: Vec<Slot>) -> bool {
+        // Nobody else waits for the lock while this waits for room.
+        let writes = self.writes.lock().ok().and_then(|writes| writes.clone());
+        let (done, told) = sync_channel(1);
+        let write = Write {
+            kind: WriteKind::Forget { slots },
+            done: Box::new(move |reply| {
+                // Who asked is still there.
+                let _ = done.send(reply);
+            }),
+        };
+        writes.is_some_and(|writes| writes.send(write).is_ok())
+            && matches!(told.recv(), Ok(StoreReply::Expired { .. }))
     }
 
     pub(crate) fn stats(&self) -> StorageStats {
@@ -166,14 +193,49 @@ impl Storage {
     }
 }
 
-fn run<S: RecordStore>(mut store: S, waiting: &Receiver<Write>, counters: &Counters) {
+/// Judges what comes to the store's thread.
+struct Gate<S: RecordStore> {
+    policy: Arc<Policy>,
+    reader: S::Reader,
+    /// Slots written since the last flush, which readers do not see; known only if an application chooses between versions.
+    written: HashSet<Slot>,
+}
+
+impl<S: RecordStore> Gate<S> {
+    /// Whether the application has to be asked, and what it would be asked about waits for a flush.
+    fn is_blind(&self, record: &Record) -> bool {
+        self.policy.chooses() && self.written.contains(&record.slot())
+    }
+
+    fn lets_in(&mut self, entry: &StoreEntry, record: &Record, own: bool) -> bool {
+        let held = || {
+            let stored = self.reader.get(&record.slot());
+            stored.ok().flatten().map(|stored| stored.raw)
+        };
+        !purge::is_denied(&self.policy, entry) && (own || self.policy.may_replace(held, record, unix_now()))
+    }
+
+    fn note(&mut self, record: &Record) {
+        if self.policy.chooses() && record.kind() != Kind::Immutable {
+            self.written.insert(record.slot());
+        }
+    }
+}
+
+fn run<S: RecordStore>(mut store: S, waiting: &Receiver<Write>, counters: &Counters, policy: Arc<Policy>) {
+    let mut gate = Gate::<S> {
+        policy,
+        reader: store.reader(),
+        written: HashSet::new(),
+    };
     while let Ok(first) = waiting.recv() {
         let mut done = Vec::new();
         for write in std::iter::once(first).chain(waiting.try_iter().take(MAX_BATCH - 1)) {
-            let reply = apply(&mut store, write.kind, &mut done, counters);
+            let reply = apply(&mut store, &mut gate, write.kind, &mut done, counters);
             done.push((write.done, reply));
         }
         flush(&mut store, &mut done, counters);
+        gate.written.clear();
     }
 }
 
@@ -181,6 +243,7 @@ type Waiting = Vec<(Box<dyn FnOnce(StoreReply) + Send>, StoreReply)>;
 
 fn apply<S: RecordStore>(
     store: &mut S,
+    gate: &mut Gate<S>,
     kind: WriteKind,
     done: &mut Waiting,
     counters: &Counters,
@@ -196,6 +259,17 @@ fn apply<S: RecordStore>(
                         continue;
                     }
                 };
+                if !own && gate.is_blind(record) {
+                    if !flush(store, done, counters) {
+                        verdicts.fill(Verdict::Failed);
+                    }
+                    gate.written.clear();
+                }
+                if !gate.lets_in(&entry, record, own) {
+                    verdicts.push(Verdict::Refused(RecordError::Denied));
+                    continue;
+                }
+                gate.note(record);
                 let put = Put {
                     record,
                     expected: entry.expected,
@@ -229,6 +303,22 @@ fn apply<S: RecordStore>(
                 StoreReply::Failed
             }
         },
+        WriteKind::Forget { slots } => {
+            for slot in slots {
+                let removed = match store.remove(&slot) {
+                    Err(StoreError::BatchFull) => {
+                        flush(store, done, counters);
+                        store.remove(&slot)
+                    }
+                    other => other,
+                };
+                if let Err(error) = removed {
+                    tracing::error!(key = %slot.key, %error, "a record could not be removed");
+                    return StoreReply::Failed;
+                }
+            }
+            StoreReply::Expired { more: false }
+        }
     }
 }
 
@@ -254,3 +344,6 @@ fn flush<S: RecordStore>(store: &mut S, done: &mut Waiting, counters: &Counters)
     }
     flushed.is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,21 @@ fn every_flag_has_the_default_that_the_table_says() {
     }
 }
 
+#[test]
+fn every_reason_to_refuse_a_record_is_told_and_shown_by_a_test() {
+    let rows = rows("docs/guarantees.md");
+    let told: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    for (reason, _) in kad_core::Refused::default().by_name() {
+        assert!(told.contains(&reason), "guarantees.md lacks {reason}");
+    }
+    for row in &rows {
+        let shown = row[3].replace('`', "");
+        let (file, test) = shown.split_once(", ").expect("a file and a test");
+        let text = fs::read_to_string(root().join(file)).expect(file);
+        assert!(text.contains(&format!("fn {test}(")), "{file} has no {test}");
+    }
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -14,6 +14,7 @@ mod hostile;
 mod keeping;
 mod lists;
 mod outcome;
+mod policy;
 mod process;
 mod refusals;
 mod repair;

@@ -233,6 +233,46 @@ fn a_config_file_with_mistakes() {
 }
 
 #[test]
+fn a_deny_list_with_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("denied");
+    let run = ["run", "--listen", "127.0.0.1:0", "--deny", path(&list)];
+    refused(&run, &[path(&list), "cannot be used"]);
+    for (text, says) in [
+        (
+            format!(
+                "{KEY}
+# fine
+{}
+",
+                &KEY[1..]
+            ),
+            "line 3 is no key",
+        ),
+        (format!("owner {KEY}\n"), "line 1 begins with 'owner'"),
+        ("1".repeat((16 << 20) + 1), "fewer than 16777216"),
+    ] {
+        fs::write(&list, &text).unwrap();
+        refused(&run, &[path(&list), says]);
+        assert_eq!(fs::read_to_string(&list).unwrap(), text);
+    }
+    let config = dir.path().join("node.toml");
+    fs::write(
+        &config,
+        format!(
+            "deny = {:?}
+",
+            path(&list)
+        ),
+    )
+    .unwrap();
+    refused(
+        &["run", "--listen", "127.0.0.1:0", "--config", path(&config)],
+        &[path(&list)],
+    );
+}
+
+#[test]
 fn damaged_keys_are_left_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Daemon::with_data(dir.path(), None);

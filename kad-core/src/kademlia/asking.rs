@@ -9,8 +9,8 @@ use crate::slab::Handle;
 use crate::table::{Admission, Merit, Removal};
 use crate::timers::Owner;
 use crate::{
-    Address, Contact, Duration, Event, Failure, NodeId, Now, Outbox, Output, QueryError, Rejection, Request,
-    RequestId, Response,
+    Address, Contact, Duration, Event, Failure, Instant, NodeId, Now, Outbox, Output, QueryError, Rejection,
+    Request, RequestId, Response,
 };
 
 impl<A: Address> Kademlia<A> {
@@ -96,6 +96,13 @@ impl<A: Address> Kademlia<A> {
             }
             response => {
                 self.admit(now, &flight.contact, rtt, out);
+                if let Response::Pong { unix, .. } = response {
+                    let took = rtt.unwrap_or_else(|| now.monotonic.since(flight.sent));
+                    // It read its clock half of the way ago.
+                    let at = Instant::ZERO + now.monotonic.since(Instant::ZERO + took / 2);
+                    let site = flight.contact.address.groups().map(|groups| groups.narrow);
+                    self.clocks.read(flight.contact.id, site, unix, at);
+                }
                 let Purpose::Query(query) = flight.purpose else {
                     return;
                 };

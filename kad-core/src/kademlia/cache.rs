@@ -117,7 +117,7 @@ impl Cache {
 impl<A: Address> Kademlia<A> {
     /// The answer to a question for a value that is cached.
     pub(super) fn cached(&mut self, now: Now, ask: &FindValue) -> Option<Record> {
-        let fits = ask.kind == Kind::Immutable && ask.want == Want::Record;
+        let fits = is_for_a_value(ask);
         let copy = self.cache.get(ask.key, now).filter(|_| fits).cloned();
         self.stats.cache_hits += u64::from(copy.is_some());
         copy
@@ -137,8 +137,7 @@ impl<A: Address> Kademlia<A> {
     /// Somebody asked for what is not here: if it is popular, it is read to be cached.
     pub(super) fn missed(&mut self, now: Now, from: &Contact<A>, ask: &FindValue, out: &mut Outbox<A>) {
         let caches = self.config.cache_bytes > 0 && !self.config.read_only;
-        let fits = ask.kind == Kind::Immutable && ask.want == Want::Record;
-        if !caches || !fits || self.cache.fetching >= MAX_FETCHES {
+        if !caches || !is_for_a_value(ask) || self.cache.fetching >= MAX_FETCHES {
             return;
         }
         if self.cache.is_popular(ask.key, from.id, now.monotonic) {
@@ -165,6 +164,11 @@ impl<A: Address> Kademlia<A> {
         self.cache
             .keep(record, now.monotonic + life, self.config.cache_bytes);
     }
+}
+
+/// Whether an immutable value is what is asked for, and any will do.
+fn is_for_a_value(ask: &FindValue) -> bool {
+    ask.kind == Kind::Immutable && ask.want == Want::Record && ask.min_seq == 0
 }
 
 #[cfg(test)]

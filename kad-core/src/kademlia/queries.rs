@@ -168,7 +168,7 @@ impl<A: Address> Kademlia<A> {
     }
 
     fn store_task(&self, record: Record, expected: Option<u64>, role: Role, enough: usize) -> Task<A> {
-        let me = (!self.config.read_only).then(|| self.local_id());
+        let me = self.holder();
         let region = self.region(record.key());
         let entry = StoreEntry {
             record: Ok(record),

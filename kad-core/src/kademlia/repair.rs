@@ -33,7 +33,7 @@ const POINTS_OF_PART: usize = 2;
 impl<A: Address> Kademlia<A> {
     /// Starts to compare what this node holds with others.
     pub(super) fn repair(&mut self, now: Now, out: &mut Outbox<A>) {
-        if self.config.read_only || self.maintenance.repairing || self.table.is_empty() {
+        if self.holder().is_none() || self.maintenance.repairing || self.table.is_empty() {
             return;
         }
         let prefixes = self.table.responsibilities(self.config.k);

@@ -8,7 +8,7 @@ use crate::summary::MAX_COMPARED;
 use crate::table::Entry;
 use crate::{
     Address, Contact, Duration, FindValue, Fingerprint, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId,
-    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, StoreEntry, StoreId, StoreOp,
+    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, Slot, StoreEntry, StoreId, StoreOp,
     StoreReply, Verdict,
 };
 
@@ -31,6 +31,8 @@ pub(super) enum Pending<A> {
         from: Contact<A>,
         reply_to: ReplyId,
         verdicts: Vec<Option<Verdict>>,
+        /// Of those that the store judges.
+        slots: Vec<Slot>,
         target: Key,
     },
     /// A peer that asked COMPARE or FETCH.
@@ -95,6 +97,9 @@ impl<A: Address> Kademlia<A> {
             {
                 self.reject(Rejection::ReadOnly)
             }
+            Request::Compare { .. } | Request::Fetch { .. } if !self.config.stores => {
+                self.reject(Rejection::StoresNothing)
+            }
             Request::Store { entries } if entries.is_empty() || entries.len() > MAX_RECORDS => {
                 self.reject(Rejection::Malformed)
             }
@@ -142,28 +147,26 @@ impl<A: Address> Kademlia<A> {
             .iter()
             .find_map(|entry| entry.record.as_ref().ok())
             .map(crate::Record::key);
-        let verdicts: Vec<_> = entries
-            .iter()
-            .map(|entry| entry.record.as_ref().err().map(|&e| Verdict::Refused(e)))
-            .collect();
-        let Some(target) = target else {
-            self.stats.records_refused += verdicts.len() as u64;
-            let verdicts = verdicts.into_iter().flatten().collect();
-            out.push(Output::Response {
-                reply_to,
-                response: Response::Stored {
-                    verdicts,
-                    closer: Vec::new(),
-                },
-            });
-            return;
+        let (verdicts, slots) = self.turn_away(now, &entries);
+        let target = match target {
+            Some(target) if !slots.is_empty() => target,
+            _ => {
+                let verdicts: Vec<_> = verdicts.into_iter().flatten().collect();
+                self.tally(&verdicts);
+                // Whoever sent it to the wrong one is told of better ones.
+                let closer = target.map_or_else(Vec::new, |target| self.closer(target, from.id));
+                let response = Response::Stored { verdicts, closer };
+                return out.push(Output::Response { reply_to, response });
+            }
         };
-        entries.retain(|entry| entry.record.is_ok());
+        let mut admitted = verdicts.iter().map(Option::is_none);
+        entries.retain(|_| admitted.next().unwrap_or_default());
         let due = self.due_of_others(now.unix);
         let id = self.pending.insert(Pending::Put {
             from: from.clone(),
             reply_to,
             verdicts,
+            slots,
             target,
         });
         out.push(Output::Store {
@@ -198,8 +201,12 @@ impl<A: Address> Kademlia<A> {
                 from,
                 reply_to,
                 verdicts,
+                slots,
                 target,
             } => {
+                if let StoreReply::Put(judged) = &reply {
+                    self.note_versions(now, &slots, judged);
+                }
                 let response = self.stored(&from, verdicts, target, reply);
                 out.push(Output::Response { reply_to, response });
             }
@@ -254,12 +261,7 @@ impl<A: Address> Kademlia<A> {
         let mut judged = judged.into_iter();
         let fill = |known: Option<Verdict>| known.unwrap_or_else(|| judged.next().unwrap_or(Verdict::Failed));
         let verdicts: Vec<_> = verdicts.into_iter().map(fill).collect();
-        let stored = verdicts
-            .iter()
-            .filter(|verdict| verdict.is_acknowledgement())
-            .count() as u64;
-        self.stats.records_stored += stored;
-        self.stats.records_refused += verdicts.len() as u64 - stored;
+        self.tally(&verdicts);
         Response::Stored {
             verdicts,
             closer: self.closer(target, from.id),

@@ -77,7 +77,7 @@ impl<A: Address> Kademlia<A> {
     pub(super) fn placing(&self) -> Placing {
         Placing {
             k: self.config.k,
-            me: (!self.config.read_only).then(|| self.local_id()),
+            me: self.holder(),
             population: self.population_for_crowds(),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Keys that begin alike have the same holders, so one lookup serves many of them. Each record is allotted to the k
 //! nodes that are nearest to it of those that the lookup found; each node is then sent what is allotted to it, one
-//! STORE at a time. A node that fails is sent no more, and the next nearest takes its place.
+//! STORE at a time. A node that fails is sent no more, and the next nearest takes its
+//! place, as it does for a record of which a node says that it is no holder.
 
 use alloc::vec::Vec;
 
@@ -234,6 +235,9 @@ impl<A: Address> Allotment<A> {
             if let Some((_, said)) = asked.find(|(asked, _)| *asked == node) {
                 *said = Some(*verdict);
             }
+            if verdict.is_no_holder() {
+                self.give_to_next(place);
+            }
         }
     }
 
@@ -246,15 +250,19 @@ impl<A: Address> Allotment<A> {
         let mut places = core::mem::take(&mut self.nodes[node].waiting);
         places.extend(self.nodes[node].sent.iter().flatten());
         for place in places {
-            let Some(held) = self.records.get(place) else {
-                continue;
-            };
-            let key = held.record.key();
-            let free = (0..self.nodes.len())
-                .filter(|&other| !self.nodes[other].is_gone && !held.is_allotted_to(other));
-            let Some(next) = free.min_by_key(|&other| self.distance(other, key)) else {
-                continue;
-            };
+            self.give_to_next(place);
+        }
+    }
+
+    /// One of those that a record was allotted to does not take it: the next nearest gets it, if there is one.
+    fn give_to_next(&mut self, place: usize) {
+        let Some(held) = self.records.get(place) else {
+            return;
+        };
+        let key = held.record.key();
+        let free =
+            (0..self.nodes.len()).filter(|&other| !self.nodes[other].is_gone && !held.is_allotted_to(other));
+        if let Some(next) = free.min_by_key(|&other| self.distance(other, key)) {
             self.nodes[next].waiting.push(place);
             self.records[place].asked.push((next, None));
         }

@@ -249,6 +249,12 @@ impl RawRecord {
         }
     }
 
+    /// The owner or the provider that the bytes name, verified or not; `None` for immutable records.
+    #[must_use]
+    pub fn author(&self) -> Option<PublicKey> {
+        self.signed().map(|signed| signed.author)
+    }
+
     pub(super) fn salt(&self) -> &[u8] {
         match self.kind() {
             Kind::Mutable => &self.bytes[MUTABLE_SALT..self.value_range().0],

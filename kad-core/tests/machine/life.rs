@@ -220,6 +220,9 @@ impl Choices<'_> {
             Verdict::Full,
             Verdict::Failed,
             Verdict::Refused(RecordError::Expired),
+            Verdict::NotNear,
+            Verdict::TooOften,
+            Verdict::StoresNothing,
         ];
         let many = [1, 1, 1, 0, 2, 100][self.below(6)];
         (0..many).map(|_| all[self.below(all.len())]).collect()

@@ -5,6 +5,7 @@ mod asking;
 mod bulk;
 mod cache;
 mod churn;
+mod clocks;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod contract;
 mod crowds;
@@ -14,6 +15,7 @@ mod neighbourhood;
 mod population;
 mod proximity;
 mod records;
+mod refusals;
 mod repair;
 mod shelf;
 mod simulation;

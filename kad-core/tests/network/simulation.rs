@@ -46,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) alive: bool,
     /// How much longer its answers are on their way than those of others.
     pub(crate) remote: Duration,
+    /// By how many seconds its wall clock is ahead of that of the world.
+    pub(crate) clock_offset: i64,
     pub(crate) config: Arc<Config>,
     /// What the application was told, but for the ends of queries.
     pub(crate) events: Vec<Event<u32>>,
@@ -159,6 +161,7 @@ impl Simulation {
             shelf: Shelf::default(),
             alive: true,
             remote: Duration::ZERO,
+            clock_offset: 0,
             config: Arc::clone(config),
             events: Vec::new(),
             replies: BTreeMap::new(),
@@ -236,6 +239,14 @@ impl Simulation {
     pub(crate) fn trace(&self) -> u64 {
         let traces = self.nodes.iter().map(|node| node.machine.trace());
         traces.fold(0, |all, one| (all ^ one).wrapping_mul(0x0100_0000_01b3))
+    }
+
+    /// What the clocks of a node show.
+    pub(crate) fn clocks_of(&self, place: u32) -> Now {
+        let now = self.clocks();
+        let secs = now.unix.as_secs();
+        let unix = UnixTime::from_secs(secs.saturating_add_signed(self.nodes[place as usize].clock_offset));
+        Now { unix, ..now }
     }
 
     fn clocks(&self) -> Now {
@@ -322,12 +333,40 @@ impl Simulation {
 
     /// Feeds an input to a node and carries out what comes of it.
     pub(crate) fn feed(&mut self, place: u32, input: Input<u32>) {
-        let now = self.clocks();
+        let now = self.clocks_of(place);
         let outputs = self.nodes[place as usize].machine.handle(now, input);
         for output in outputs {
             self.carry_out(place, output);
         }
         self.arm(place);
+    }
+
+    /// What a node answers to a request of somebody who is no part of the world, at once.
+    pub(crate) fn serve(&mut self, place: u32, request: Request) -> Response<u32> {
+        let (now, reply_to) = (self.clocks_of(place), ReplyId(self.next_reply));
+        self.next_reply += 1;
+        let stranger = Contact::new(NodeId::from_limbs([1, 2, 3, 4]), u32::MAX);
+        let mut inputs = vec![Input::Request {
+            from: stranger,
+            read_only: true,
+            reply_to,
+            request,
+        }];
+        let mut answer = None;
+        while let Some(input) = inputs.pop() {
+            for output in self.nodes[place as usize].machine.handle(now, input) {
+                match output {
+                    Output::Response { response, .. } => answer = Some(response),
+                    Output::Store { id, op } => {
+                        let reply = self.nodes[place as usize].shelf.carry_out(op, now.unix);
+                        inputs.push(Input::Store { id, reply });
+                    }
+                    other => self.carry_out(place, other),
+                }
+            }
+        }
+        self.arm(place);
+        answer.expect("it answers at once")
     }
 
     fn carry_out(&mut self, place: u32, output: Output<u32>) {
@@ -363,7 +402,7 @@ impl Simulation {
                 self.push(delay, asked.by, arrival);
             }
             Output::Store { id, op } => {
-                let unix = self.clocks().unix;
+                let unix = self.clocks_of(place).unix;
                 let reply = self.nodes[place as usize].shelf.carry_out(op, unix);
                 self.push(Duration::from_micros(200), place, Arrival::Store { id, reply });
             }

@@ -42,6 +42,9 @@ impl From<&Verdict> for VerdictBody {
             Verdict::Conflict { current } => (3, current),
             Verdict::Full => (4, 0),
             Verdict::Refused(error) => (5, record_error_to_number(error)),
+            Verdict::NotNear => (7, 0),
+            Verdict::TooOften => (8, 0),
+            Verdict::StoresNothing => (9, 0),
             // Unknown here means newer in the core than in this codec: no acknowledgement is the safe thing to say.
             _ => (6, 0),
         };
@@ -58,6 +61,9 @@ impl From<VerdictBody> for Verdict {
             3 => Self::Conflict { current: detail },
             4 => Self::Full,
             5 => Self::Refused(record_error_from_number(detail)),
+            7 => Self::NotNear,
+            8 => Self::TooOften,
+            9 => Self::StoresNothing,
             _ => Self::Failed,
         }
     }
@@ -73,6 +79,7 @@ const fn record_error_to_number(error: RecordError) -> u64 {
         RecordError::Expired => 6,
         RecordError::BadLifetime => 7,
         RecordError::FromTheFuture => 8,
+        RecordError::Denied => 9,
         _ => 0,
     }
 }
@@ -87,6 +94,7 @@ const fn record_error_from_number(number: u64) -> RecordError {
         6 => RecordError::Expired,
         7 => RecordError::BadLifetime,
         8 => RecordError::FromTheFuture,
+        9 => RecordError::Denied,
         _ => RecordError::Malformed,
     }
 }
@@ -96,6 +104,7 @@ const fn rejection_to_number(rejection: Rejection) -> u8 {
         Rejection::Busy => 1,
         Rejection::Malformed => 2,
         Rejection::ReadOnly => 3,
+        Rejection::StoresNothing => 4,
         _ => 0,
     }
 }
@@ -105,6 +114,7 @@ const fn rejection_from_number(number: u8) -> Rejection {
         1 => Rejection::Busy,
         2 => Rejection::Malformed,
         3 => Rejection::ReadOnly,
+        4 => Rejection::StoresNothing,
         _ => Rejection::Unsupported,
     }
 }

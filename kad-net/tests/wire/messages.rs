@@ -186,6 +186,7 @@ fn record_error() -> impl Strategy<Value = RecordError> {
         Just(RecordError::Expired),
         Just(RecordError::BadLifetime),
         Just(RecordError::FromTheFuture),
+        Just(RecordError::Denied),
     ]
 }
 
@@ -198,6 +199,9 @@ fn verdict() -> impl Strategy<Value = Verdict> {
         Just(Verdict::Full),
         record_error().prop_map(Verdict::Refused),
         Just(Verdict::Failed),
+        Just(Verdict::NotNear),
+        Just(Verdict::TooOften),
+        Just(Verdict::StoresNothing),
     ]
 }
 
@@ -302,6 +306,7 @@ pub(crate) fn exchange(family: Family) -> BoxedStrategy<(Request, Response<Socke
         Just(Rejection::Busy),
         Just(Rejection::Malformed),
         Just(Rejection::ReadOnly),
+        Just(Rejection::StoresNothing),
     ];
     let rejected = (request(), rejection).prop_map(|(asked, why)| (asked, Response::Rejected(why)));
     prop_oneof![pong, nodes, values, stored, compared, fetched, rejected].boxed()

@@ -107,6 +107,10 @@ fn verdict(verdict: &Verdict) -> (u8, u64) {
         Verdict::Refused(RecordError::Expired) => (5, 6),
         Verdict::Refused(RecordError::BadLifetime) => (5, 7),
         Verdict::Refused(RecordError::FromTheFuture) => (5, 8),
+        Verdict::Refused(RecordError::Denied) => (5, 9),
+        Verdict::NotNear => (7, 0),
+        Verdict::TooOften => (8, 0),
+        Verdict::StoresNothing => (9, 0),
         _ => (6, 0),
     }
 }
@@ -116,6 +120,7 @@ fn rejection(rejection: Rejection) -> u8 {
         Rejection::Busy => 1,
         Rejection::Malformed => 2,
         Rejection::ReadOnly => 3,
+        Rejection::StoresNothing => 4,
         _ => 0,
     }
 }

@@ -202,6 +202,10 @@ fn answers() -> Vec<(&'static str, Request, Response<Sockets>)> {
         Verdict::Full,
         Verdict::Refused(RecordError::BadSignature),
         Verdict::Failed,
+        Verdict::NotNear,
+        Verdict::TooOften,
+        Verdict::StoresNothing,
+        Verdict::Refused(RecordError::Denied),
     ];
     let blog = mutable(b"blog", 7, Some(b"post"));
     let digest = Found::Digest {
@@ -244,7 +248,7 @@ fn answers() -> Vec<(&'static str, Request, Response<Sockets>)> {
         ),
         (
             "stored",
-            store(7),
+            store(11),
             Response::Stored {
                 verdicts,
                 closer: closer(),
@@ -299,6 +303,11 @@ fn answers() -> Vec<(&'static str, Request, Response<Sockets>)> {
             "rejected, read-only",
             Request::Ping,
             Response::Rejected(Rejection::ReadOnly),
+        ),
+        (
+            "rejected, stores nothing",
+            Request::Ping,
+            Response::Rejected(Rejection::StoresNothing),
         ),
     ]
 }

@@ -31,6 +31,8 @@ pub(crate) struct ConfigFile {
     pub(crate) key: Option<PathBuf>,
     pub(crate) network: Option<String>,
     pub(crate) read_only: bool,
+    stores: Option<bool>,
+    pub(crate) deny: Option<PathBuf>,
     pub(crate) log: Option<String>,
     table: Option<Parsed<TableMode>>,
     parameters: ParametersTable,
@@ -142,7 +144,9 @@ impl ConfigFile {
             return Err("limits.table_contacts must be 1 to 49152");
         }
         match none.contains(&true) {
-            true => Err("every field of limits must be at least 1; a node that stores nothing is read_only"),
+            true => Err(
+                "every field of limits must be at least 1; a node that stores nothing for others has stores = false",
+            ),
             false => Ok(()),
         }
     }
@@ -219,6 +223,7 @@ impl ConfigFile {
         core.republish = span(&self.intervals.republish, core.republish);
         core.expire = span(&self.intervals.expire, core.expire);
         core.cache_bytes = self.limits.cache_bytes.unwrap_or(core.cache_bytes);
+        core.stores = self.stores.unwrap_or(core.stores);
         core.max_queries = self.limits.queries.unwrap_or(core.max_queries);
         core
     }
@@ -307,6 +312,13 @@ mod tests {
         assert_eq!(file.table(), TableMode::Full(full));
         let error = toml::from_str::<ConfigFile>("table = \"one-hop\"").unwrap_err();
         assert!(told("", &error).contains("\"kademlia\" or \"full\""), "{error}");
+    }
+
+    #[test]
+    fn a_node_that_stores_nothing_for_others_need_not_be_read_only() {
+        let file: ConfigFile = toml::from_str("stores = false").unwrap();
+        assert!(!file.core().stores && !file.read_only);
+        assert!(ConfigFile::default().core().stores);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use kad_node::{JoinError, NodeError, SpawnError};
+use kad_node::{DenyFileError, JoinError, NodeError, SpawnError};
 use serde_json::{Value, json};
 
 /// Exit status: what was asked for is not to be had.
@@ -168,6 +168,7 @@ impl From<NodeError> for Failure {
                 "only {acknowledged} of the {wanted} nodes that were needed acknowledged, and they keep the record until \
                  it expires; try again, or ask for less with --quorum"
             )),
+            NodeError::Denied(refusal) => Self::usage(format!("this node does not want it: {refusal}")),
             NodeError::Conflict { current } => Self::negative(format!(
                 "version {current} is there already; read it and write a newer one"
             )),
@@ -203,6 +204,12 @@ impl From<SpawnError> for Failure {
             _ => "",
         };
         Self::usage(format!("{}{advice}", chain(&error)))
+    }
+}
+
+impl From<DenyFileError> for Failure {
+    fn from(error: DenyFileError) -> Self {
+        Self::usage(chain(&error))
     }
 }
 

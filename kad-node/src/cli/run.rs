@@ -11,8 +11,8 @@ use clap::ValueEnum;
 use kad_core::Key;
 use kad_net::WireAddress as _;
 use kad_node::kept::KeptFiles;
-use kad_node::{JoinError, Node, TableMode};
-use serde_json::json;
+use kad_node::{DenyList, JoinError, Node, TableMode};
+use serde_json::{Map, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
@@ -28,7 +28,9 @@ use super::values::addresses;
                   kad-node run --listen 0.0.0.0:0 --bootstrap 192.0.2.7:4000\n  \
                   kad-node run --config /etc/kad-node.toml --log-format json\n\n\
                   SIGINT or SIGTERM stops it in order; a second one stops it at once. With --json the first line of \
-                  standard output is an object with id, addresses, listen, network and network_id, and the last one says what was saved."
+                  standard output is an object with id, addresses, listen, network and network_id, and the last one says what was saved, \
+                  how many records were stored for others, how many were refused and why, and by how many seconds the clocks \
+                  of others are ahead."
 )]
 pub(crate) struct Args {
     /// Where to listen, at most one address for each family; port 0 is any free port [default: 0.0.0.0:0]
@@ -43,6 +45,13 @@ pub(crate) struct Args {
     /// Only ask: store nothing for others, and let nobody route through this node
     #[arg(long)]
     read_only: bool,
+    /// Store nothing for others, and still route and keep what is this node's own
+    #[arg(long)]
+    store_nothing: bool,
+    /// A file of keys and publishers that this node does not serve, one on each line; read again on SIGHUP [default: the
+    /// config file's, then none]
+    #[arg(long, value_name = "FILE")]
+    deny: Option<PathBuf>,
     /// Whom to know: many nearby and few far away, or everybody, so that lookups take one hop [default: the config file's,
     /// then kademlia]
     #[arg(long, value_enum, value_name = "MODE")]
@@ -105,6 +114,7 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         .limits(file.limits())
         .quic_limits(file.quic())
         .read_only(args.read_only || file.read_only)
+        .stores(!args.store_nothing)
         .table(match args.table {
             Some(Table::Kademlia) => TableMode::Kademlia,
             Some(Table::Full) => TableMode::Full(file.full_table()),
@@ -119,6 +129,14 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
     if let Some(path) = args.key.or_else(|| file.key.clone()) {
         builder = builder.keypair(read_key(&path)?);
     }
+    let deny = match args.deny.or_else(|| file.deny.clone()) {
+        Some(path) => {
+            let hangup = listen_to(SignalKind::hangup())?;
+            builder = builder.deny(DenyList::read(&path)?);
+            Some((path, hangup))
+        }
+        None => None,
+    };
     match &data {
         Some(directory) => builder = builder.data(directory),
         None => tracing::info!("no data directory is given: identity, records and contacts are not kept"),
@@ -129,6 +147,7 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
     };
     announce(&node, &network, &listen, json);
     let watching = tokio::spawn(watch_joining(node.clone()));
+    let reloading = deny.map(|(path, hangup)| tokio::spawn(reload(node.clone(), path, hangup)));
     let reporting = args
         .report
         .map(|every| tokio::spawn(report::report(node.clone(), every, json)));
@@ -138,7 +157,9 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
     };
     stop.wait().await;
     watching.abort();
-    keeping.inspect(JoinHandle::abort);
+    for task in [reloading, keeping].into_iter().flatten() {
+        task.abort();
+    }
     // The last line is that of the end.
     if let Some(reporting) = reporting {
         reporting.abort();
@@ -149,6 +170,10 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         handed_over = node.hand_over(hand_over) => handed_over.unwrap_or_default(),
         () = stop.wait() => return Err(Failure::interrupted()),
     };
+    let stats = node.stats().await?.core;
+    let refused: Map<_, _> = (stats.refused.by_name().into_iter())
+        .map(|(reason, count)| (reason.to_owned(), count.into()))
+        .collect();
     let report = tokio::select! {
         report = node.shutdown() => report?,
         () = stop.wait() => return Err(Failure::interrupted()),
@@ -171,6 +196,10 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
             "contacts": report.contacts,
             "records": report.records,
             "handed_over": handed_over,
+            "stored": stats.records_stored,
+            "refused": refused,
+            "misfits": stats.misfits,
+            "clock_offset": stats.clock_offset,
         }),
         text,
     ))
@@ -235,6 +264,30 @@ async fn watch_joining(node: Node) {
     }
 }
 
+/// Reads the deny-list again whenever that is asked for. One that cannot be used changes nothing.
+async fn reload(node: Node, path: PathBuf, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let list = match DenyList::read(&path) {
+            Ok(list) => list,
+            Err(error) => {
+                tracing::warn!("{}; the list from before stays", reply::chain(&error));
+                continue;
+            }
+        };
+        let entries = list.len();
+        match node.deny(list).await {
+            Ok(removed) => tracing::info!(entries, removed, "the deny-list was read again"),
+            Err(error) => {
+                tracing::error!(entries, %error, "the deny-list counts; what it denies may still be on the disk");
+            }
+        }
+    }
+}
+
+fn listen_to(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::usage(format!("the system does not deliver signals: {error}")))
+}
+
 /// The signals that ask a daemon to stop.
 pub(crate) struct Stop {
     interrupt: Signal,
@@ -243,11 +296,9 @@ pub(crate) struct Stop {
 
 impl Stop {
     pub(crate) fn new() -> Result<Self, Failure> {
-        let failed =
-            |error: io::Error| Failure::usage(format!("the system does not deliver signals: {error}"));
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: listen_to(SignalKind::interrupt())?,
+            terminate: listen_to(SignalKind::terminate())?,
         })
     }
 

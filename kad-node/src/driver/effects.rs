@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Completion, Driver, unix_now};
 use crate::join::Company;
+use crate::policy::Policy;
 
 impl<T: Transport, R: RecordReader> Driver<T, R> {
     pub(super) fn drain(&mut self, now: Now) {
@@ -51,6 +52,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
             transport: self.parts.transport.clone(),
             codec: self.parts.codec.clone(),
             repair_bytes: self.parts.repair_bytes.clone(),
+            policy: self.parts.policy.clone(),
         };
         let (read_only, completions) = (self.parts.read_only, self.completions.clone());
         let task = tokio::spawn(async move {
@@ -64,7 +66,9 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
     fn store(&mut self, now: Now, id: StoreId, op: StoreOp) {
         let completions = self.completions.clone();
         match op {
-            StoreOp::Get { query } if !self.parts.held.may_contain(query.key) => {
+            StoreOp::Get { query }
+                if !self.parts.held.may_contain(query.key) || self.parts.policy.denies_key(query.key) =>
+            {
                 let reply = StoreReply::Found {
                     found: Vec::new(),
                     next: None,
@@ -150,12 +154,14 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
     /// A read is short (the database is cached by the operating system) and verifies what it finds, so it runs on a
     /// task and not here.
     fn read(&self, id: StoreId, read: impl FnOnce() -> Result<StoreReply, StoreError> + Send + 'static) {
-        let completions = self.completions.clone();
+        let (completions, policy) = (self.completions.clone(), self.parts.policy.clone());
         tokio::spawn(async move {
-            let reply = read().unwrap_or_else(|error| {
-                tracing::error!(%error, "the store could not be read");
-                StoreReply::Failed
-            });
+            let reply = read()
+                .map(|reply| policy.of_reply(reply))
+                .unwrap_or_else(|error| {
+                    tracing::error!(%error, "the store could not be read");
+                    StoreReply::Failed
+                });
             let _ = completions.send(Completion::Store { id, reply }).await;
         });
     }
@@ -189,6 +195,16 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                     *company = (*company).max(Company::Somebody);
                     first
                 });
+            }
+            Event::ClockOff { offset } => {
+                let (seconds, side) = (offset.unsigned_abs(), if offset > 0 { "ahead" } else { "behind" });
+                tracing::warn!(
+                    "this machine's clock is wrong: those of its contacts are {seconds} seconds {side}; set it, or records \
+                     are refused, and forgotten too early or too late"
+                );
+            }
+            Event::ClockRight => {
+                tracing::info!("this machine's clock agrees with those of its contacts again");
             }
             Event::ContactRemoved(id) => tracing::debug!(%id, "contact removed"),
             _ => {}
@@ -284,6 +300,7 @@ struct Asking<T> {
     transport: Arc<T>,
     codec: Codec,
     repair_bytes: Arc<AtomicU64>,
+    policy: Arc<Policy>,
 }
 
 impl<T: Transport> Asking<T> {
@@ -323,7 +340,11 @@ impl<T: Transport> Asking<T> {
         let round_trip = matches!(request, Request::Ping | Request::FindNode { .. });
         let rtt: Option<Duration> = round_trip.then_some(answer.took);
         match self.codec.decode_response(unix_now(), answer.frame, request) {
-            Ok(response) => Completion::Response { id, response, rtt },
+            Ok(response) => Completion::Response {
+                id,
+                response: self.policy.of_response(response),
+                rtt,
+            },
             Err(error) => {
                 tracing::debug!(peer = %to.id, %error, "an answer could not be read");
                 Completion::Failure {

@@ -81,7 +81,7 @@ impl<A: WireAddress> Chunks for Node<A> {
         }
         // A small network has no more nodes that could hold it: those that are told, and this one.
         let nearest = self.closest(key).await?.contacts.len();
-        Ok(held < nearest + usize::from(!self.is_read_only()))
+        Ok(held < nearest + usize::from(self.stores()))
     }
 
     async fn is_kept(&self, key: Key) -> bool {
@@ -158,9 +158,14 @@ pub(super) async fn get_patiently<C: Chunks>(
 /// Whether the same may succeed a moment later.
 pub(super) fn may_pass(error: &NodeError) -> bool {
     match error {
-        NodeError::QuorumNotMet { .. } => true,
+        NodeError::QuorumNotMet { .. } | NodeError::TooOften { .. } => true,
         NodeError::Query(query) => !matches!(query, QueryError::NoContacts),
         NodeError::NotKept => true,
-        NodeError::Record(_) | NodeError::Conflict { .. } | NodeError::Stopped | NodeError::Peer(_) => false,
+        NodeError::Record(_)
+        | NodeError::Denied(_)
+        | NodeError::Conflict { .. }
+        | NodeError::Store(_)
+        | NodeError::Stopped
+        | NodeError::Peer(_) => false,
     }
 }

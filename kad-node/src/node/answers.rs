@@ -98,14 +98,6 @@ impl<A> Stored<A> {
     pub fn copies(&self) -> usize {
         self.holders.len() + usize::from(self.local)
     }
-
-    /// The same, if so many copies were acknowledged.
-    pub(super) fn by_quorum(self, wanted: usize) -> Result<Self, NodeError> {
-        match self.copies() {
-            acknowledged if acknowledged < wanted => Err(NodeError::QuorumNotMet { acknowledged, wanted }),
-            _ => Ok(self),
-        }
-    }
 }
 
 /// The newest version of a mutable record that a quorum, or this node itself, knew.

@@ -209,13 +209,14 @@ impl<A: WireAddress> Node<A> {
                 let Some((position, (key, record))) = records.next() else {
                     break;
                 };
-                match record {
+                let record = record.map_err(NodeError::from);
+                match record.and_then(|record| Ok(self.inner.policy.admit(&record).map(|()| record)?)) {
                     Ok(record) => {
                         bytes += record.as_bytes().len();
                         held.push((position, record));
                     }
                     Err(error) => {
-                        let outcome = Err(error.into());
+                        let outcome = Err(error);
                         report.tell(
                             OneOfMany {
                                 position,

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use kad_core::record::{mutable_key, precedence};
 use kad_core::{Effort, Key, Keypair, Kind, MutableVersion, PublicKey, Read, Record};
 
-use super::records::{PutOptions, claims};
+use super::records::{PutOptions, claims, taken};
 use super::{Mutable, Node, Stored};
 use crate::NodeError;
 use crate::driver::unix_now;
@@ -42,8 +42,8 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// not who wins: read again.
     ///
     /// # Errors
-    /// As for [`put`](Self::put), and [`NodeError::Conflict`] if there is a newer version, or another one than expected,
-    /// or another one with the same number.
+    /// As for [`put`](Self::put); [`NodeError::Conflict`] if there is a newer version, or another one than expected, or
+    /// another one with the same number; [`NodeError::TooOften`] if it is written faster than holders take.
     pub async fn put_mutable(
         &self,
         owner: &Keypair,
@@ -115,12 +115,16 @@ impl<A: kad_net::WireAddress> Node<A> {
                 return Err(NodeError::Conflict { current: after.seq() });
             }
         }
-        let taken = stored.copies();
-        if options.expected.is_some() && 4 * taken < 3 * (taken + refused.len()) {
-            let current = claimed.unwrap_or(current);
+        let wanted = match options.expected {
+            Some(_) => put
+                .quorum
+                .max((3 * (stored.copies() + refused.len())).div_ceil(4)),
+            None => put.quorum,
+        };
+        if let Some(current) = claimed.filter(|_| stored.copies() < wanted) {
             return Err(NodeError::Conflict { current });
         }
-        let stored = stored.by_quorum(put.quorum)?;
+        let stored = taken(stored, &refused, wanted)?;
         self.remember(record.key(), Some(record));
         Ok(stored)
     }

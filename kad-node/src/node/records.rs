@@ -8,8 +8,8 @@ use kad_core::{
 };
 
 use super::{DEFAULT_LIFETIME, Node, Provider, Stored, Value};
-use crate::NodeError;
 use crate::driver::unix_now;
+use crate::{NodeError, Refusal};
 
 /// How to put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,8 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// Stores a value of at most 64 KiB at the nodes nearest to its hash.
     ///
     /// # Errors
-    /// [`NodeError::Record`] if it is too large or its life too long, [`NodeError::QuorumNotMet`], [`NodeError::Query`].
+    /// [`NodeError::Record`] if it is too large or its life too long, [`NodeError::Denied`] if this node does not want it,
+    /// [`NodeError::QuorumNotMet`], [`NodeError::Query`].
     pub async fn put(&self, value: impl AsRef<[u8]>, options: PutOptions) -> Result<Stored<A>, NodeError> {
         let now = unix_now();
         let record = Record::immutable(value.as_ref(), now + options.ttl, &self.inner.rules, now)?;
@@ -85,7 +86,8 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// The value with this hash, or `None` if nobody of the nearest holds it.
     ///
     /// # Errors
-    /// [`NodeError::Query`] if nobody is known or nobody answered.
+    /// [`NodeError::Query`] if nobody is known or nobody answered, [`NodeError::Denied`] if the key is on this node's
+    /// deny-list.
     pub async fn get(&self, key: Key) -> Result<Option<Value>, NodeError> {
         let (records, _, effort) = self.find(key, Kind::Immutable, Read::First).await?;
         Ok(records.into_iter().next().map(|record| Value {
@@ -168,6 +170,11 @@ impl<A: kad_net::WireAddress> Node<A> {
         kind: Kind,
         read: Read,
     ) -> Result<(Vec<Record>, Vec<Holder<A>>, Effort), NodeError> {
+        if self.inner.policy.denies_key(key) {
+            return Err(NodeError::Denied(Refusal::new(
+                "the key is on the deny-list of this node",
+            )));
+        }
         match self
             .inner
             .asker
@@ -191,6 +198,7 @@ impl<A: kad_net::WireAddress> Node<A> {
         expected: Option<u64>,
         options: PutOptions,
     ) -> Result<(Stored<A>, Vec<(Contact<A>, Verdict)>), NodeError> {
+        self.inner.policy.admit(&record)?;
         let (key, seq, expires): (Key, u64, UnixTime) = (record.key(), record.seq(), record.expiry());
         let command = Command::Store {
             record,
@@ -237,7 +245,31 @@ pub(super) fn judged<A>(
     match claims(refused).max() {
         // One that lies must not make it look as if nothing had been stored.
         Some(current) if claims(refused).count() > stored.copies() => Err(NodeError::Conflict { current }),
-        _ => stored.by_quorum(options.quorum),
+        _ => taken(stored, refused, options.quorum),
+    }
+}
+
+/// What was stored, if enough have taken it.
+pub(super) fn taken<A>(
+    stored: Stored<A>,
+    refused: &[(Contact<A>, Verdict)],
+    quorum: usize,
+) -> Result<Stored<A>, NodeError> {
+    let too_often = refused
+        .iter()
+        .filter(|(_, verdict)| *verdict == Verdict::TooOften)
+        .count();
+    match stored.copies() {
+        // Whoever reads it meets an older version more likely than this one.
+        acknowledged if too_often > acknowledged => Err(NodeError::TooOften {
+            acknowledged,
+            refused: too_often,
+        }),
+        acknowledged if acknowledged < quorum => Err(NodeError::QuorumNotMet {
+            acknowledged,
+            wanted: quorum,
+        }),
+        _ => Ok(stored),
     }
 }
 

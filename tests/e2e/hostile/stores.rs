@@ -9,6 +9,7 @@ use kad_core::{
 };
 use kad_net::quic::{QuicAddress, QuicTransport};
 use kad_net::wire::{Codec, Scope};
+use nix::sys::signal::Signal;
 
 use super::attackers::{answer_to, frame, key, member, now, rules, target};
 use crate::process::Daemon;
@@ -144,6 +145,98 @@ async fn bad_records_are_refused_by_name_and_never_served() {
         assert_eq!(held(&attacker, &to, key).await, None, "a bad record is served");
     }
     assert_eq!(held(&attacker, &to, good.key()).await, Some(1));
+
+    let last = daemon.stop(Signal::SIGTERM).1;
+    for (reason, count) in [
+        ("expired", 1),
+        ("future", 1),
+        ("bad_lifetime", 1),
+        // Of another network, changed three times, and one among good ones.
+        ("forged", 5),
+        ("malformed", 0),
+    ] {
+        assert_eq!(last["refused"][reason], count, "{reason} in {last}");
+    }
+    assert_eq!(last["stored"], 2);
+}
+
+/// A STORE of one record of these bytes, as no node would send it.
+fn store_of(record: &[u8]) -> Bytes {
+    let length = u16::try_from(record.len()).unwrap().to_le_bytes();
+    let header = [1, 4, 0, 1, 0, 251, length[0], length[1]];
+    [&header, record, &[0, 0]].concat().into()
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_no_record_at_all_is_refused_by_name_and_counted() {
+    let daemon = Daemon::start::<&str>(&[]);
+    let (attacker, to) = (member(1), target(&daemon));
+    let announced = |payload: usize| {
+        let (now, provider) = (now().as_secs(), key(31));
+        let (issued, expiry) = (now.to_be_bytes(), (now + 60).to_be_bytes());
+        let public = provider.public();
+        let parts = [
+            &[1, 2, 0][..],
+            public.as_bytes(),
+            &issued,
+            &expiry,
+            &[7; 32],
+            &vec![9; payload],
+            &[0; 64],
+        ];
+        parts.concat()
+    };
+    for (what, record, error) in [
+        (
+            "a payload of 1,025 bytes",
+            announced(1_025),
+            RecordError::TooLarge,
+        ),
+        (
+            "one of 1,024 that is not signed",
+            announced(1_024),
+            RecordError::BadSignature,
+        ),
+        ("a later layout", vec![9, 0, 0, 1], RecordError::UnknownVersion),
+        ("an unknown kind", vec![1, 9, 0, 1], RecordError::UnknownKind),
+        ("nothing", vec![], RecordError::Malformed),
+    ] {
+        let asked = store(vec![entry(version(&key(32), 1, now(), DAY, &rules()))]);
+        let verdicts = verdicts(&attacker, &to, store_of(&record), &asked).await;
+        assert_eq!(verdicts, [Verdict::Refused(error)], "{what}");
+    }
+    let last = daemon.stop(Signal::SIGTERM).1;
+    for (reason, count) in [("too_large", 1), ("forged", 1), ("malformed", 3)] {
+        assert_eq!(last["refused"][reason], count, "{reason} in {last}");
+    }
+}
+
+#[tokio::test]
+async fn versions_that_follow_each_other_too_fast_are_refused_by_name_and_counted() {
+    let daemon = Daemon::start::<&str>(&[]);
+    let (attacker, to, owner) = (member(1), target(&daemon), key(41));
+    let entries = (1..=40).map(|seq| entry(version(&owner, seq, now(), DAY, &rules())));
+    let asked = store(entries.collect());
+    let said = verdicts(&attacker, &to, frame(&asked), &asked).await;
+    assert_eq!(said[..16], [Verdict::Stored; 16]);
+    assert_eq!(said[16..], [Verdict::TooOften; 24]);
+    assert_eq!(
+        held(
+            &attacker,
+            &to,
+            kad_core::record::mutable_key(&owner.public(), b"salt")
+        )
+        .await,
+        Some(16)
+    );
+    // Nobody else has to wait.
+    let asked = store(vec![entry(version(&key(42), 1, now(), DAY, &rules()))]);
+    assert_eq!(
+        verdicts(&attacker, &to, frame(&asked), &asked).await,
+        [Verdict::Stored]
+    );
+    let last = daemon.stop(Signal::SIGTERM).1;
+    assert_eq!(last["refused"]["too_often"], 24, "{last}");
 }
 
 #[tokio::test]
@@ -170,6 +263,12 @@ async fn versions_go_forward_only() {
             "{seq}"
         );
     }
+    let last = daemon.stop(Signal::SIGTERM).1;
+    assert_eq!(
+        (&last["refused"]["stale"], &last["refused"]["conflict"]),
+        (&2.into(), &1.into()),
+        "{last}"
+    );
 }
 
 /// The version that the daemon serves of a mutable record.

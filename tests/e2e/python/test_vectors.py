@@ -88,7 +88,9 @@ ANSWERS = {
     "values, digest": Values([Digest(7, records.record_digest(RECORDS["mutable blog"]))], contacts=CONTACTS),
     "values, providers": Values([RECORDS["provider"].on_wire()], next=TWO.id),
     "values, none": Values([], contacts=CONTACTS),
-    "stored": Stored([(0, 0), (1, 0), (2, 9), (3, 70000), (4, 0), (5, 5), (6, 0)], CONTACTS),
+    "stored": Stored(
+        [(0, 0), (1, 0), (2, 9), (3, 70000), (4, 0), (5, 5), (6, 0), (7, 0), (8, 0), (9, 0), (5, Refusal.DENIED)], CONTACTS
+    ),
     "compared, same and listed": Compared([Same(), Listed([HELLO_DIGEST[:8]])]),
     "compared, parts": Compared(
         [InParts([Fingerprint.of([HELLO_DIGEST]) if part == 9 else Fingerprint() for part in range(16)])]
@@ -98,6 +100,7 @@ ANSWERS = {
     "rejected, busy": Rejected(1),
     "rejected, malformed": Rejected(2),
     "rejected, read-only": Rejected(3),
+    "rejected, stores nothing": Rejected(4),
 }
 HASHES = {
     "network digest": NETWORK.digest,

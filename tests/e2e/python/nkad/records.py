@@ -112,6 +112,7 @@ class Refusal(IntEnum):
     EXPIRED = 6
     BAD_LIFETIME = 7
     FROM_THE_FUTURE = 8
+    DENIED = 9
 
 
 class Refused(Exception):

@@ -329,6 +329,9 @@ class Verdict(IntEnum):
     FULL = 4
     REFUSED = 5
     FAILED = 6
+    NOT_NEAR = 7
+    TOO_OFTEN = 8
+    STORES_NOTHING = 9
 
 
 class Reason(IntEnum):
@@ -338,6 +341,7 @@ class Reason(IntEnum):
     BUSY = 1
     MALFORMED = 2
     READ_ONLY = 3
+    STORES_NOTHING = 4
 
 
 # Section 7: messages. Each class reads and writes its body.

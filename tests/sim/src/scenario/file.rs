@@ -46,7 +46,8 @@ pub(super) enum SiteName {
     Scattered,
 }
 
-/// The knobs of [`Config`], by their names; `read_only` is left out, because a network of such nodes is none.
+/// The knobs of [`Config`], by their names; `read_only` and `stores` are left out, because a network of such nodes is none,
+/// or holds nothing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ConfigTable {
@@ -68,6 +69,8 @@ pub(super) struct ConfigTable {
     pub(super) max_queries: Option<Count>,
     pub(super) query_timeout: Option<Span>,
     pub(super) max_pending_requests: Option<Count>,
+    pub(super) rewrite_burst: Option<Count>,
+    pub(super) rewrite_every: Option<Span>,
     pub(super) max_probes: Option<Count>,
     pub(super) shun: Option<Span>,
     pub(super) max_replications: Option<Count>,

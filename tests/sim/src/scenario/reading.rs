@@ -128,6 +128,8 @@ fn config(table: &ConfigTable) -> Config {
         &mut config.max_pending_requests,
         count(table.max_pending_requests),
     );
+    set(&mut config.rewrite_burst, count(table.rewrite_burst));
+    set(&mut config.rewrite_every, span(table.rewrite_every));
     set(&mut config.max_probes, count(table.max_probes));
     set(&mut config.shun, span(table.shun));
     set(&mut config.max_replications, count(table.max_replications));

@@ -1,0 +1,139 @@
+use kad_core::{Duration, Keypair, MutableVersion, NetworkId, Parameters, Rules};
+use kad_store::{Limits, MemoryReader, MemoryStore};
+
+use super::*;
+use crate::policy::Registered;
+use crate::{DenyList, Validator};
+
+fn rules() -> Rules {
+    let parameters = Parameters::default();
+    Rules::new(NetworkId::new("storage", &parameters), &parameters)
+}
+
+fn version(owner: u8, seq: u64, value: &[u8]) -> Record {
+    let now = unix_now();
+    let version = MutableVersion {
+        salt: b"salt",
+        seq,
+        issued: now,
+        expiry: now + Duration::from_secs(3600),
+        value: Some(value),
+    };
+    Record::mutable(&Keypair::from_secret(&[owner; 32]), &version, &rules(), now).unwrap()
+}
+
+/// What says "final" stays.
+struct Final;
+
+impl Validator for Final {
+    fn choose(&self, held: &Record, _: &Record) -> bool {
+        held.value() != "final"
+    }
+}
+
+fn storage(validator: Registered) -> (Storage, MemoryReader, Arc<Policy>) {
+    let store = MemoryStore::new(Limits::default());
+    let (reader, policy) = (
+        store.reader(),
+        Policy::new(rules(), validator, DenyList::default()),
+    );
+    let policy = Arc::new(policy);
+    (Storage::start(store, policy.clone()).unwrap(), reader, policy)
+}
+
+/// The verdicts on records that come in one write.
+fn put(storage: &Storage, records: &[Record], own: bool) -> Vec<Verdict> {
+    let (done, told) = sync_channel(1);
+    let entries = records.iter().cloned().map(StoreEntry::from).collect();
+    assert!(storage.put(entries, unix_now(), own, move |reply| done.send(reply).unwrap()));
+    match told.recv().unwrap() {
+        StoreReply::Put(verdicts) => verdicts,
+        other => panic!("{other:?}"),
+    }
+}
+
+const DENIED: Verdict = Verdict::Refused(RecordError::Denied);
+
+#[test]
+fn a_validator_chooses_between_versions_of_one_write_as_between_those_of_two() {
+    let (storage, ..) = storage(Registered(Some(Arc::new(Final))));
+    let versions = [
+        version(1, 1, b"draft"),
+        version(1, 2, b"final"),
+        version(1, 3, b"more"),
+    ];
+    assert_eq!(
+        put(&storage, &versions, false),
+        [Verdict::Stored, Verdict::Stored, DENIED]
+    );
+    assert_eq!(put(&storage, &[version(1, 4, b"more")], false), [DENIED]);
+    assert_eq!(
+        put(&storage, &versions[..2], false),
+        [Verdict::Stale { current: 2 }, Verdict::Unchanged]
+    );
+    // What the application publishes itself is its own choice.
+    assert_eq!(put(&storage, &[version(1, 5, b"own")], true), [Verdict::Stored]);
+    storage.close();
+}
+
+#[test]
+fn without_a_validator_the_greatest_version_wins() {
+    let (storage, ..) = storage(Registered::default());
+    let versions = [version(1, 2, b"final"), version(1, 3, b"more")];
+    assert_eq!(put(&storage, &versions, false), [Verdict::Stored; 2]);
+    storage.close();
+}
+
+#[test]
+fn what_a_new_list_denies_is_removed_and_stays_away_and_nothing_else() {
+    let (storage, reader, policy) = storage(Registered::default());
+    // More than a page.
+    let records: Vec<Record> = (0..2_500u32)
+        .map(|n| {
+            Record::immutable(
+                &n.to_be_bytes(),
+                unix_now() + Duration::from_secs(60),
+                &rules(),
+                unix_now(),
+            )
+        })
+        .map(Result::unwrap)
+        .collect();
+    for some in records.chunks(100) {
+        assert!(put(&storage, some, true).iter().all(Verdict::is_acknowledgement));
+    }
+    let signed = [version(1, 1, b"one"), version(2, 1, b"two")];
+    assert_eq!(put(&storage, &signed, false), [Verdict::Stored; 2]);
+    assert_eq!(purge(&reader, &storage, &policy).unwrap(), 0);
+
+    let mut list = DenyList::default();
+    let denied: Vec<&Record> = records.iter().step_by(7).collect();
+    denied.iter().for_each(|record| list.deny_key(record.key()));
+    list.deny_publisher(Keypair::from_secret(&[2; 32]).node_id());
+    policy.deny(list);
+    assert_eq!(
+        purge(&reader, &storage, &policy).unwrap(),
+        denied.len() as u64 + 1
+    );
+    assert_eq!(
+        storage.stats().records,
+        (records.len() + 2 - denied.len() - 1) as u64
+    );
+    let is_held = |record: &Record| reader.get(&record.slot()).unwrap().is_some();
+    assert!(
+        records
+            .iter()
+            .enumerate()
+            .all(|(n, record)| is_held(record) == (n % 7 != 0))
+    );
+    assert!(is_held(&signed[0]) && !is_held(&signed[1]));
+    assert_eq!(
+        put(&storage, &[denied[0].clone(), signed[1].clone()], true),
+        [DENIED; 2]
+    );
+    storage.close();
+    assert!(matches!(
+        purge(&reader, &storage, &policy),
+        Err(StoreError::Closed)
+    ));
+}
