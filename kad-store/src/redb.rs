@@ -1,8 +1,8 @@
 //! The default store: one file of the embedded database [redb](https://docs.rs/redb).
 //!
 //! ```text
-//! about       name                    → number        format, records, bytes
-//! records     slot                    → expiry due own length
+//! about       name                    → number        format
+//! records     slot                    → expiry due own length mark source
 //! bodies      slot                    → the canonical bytes
 //! by_expiry   expiry ‖ slot           → ()
 //! by_due      due ‖ slot              → ()
@@ -32,14 +32,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use ::redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
-use kad_core::{Fingerprint, Prefix, Slot, UnixTime, Verdict};
+use kad_core::{Fingerprint, Prefix, RawRecord, Slot, UnixTime, Verdict};
 
 use self::tables::{Found, Marked, Snapshot};
 use crate::batch::Batch;
-use crate::{Index, Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Usage};
+use crate::{
+    Index, Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Tally, Usage,
+};
 
 /// The format that this version writes, and the only one that it reads.
-pub const FORMAT: u64 = 2;
+pub const FORMAT: u64 = 3;
 
 /// How to open a [`RedbStore`].
 #[derive(Debug, Clone)]
@@ -106,7 +108,7 @@ impl RedbStore {
         // Opening for writing writes, even in a database that turns out not to be ours; so look first, if it can be
         // looked at: one that was not closed cannot, and is repaired whoever's it is.
         guarded(|| match builder.open_read_only(path) {
-            Ok(database) => usage_of(&database, path).map(drop),
+            Ok(database) => check_format(&database, path),
             Err(_) => Ok(()),
         })?;
         guarded(|| {
@@ -116,14 +118,15 @@ impl RedbStore {
     }
 
     fn on(database: Database, path: &Path, limits: Limits) -> Result<Self, StoreError> {
-        let usage = usage_of(&database, path)?;
+        check_format(&database, path)?;
         let snapshot = Snapshot::of(&database)?;
+        let (index, ledger) = snapshot.counted(limits.around)?;
         let current = Current {
-            index: RwLock::new(snapshot.index()?),
+            index: RwLock::new(index),
             tables: RwLock::new(Some(Arc::new(snapshot))),
         };
         Ok(Self {
-            batch: Batch::new(limits, usage),
+            batch: Batch::new(limits, ledger),
             current: Arc::new(current),
             database,
         })
@@ -147,6 +150,11 @@ impl RecordStore for RedbStore {
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
         let current = self.current.get()?;
         guarded(|| self.batch.remove(&*current, slot))
+    }
+
+    fn discard(&mut self, slot: &Slot, found: Option<&RawRecord>) -> Result<bool, StoreError> {
+        let current = self.current.get()?;
+        guarded(|| self.batch.discard(&*current, slot, found))
     }
 
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
@@ -182,6 +190,10 @@ impl RecordStore for RedbStore {
 
     fn usage(&self) -> Usage {
         self.batch.usage()
+    }
+
+    fn tally(&self) -> Tally {
+        self.batch.tally()
     }
 }
 
@@ -229,11 +241,11 @@ impl Current {
     }
 }
 
-/// How much the database holds, if it is ours.
-fn usage_of(database: &impl ReadableDatabase, path: &Path) -> Result<Usage, StoreError> {
+/// Whether the database is ours.
+fn check_format(database: &impl ReadableDatabase, path: &Path) -> Result<(), StoreError> {
     let path = path.to_owned();
     match tables::about(database)? {
-        Found::Ours(usage) => Ok(usage),
+        Found::Ours => Ok(()),
         Found::OtherFormat(found) => Err(StoreError::Format {
             path,
             found,
@@ -326,7 +338,7 @@ mod tests {
 
     use ::redb::StorageBackend;
     use ::redb::backends::InMemoryBackend;
-    use kad_core::{Duration, NetworkId, Parameters, Record, Rules};
+    use kad_core::{Duration, NetworkId, Parameters, Record, Rules, Source};
 
     use super::*;
 
@@ -395,6 +407,7 @@ mod tests {
             expected: None,
             due: NOW,
             own: false,
+            source: Source::UNKNOWN,
         })
     }
 

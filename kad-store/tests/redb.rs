@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kad_core::{Duration, MAX_VALUE, NetworkId, Parameters, Record, Rules, UnixTime};
+use kad_core::{Duration, MAX_VALUE, NetworkId, Parameters, Record, Rules, Source, UnixTime};
 use kad_store::{Put, RecordReader as _, RecordStore as _, RedbConfig, RedbStore, Scan, StoreError};
 use redb::{ReadableDatabase as _, TableDefinition};
 
@@ -35,6 +35,7 @@ fn put(record: &Record) -> Put<'_> {
         expected: None,
         due: NOW,
         own: false,
+        source: Source::UNKNOWN,
     }
 }
 
@@ -107,14 +108,14 @@ fn another_format_is_refused_by_its_number() {
         matches!(
             error,
             StoreError::Format {
-                found: 3,
-                supported: 2,
+                found: 4,
+                supported: 3,
                 ..
             }
         ),
         "{error:?}"
     );
-    assert!(error.to_string().contains("format 2"), "{error}");
+    assert!(error.to_string().contains("format 3"), "{error}");
     assert!(std::fs::read(&path).unwrap() == before, "not one byte changed");
 }
 

@@ -12,7 +12,7 @@ use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
     Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox,
-    Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp, Want,
+    Outcome, Output, QueryError, QueryId, Read, Record, Source, StoreEntry, StoreId, StoreOp, Want,
 };
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
@@ -331,6 +331,7 @@ impl<A: Address> Kademlia<A> {
                             entries: vec![entry],
                             due,
                             own,
+                            source: Source::UNKNOWN,
                         },
                         out,
                     );
@@ -343,6 +344,7 @@ impl<A: Address> Kademlia<A> {
                             entries,
                             due,
                             own: false,
+                            source: Source::UNKNOWN,
                         },
                         out,
                     );
@@ -352,8 +354,16 @@ impl<A: Address> Kademlia<A> {
                         true => self.due_of_own(now.unix, &entries),
                         false => now.unix + self.rng.shortened(SOON),
                     };
-                    let own = true;
-                    self.ask_store(handle, StoreOp::Put { entries, due, own }, out);
+                    self.ask_store(
+                        handle,
+                        StoreOp::Put {
+                            entries,
+                            due,
+                            own: true,
+                            source: Source::UNKNOWN,
+                        },
+                        out,
+                    );
                 }
                 Todo::Store(op) => self.ask_store(handle, op, out),
                 Todo::NextBucket => {

@@ -8,8 +8,8 @@ use crate::summary::MAX_COMPARED;
 use crate::table::Entry;
 use crate::{
     Address, Contact, Duration, FindValue, Fingerprint, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId,
-    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, StoreEntry, StoreId, StoreOp,
-    StoreReply, Verdict,
+    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, Source, StoreEntry, StoreId,
+    StoreOp, StoreReply, Verdict,
 };
 
 /// Contacts looked at beyond those that are told, in the place of the asker and of those that are flagged.
@@ -158,6 +158,7 @@ impl<A: Address> Kademlia<A> {
             return;
         };
         entries.retain(|entry| entry.record.is_ok());
+        let source = Source::of(from);
         let due = self.due_of_others(now.unix);
         let id = self.pending.insert(Pending::Put {
             from: from.clone(),
@@ -171,6 +172,7 @@ impl<A: Address> Kademlia<A> {
                 entries,
                 due,
                 own: false,
+                source,
             },
         });
     }

@@ -40,7 +40,9 @@ impl Shelf {
         match op {
             StoreOp::Get { query } => self.find(&query, now),
             StoreOp::Put { .. } if self.broken => StoreReply::Failed,
-            StoreOp::Put { entries, due, own } => {
+            StoreOp::Put {
+                entries, due, own, ..
+            } => {
                 let put = |entry: kad_core::StoreEntry| match entry.record {
                     Ok(record) => self.put(record, entry.expected, due, own),
                     Err(error) => Verdict::Refused(error),

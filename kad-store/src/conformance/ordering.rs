@@ -1,6 +1,6 @@
 //! Which record stays in a slot, and what else the slot remembers.
 
-use kad_core::{MAX_RECORD, MAX_SALT, MAX_VALUE, Record, RecordError, Verdict};
+use kad_core::{MAX_RECORD, MAX_SALT, MAX_VALUE, Record, RecordError, Source, Verdict};
 
 use super::samples::{END, NOW, Samples, at, key};
 use super::{Open, Put, RecordStore, Tested, rule, same, unlimited};
@@ -37,6 +37,7 @@ pub(super) fn immutable<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         expected: None,
         due: at(55),
         own: false,
+        source: Source::UNKNOWN,
     };
     same(
         &store.put_with(put),
@@ -82,6 +83,7 @@ pub(super) fn mutable<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         expected: None,
         due: at(1),
         own: true,
+        source: Source::UNKNOWN,
     };
     same(
         &store.put_with(put),
@@ -209,6 +211,7 @@ pub(super) fn expected<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
             expected: Some(expected),
             due: NOW,
             own: false,
+            source: Source::UNKNOWN,
         })
     };
     same(
@@ -248,6 +251,7 @@ pub(super) fn own<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         expected: None,
         due: NOW,
         own,
+        source: Source::UNKNOWN,
     };
     store.put_with(put(&first, false));
     rule(!store.flushed(&first).own, "a record of others is not own");
