@@ -127,7 +127,7 @@ impl Builder {
         self
     }
 
-    /// How much the store may hold.
+    /// How much the store may hold. `Limits::around` is the node's own id, whatever is given.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -193,17 +193,21 @@ impl Builder {
             let transport = transport.clone();
             Box::new(move || transport.silence())
         };
+        let limits = Limits {
+            around: Some(keypair.node_id()),
+            ..self.limits
+        };
         match &files {
             Some(directory) => {
                 let redb = RedbConfig {
-                    limits: self.limits,
+                    limits,
                     ..RedbConfig::default()
                 };
                 let store = RedbStore::open(directory.path("records.redb"), &redb)?;
                 self.assemble(keypair, transport, store, files, Some(silence))
             }
             None => {
-                let store = MemoryStore::new(self.limits);
+                let store = MemoryStore::new(limits);
                 self.assemble(keypair, transport, store, None, Some(silence))
             }
         }

@@ -3,15 +3,16 @@
 //! An acknowledgement on the wire means durable, and a flush costs the same for one record as for a hundred, so records
 //! that arrive together share one. Reads do not come here: they see the last flush, from wherever they are made.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use kad_core::{StoreEntry, StoreReply, UnixTime, Verdict};
-use kad_store::{Put, RecordStore, StoreError, Usage};
+use kad_core::{Slot, Source, StoreEntry, StoreReply, UnixTime, Verdict};
+use kad_store::{Put, RecordStore, StoreError, Tally, Usage};
 
 /// Writes that wait for the store's thread; more are answered [`StoreReply::Failed`], which a peer sees as a refusal. With
 /// records of the largest size this is 64 MiB, with ordinary ones 1 MiB.
@@ -19,6 +20,10 @@ const MAX_WAITING: usize = 1024;
 
 /// Writes that share one flush at most, so that the first does not wait for a crowd.
 const MAX_BATCH: usize = 256;
+
+/// Damaged records that the disk did not let go of, which are not tried again before the next start. More than so many
+/// and the disk is beyond help; then no further one is tried.
+const MAX_HOPELESS: usize = 1024;
 
 /// One write, and how to answer it.
 struct Write {
@@ -31,6 +36,10 @@ enum WriteKind {
         entries: Vec<StoreEntry>,
         due: UnixTime,
         own: bool,
+        source: Source,
+    },
+    Discard {
+        slot: Slot,
     },
     Expire {
         now: UnixTime,
@@ -54,6 +63,20 @@ pub struct StorageStats {
     pub flush_micros: u64,
     /// Writes that failed, or found no room to wait.
     pub failures: u64,
+    /// Damaged records that were forgotten, so that the next comparison with others fetches them again.
+    pub discarded: u64,
+    /// Records given up for nearer ones because the store was full.
+    pub evicted: u64,
+    /// Providers given up for others because their key was full.
+    pub displaced: u64,
+    /// Records refused because the store was full of nearer ones.
+    pub full_store: u64,
+    /// Records refused because their sender had reached its limit.
+    pub full_source: u64,
+    /// Providers refused because their key was full.
+    pub full_key: u64,
+    /// Own records refused because these had reached their limits.
+    pub full_own: u64,
 }
 
 #[derive(Debug, Default)]
@@ -64,12 +87,18 @@ struct Counters {
     flushes: AtomicU64,
     flush_micros: AtomicU64,
     failures: AtomicU64,
+    discarded: AtomicU64,
+    tally: Mutex<Tally>,
 }
 
 impl Counters {
     fn note_usage(&self, usage: Usage) {
         self.records.store(usage.records, Ordering::Relaxed);
         self.bytes.store(usage.bytes, Ordering::Relaxed);
+    }
+
+    fn tally(&self) -> Tally {
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,10 +136,17 @@ impl Storage {
         entries: Vec<StoreEntry>,
         due: UnixTime,
         own: bool,
+        source: Source,
         done: impl FnOnce(StoreReply) + Send + 'static,
     ) -> bool {
+        let kind = WriteKind::Put {
+            entries,
+            due,
+            own,
+            source,
+        };
         self.send(Write {
-            kind: WriteKind::Put { entries, due, own },
+            kind,
             done: Box::new(done),
         })
     }
@@ -129,8 +165,18 @@ impl Storage {
         })
     }
 
+    /// Forgets a record that is damaged, when there is time for it.
+    pub(crate) fn discard(&self, slot: Slot) {
+        // With no room to wait it stays, and is found again by whoever reads it next.
+        let _ = self.send(Write {
+            kind: WriteKind::Discard { slot },
+            done: Box::new(|_| {}),
+        });
+    }
+
     pub(crate) fn stats(&self) -> StorageStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let tally = self.counters.tally();
         StorageStats {
             records: read(&self.counters.records),
             bytes: read(&self.counters.bytes),
@@ -138,6 +184,13 @@ impl Storage {
             flushes: read(&self.counters.flushes),
             flush_micros: read(&self.counters.flush_micros),
             failures: read(&self.counters.failures),
+            discarded: read(&self.counters.discarded),
+            evicted: tally.evicted,
+            displaced: tally.displaced,
+            full_store: tally.full_store,
+            full_source: tally.full_source,
+            full_key: tally.full_key,
+            full_own: tally.full_own,
         }
     }
 
@@ -167,10 +220,18 @@ impl Storage {
 }
 
 fn run<S: RecordStore>(mut store: S, waiting: &Receiver<Write>, counters: &Counters) {
+    let mut hopeless = BTreeSet::new();
     while let Ok(first) = waiting.recv() {
         let mut done = Vec::new();
         for write in std::iter::once(first).chain(waiting.try_iter().take(MAX_BATCH - 1)) {
-            let reply = apply(&mut store, write.kind, &mut done, counters);
+            let reply = match write.kind {
+                WriteKind::Discard { slot } => {
+                    // Alone: if the page does not let go of it, the writes of others must not fail with it.
+                    flush(&mut store, &mut done, counters);
+                    discard(&mut store, slot, &mut hopeless, counters)
+                }
+                kind => apply(&mut store, kind, &mut done, counters),
+            };
             done.push((write.done, reply));
         }
         flush(&mut store, &mut done, counters);
@@ -186,7 +247,12 @@ fn apply<S: RecordStore>(
     counters: &Counters,
 ) -> StoreReply {
     match kind {
-        WriteKind::Put { entries, due, own } => {
+        WriteKind::Put {
+            entries,
+            due,
+            own,
+            source,
+        } => {
             let mut verdicts = Vec::with_capacity(entries.len());
             for entry in entries {
                 let record = match &entry.record {
@@ -201,6 +267,7 @@ fn apply<S: RecordStore>(
                     expected: entry.expected,
                     due,
                     own,
+                    source,
                 };
                 let verdict = match store.put(put) {
                     Err(StoreError::BatchFull) => {
@@ -220,6 +287,7 @@ fn apply<S: RecordStore>(
             }
             StoreReply::Put(verdicts)
         }
+        WriteKind::Discard { .. } => StoreReply::Failed,
         WriteKind::Expire { now, limit } => match store.expire(now, limit) {
             Ok(removed) => StoreReply::Expired {
                 more: removed >= limit,
@@ -232,6 +300,35 @@ fn apply<S: RecordStore>(
     }
 }
 
+/// Forgets a damaged record, once if it does not work.
+fn discard<S: RecordStore>(
+    store: &mut S,
+    slot: Slot,
+    hopeless: &mut BTreeSet<Slot>,
+    counters: &Counters,
+) -> StoreReply {
+    if hopeless.contains(&slot) || hopeless.len() >= MAX_HOPELESS {
+        return StoreReply::Failed;
+    }
+    let discarded = store
+        .discard(&slot)
+        .and_then(|discarded| store.flush().map(|()| discarded));
+    counters.note_usage(store.usage());
+    match discarded {
+        Ok(discarded) => {
+            counters
+                .discarded
+                .fetch_add(u64::from(discarded), Ordering::Relaxed);
+        }
+        Err(error) => {
+            tracing::error!(key = %slot.key, %error, "a damaged record could not be forgotten; check the disk");
+            counters.failures.fetch_add(1, Ordering::Relaxed);
+            hopeless.insert(slot);
+        }
+    }
+    StoreReply::Failed
+}
+
 /// One flush for all that wait; if it fails, none of them is acknowledged. Says whether it succeeded.
 fn flush<S: RecordStore>(store: &mut S, done: &mut Waiting, counters: &Counters) -> bool {
     let started = Instant::now();
@@ -241,6 +338,7 @@ fn flush<S: RecordStore>(store: &mut S, done: &mut Waiting, counters: &Counters)
         .flush_micros
         .fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
     counters.note_usage(store.usage());
+    *counters.tally.lock().unwrap_or_else(PoisonError::into_inner) = store.tally();
     if let Err(error) = &flushed {
         tracing::error!(%error, "the store could not be flushed");
         counters.failures.fetch_add(done.len() as u64, Ordering::Relaxed);

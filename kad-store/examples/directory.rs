@@ -130,8 +130,8 @@ impl RecordStore for DirectoryStore {
         self.batch.remove(&Flushed(read(&self.flushed)), slot)
     }
 
-    fn discard(&mut self, slot: &Slot, found: Option<&RawRecord>) -> Result<bool, StoreError> {
-        self.batch.discard(&Flushed(read(&self.flushed)), slot, found)
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.batch.discard(&Flushed(read(&self.flushed)), slot)
     }
 
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
@@ -176,10 +176,7 @@ impl RecordReader for DirectoryReader {
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
         let records = read(&self.0);
         let Some(bounds) = scan.bounds() else {
-            return Ok(Page {
-                records: Vec::new(),
-                next: None,
-            });
+            return Ok(Page::default());
         };
         let by_slot = records
             .range(bounds)

@@ -2,7 +2,8 @@
 //! every driver.
 //!
 //! What is read is proven again, because disks lie. Damage is left out of the answer and told to `damaged`, the end of
-//! a life is left out in silence.
+//! a life is left out in silence. What is [`Damage::Unreadable`] should be
+//! [discarded](crate::RecordStore::discard), or the node never fetches it again.
 
 use std::collections::BTreeSet;
 
@@ -35,6 +36,7 @@ pub fn found<R: RecordReader>(
         let page = reader.scan(&Scan::slots_of(ask.key, ask.kind, ask.after, MAX_RECORDS))?;
         let mut bytes = 0;
         next = page.next.map(|slot| slot.provider);
+        report(&page.damaged, &mut damaged);
         for stored in page.records {
             bytes += stored.raw.as_bytes().len();
             if bytes > MAX_RECORD_BYTES {
@@ -49,7 +51,13 @@ pub fn found<R: RecordReader>(
             kind: ask.kind,
             provider: NodeId::default(),
         };
-        let stored = reader.get(&slot)?;
+        let stored = match reader.get(&slot) {
+            Err(StoreError::Corrupt { .. }) => {
+                damaged(&slot, Damage::Unreadable);
+                None
+            }
+            stored => stored?,
+        };
         let record = stored.and_then(|stored| verified(stored, rules, now, &mut damaged));
         found.extend(record.filter(|record| record.seq() >= ask.min_seq));
     }
@@ -84,6 +92,7 @@ pub fn due<R: RecordReader>(
     let mut due = Vec::new();
     for _ in 0..MAX_DUE_PAGES {
         let page = reader.scan(&scan)?;
+        report(&page.damaged, &mut damaged);
         let wanted = page.records.into_iter().filter(|stored| stored.own || !asked.own);
         due.extend(wanted.filter_map(|stored| {
             let (due, own) = (stored.due, stored.own);
@@ -186,6 +195,7 @@ pub fn fetched<R: RecordReader>(
         // Somebody may have made any number of keys that begin alike.
         for _ in 0..MAX_LISTED / MAX_RECORDS {
             let page = reader.scan(&scan)?;
+            report(&page.damaged, &mut damaged);
             for stored in page.records {
                 if !is_wanted(stored.raw.mark()) {
                     continue;
@@ -211,6 +221,8 @@ pub fn fetched<R: RecordReader>(
 /// What is wrong with a stored record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
+    /// It is not what was written.
+    Unreadable,
     /// It proves something, but belongs into another slot.
     Misplaced,
     /// It no longer proves itself.
@@ -220,9 +232,16 @@ pub enum Damage {
 impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Unreadable => f.write_str("it is not what was written"),
             Self::Misplaced => f.write_str("the record belongs elsewhere"),
             Self::Unproven(error) => error.fmt(f),
         }
+    }
+}
+
+fn report(slots: &[Slot], damaged: &mut impl FnMut(&Slot, Damage)) {
+    for slot in slots {
+        damaged(slot, Damage::Unreadable);
     }
 }
 

@@ -247,21 +247,11 @@ impl Batch {
     ///
     /// # Errors
     /// [`StoreError::BatchFull`], or an error of `base`. Nothing changed.
-    pub fn discard(
-        &mut self,
-        base: &impl Committed,
-        slot: &Slot,
-        found: Option<&RawRecord>,
-    ) -> Result<bool, StoreError> {
-        let Some(held) = self.held(base, slot)? else {
-            return Ok(false);
-        };
-        if held.raw.as_ref().map(RawRecord::as_bytes) != found.map(RawRecord::as_bytes) {
-            return Ok(false);
+    pub fn discard(&mut self, base: &impl Committed, slot: &Slot) -> Result<bool, StoreError> {
+        match self.held(base, slot)? {
+            Some(Held { raw: None, .. }) => self.remove(base, slot),
+            _ => Ok(false),
         }
-        self.check_batch([slot], 0)?;
-        self.drop_slot(*slot, held.listing);
-        Ok(true)
     }
 
     /// [`RecordStore::expire`](crate::RecordStore::expire).

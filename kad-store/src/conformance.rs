@@ -205,8 +205,8 @@ fn parts<S: RecordStore>() -> Vec<Part<S>> {
         ),
         part(
             "discard",
-            "a damaged record is discarded, and nothing else",
-            quotas::discard,
+            "nothing is discarded that can be read",
+            ordering::discard,
         ),
         reopening(
             "reopen",

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use kad_core::{Fingerprint, Prefix, RawRecord, Slot, UnixTime, Verdict};
+use kad_core::{Fingerprint, Prefix, Slot, UnixTime, Verdict};
 
 use crate::batch::{Batch, Committed, Held, Ledger, Listing, Order};
 use crate::scan::LAST_SLOT;
@@ -62,8 +62,8 @@ impl RecordStore for MemoryStore {
         self.batch.remove(&*read(&self.flushed), slot)
     }
 
-    fn discard(&mut self, slot: &Slot, found: Option<&RawRecord>) -> Result<bool, StoreError> {
-        self.batch.discard(&*read(&self.flushed), slot, found)
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.batch.discard(&*read(&self.flushed), slot)
     }
 
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
@@ -100,10 +100,7 @@ impl RecordReader for MemoryReader {
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
         let tables = read(&self.0);
         let Some(bounds) = scan.bounds() else {
-            return Ok(Page {
-                records: Vec::new(),
-                next: None,
-            });
+            return Ok(Page::default());
         };
         let by_slot = tables
             .records

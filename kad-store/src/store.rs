@@ -55,13 +55,13 @@ pub trait RecordStore: Send + 'static {
     /// As for [`put`](Self::put).
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError>;
 
-    /// Forgets a slot whose record was found to be damaged, unless something else lies there by now: `found` is what was
-    /// read there, `None` if that was no record any more. So the store no longer tells of it, and the next comparison
-    /// fetches it again. Says whether it was forgotten.
+    /// Forgets a slot whose record is damaged: [`RecordReader::get`] answers [`StoreError::Corrupt`] there. So the store
+    /// no longer tells of it, and the node's next comparison with others fetches it again. Does nothing if something
+    /// else lies there by now; says whether it was forgotten.
     ///
     /// # Errors
     /// As for [`put`](Self::put).
-    fn discard(&mut self, slot: &Slot, found: Option<&RawRecord>) -> Result<bool, StoreError>;
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError>;
 
     /// Removes at most `limit` records whose expiry is not after `now`, those that ended first before others, and says
     /// how many. The cost is that of what is removed, through an index on the expiry: never a walk through everything.
@@ -96,7 +96,7 @@ pub trait RecordReader: Clone + Send + 'static {
     /// What is held in a slot.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if there is something that is no record any more; other variants say why the store could
+    /// [`StoreError::Corrupt`] if there is something that is not what was written; other variants say why the store could
     /// not be read.
     fn get(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError>;
 
@@ -108,7 +108,7 @@ pub trait RecordReader: Clone + Send + 'static {
     ///
     /// # Errors
     /// Says why the store could not be read. Records that are damaged are left out, or one of them would stop them all;
-    /// [`get`](Self::get) reports them.
+    /// the page names their slots.
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError>;
 
     /// How many records a part of the key space has, and the sum of their [`mark`](RawRecord::mark)s: by this nodes see

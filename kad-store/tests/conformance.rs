@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use kad_core::{Fingerprint, Kind, NodeId, Prefix, RawRecord, Record, Slot, Source, UnixTime, Verdict};
+use kad_core::{Fingerprint, Kind, NodeId, Prefix, Record, Slot, Source, UnixTime, Verdict};
 use kad_store::conformance::{self, Survives};
 use kad_store::{
     Limits, MemoryReader, MemoryStore, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord,
@@ -70,11 +70,10 @@ enum Bug {
     OwnCompetes,
     FirstComeAtAFullKey,
     DiscardsAnything,
-    DiscardsNothing,
     TalliesNothing,
 }
 
-const BUGS: [Bug; 38] = [
+const BUGS: [Bug; 37] = [
     Bug::IgnoresExpected,
     Bug::AcceptsStale,
     Bug::ForgetsDueOfUnchanged,
@@ -111,7 +110,6 @@ const BUGS: [Bug; 38] = [
     Bug::OwnCompetes,
     Bug::FirstComeAtAFullKey,
     Bug::DiscardsAnything,
-    Bug::DiscardsNothing,
     Bug::TalliesNothing,
 ];
 
@@ -202,11 +200,10 @@ impl RecordStore for Spoiled {
         Ok(self.store.remove(slot)? || self.has(Bug::AlwaysRemoves))
     }
 
-    fn discard(&mut self, slot: &Slot, found: Option<&RawRecord>) -> Result<bool, StoreError> {
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
         match self.bug {
             Some(Bug::DiscardsAnything) => self.store.remove(slot),
-            Some(Bug::DiscardsNothing) => Ok(false),
-            _ => self.store.discard(slot, found),
+            _ => self.store.discard(slot),
         }
     }
 
@@ -371,8 +368,8 @@ impl RecordStore for NeverForgets {
         self.0.lock().unwrap().remove(slot)
     }
 
-    fn discard(&mut self, slot: &Slot, found: Option<&RawRecord>) -> Result<bool, StoreError> {
-        self.0.lock().unwrap().discard(slot, found)
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.0.lock().unwrap().discard(slot)
     }
 
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {

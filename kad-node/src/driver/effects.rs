@@ -72,14 +72,16 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
             }
             StoreOp::Get { query } => {
                 let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
+                let damaged = self.damaged();
                 self.read(id, move || {
-                    answer::found(&reader, &rules, &query, now.unix, complain)
+                    answer::found(&reader, &rules, &query, now.unix, damaged)
                 });
             }
             StoreOp::Due(asked) => {
                 let (reader, renewing) = (self.parts.reader.clone(), self.renewing(now.unix));
+                let damaged = self.damaged();
                 self.read(id, move || {
-                    let mut reply = answer::due(&reader, &renewing.rules, &asked, now.unix, complain)?;
+                    let mut reply = answer::due(&reader, &renewing.rules, &asked, now.unix, damaged)?;
                     if let StoreReply::Due(due) = &mut reply {
                         due.iter_mut().for_each(|due| renewing.renew(due));
                     }
@@ -104,16 +106,23 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                 listed,
             } => {
                 let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
+                let damaged = self.damaged();
                 self.read(id, move || {
                     let part = (prefix, &marks[..], listed);
-                    answer::fetched(&reader, &rules, part, now.unix, complain)
+                    answer::fetched(&reader, &rules, part, now.unix, damaged)
                 });
             }
-            StoreOp::Put { entries, due, own } => {
+            StoreOp::Put {
+                entries,
+                due,
+                own,
+                source,
+            } => {
                 for record in entries.iter().filter_map(|entry| entry.record.as_ref().ok()) {
                     self.parts.held.insert(record.key());
                 }
-                if !self.parts.storage.put(entries, due, own, answer(id, completions)) {
+                let done = answer(id, completions);
+                if !self.parts.storage.put(entries, due, own, source, done) {
                     self.refuse(now, id);
                 }
             }
@@ -121,6 +130,19 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                 if !self.parts.storage.expire(unix, limit, answer(id, completions)) {
                     self.refuse(now, id);
                 }
+            }
+        }
+    }
+
+    /// What is done with damage in the store: the operator is told, and what is not as it was written is forgotten, so
+    /// that the next comparison with others fetches it again. What only does not keep the rules stays: it may be of
+    /// another network, or the clock may be wrong.
+    fn damaged(&self) -> impl FnMut(&Slot, Damage) + Send + use<T, R> {
+        let storage = self.parts.storage.clone();
+        move |slot, damage| {
+            tracing::error!(key = %slot.key, %damage, "a stored record is damaged; it is ignored");
+            if damage == Damage::Unreadable {
+                storage.discard(*slot);
             }
         }
     }
@@ -312,9 +334,4 @@ impl<T: Transport> Asking<T> {
             }
         }
     }
-}
-
-/// Damage in the store is told to the operator; the records are left out.
-fn complain(slot: &Slot, damage: Damage) {
-    tracing::error!(key = %slot.key, %damage, "a stored record is damaged; it is ignored");
 }

@@ -365,3 +365,25 @@ pub(super) fn bytes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         rule(verified == Some(Ok(record.clone())), "what is read verifies");
     }
 }
+
+pub(super) fn discard<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let mut store = Tested(open(unlimited()));
+    let record = samples.numbered(1);
+    let discard = |store: &mut Tested<S>| {
+        let discarded = store.0.discard(&record.slot());
+        discarded.expect("discard answered an error")
+    };
+    rule(!discard(&mut store), "what is not there is not discarded");
+    store.keep(&record);
+    rule(
+        !discard(&mut store),
+        "what is not flushed is not discarded, as it is whole",
+    );
+    store.flush();
+    rule(!discard(&mut store), "what can be read is not discarded");
+    same(
+        &store.flushed(&record).raw,
+        record.as_raw(),
+        "what was not discarded is there",
+    );
+}

@@ -454,35 +454,6 @@ pub(super) fn tally<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     );
 }
 
-pub(super) fn discard<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
-    let mut store = Tested(open(unlimited()));
-    let version = |seq| samples.mutable(b"rotten", seq, Some(b"value"));
-    let slot = version(1).slot();
-    store.keep(&version(2));
-    let mut discard = |found: &Record| {
-        let found = store.0.discard(&slot, Some(found.as_raw()));
-        found.expect("discard answered an error")
-    };
-    rule(
-        !discard(&version(1)),
-        "what is not found as it is said to be is not discarded",
-    );
-    rule(
-        discard(&version(2)),
-        "what is found as it is said to be is discarded",
-    );
-    rule(!discard(&version(2)), "what is not there is not discarded");
-    store.keep(&version(1));
-    same(
-        &store.flushed(&version(1)).raw,
-        version(1).as_raw(),
-        "a discarded record leaves no trace",
-    );
-    same(&store.usage().records, &1, "a discarded record is not counted");
-    let nothing = store.0.discard(&slot, None).expect("discard answered an error");
-    rule(!nothing, "a record that can be read is not discarded as unreadable");
-}
-
 pub(super) fn after_reopening<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
     let limits = Limits {
         max_records: 3,

@@ -172,13 +172,13 @@ impl Snapshot {
         })
     }
 
-    /// What a slot holds, [`StoreError::Corrupt`] if that is no record any more.
+    /// What a slot holds, [`StoreError::Corrupt`] if that is not what was written.
     pub(super) fn record(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError> {
         let Some(held) = self.held(slot)? else {
             return Ok(None);
         };
         let raw = held.raw.ok_or_else(|| StoreError::Corrupt {
-            what: format!("there is no record any more under the key {}", slot.key),
+            what: format!("what lies under the key {} is not what was written", slot.key),
         })?;
         Ok(Some(StoredRecord {
             slot: *slot,
@@ -207,10 +207,7 @@ impl Snapshot {
     /// A page.
     pub(super) fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
         let Some((first, last)) = scan.bounds() else {
-            return Ok(Page {
-                records: Vec::new(),
-                next: None,
-            });
+            return Ok(Page::default());
         };
         let (first, last) = (
             first.map(|slot| slot_to_bytes(&slot)),
@@ -273,7 +270,7 @@ impl Committed for Snapshot {
             let whole = bytes.len() == entry.length as usize;
             RawRecord::parse(bytes, entry.expiry)
                 .ok()
-                .filter(|raw| whole && raw.expiry() == entry.expiry)
+                .filter(|raw| whole && raw.expiry() == entry.expiry && raw.mark() == entry.mark)
         });
         Ok(Some(Held {
             raw,
