@@ -263,8 +263,8 @@ impl Builder {
         getrandom::fill(&mut seed).map_err(|e| SpawnError::System(std::io::Error::other(e.to_string())))?;
 
         let reader = store.reader();
-        let held = Held::read(&reader)?;
-        let storage = Arc::new(Storage::start(store).map_err(SpawnError::System)?);
+        let (held, damaged) = Held::read(&reader)?;
+        let storage = Arc::new(Storage::start(store, damaged).map_err(SpawnError::System)?);
         let clock = Clock::new();
         let machine = Kademlia::new(
             transport.local().id,

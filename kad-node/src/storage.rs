@@ -25,11 +25,15 @@ const MAX_BATCH: usize = 256;
 /// and the disk is beyond help; then no further one is tried.
 const MAX_HOPELESS: usize = 1024;
 
-/// One write, and how to answer it.
-struct Write {
-    kind: WriteKind,
-    done: Box<dyn FnOnce(StoreReply) + Send>,
+/// One write.
+enum Write {
+    /// With how to answer it.
+    Answered(WriteKind, Done),
+    /// Forget a damaged record; nobody waits for it.
+    Discard(Slot),
 }
+
+type Done = Box<dyn FnOnce(StoreReply) + Send>;
 
 enum WriteKind {
     Put {
@@ -37,9 +41,6 @@ enum WriteKind {
         due: UnixTime,
         own: bool,
         source: Source,
-    },
-    Discard {
-        slot: Slot,
     },
     Expire {
         now: UnixTime,
@@ -110,7 +111,8 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    pub(crate) fn start<S: RecordStore>(store: S) -> io::Result<Self> {
+    /// Begins with forgetting those records that are known to be damaged.
+    pub(crate) fn start<S: RecordStore>(store: S, damaged: Vec<Slot>) -> io::Result<Self> {
         let (writes, waiting) = sync_channel(MAX_WAITING);
         let counters = Arc::new(Counters::default());
         counters.note_usage(store.usage());
@@ -119,7 +121,7 @@ impl Storage {
             .stack_size(256 * 1024)
             .spawn({
                 let counters = counters.clone();
-                move || run(store, &waiting, &counters)
+                move || run(store, damaged, &waiting, &counters)
             })?;
         Ok(Self {
             writes: Mutex::new(Some(writes)),
@@ -145,10 +147,7 @@ impl Storage {
             own,
             source,
         };
-        self.send(Write {
-            kind,
-            done: Box::new(done),
-        })
+        self.send(Write::Answered(kind, Box::new(done)))
     }
 
     /// Removes what has expired; answers as [`put`](Self::put) does.
@@ -159,19 +158,13 @@ impl Storage {
         limit: usize,
         done: impl FnOnce(StoreReply) + Send + 'static,
     ) -> bool {
-        self.send(Write {
-            kind: WriteKind::Expire { now, limit },
-            done: Box::new(done),
-        })
+        self.send(Write::Answered(WriteKind::Expire { now, limit }, Box::new(done)))
     }
 
     /// Forgets a record that is damaged, when there is time for it.
     pub(crate) fn discard(&self, slot: Slot) {
         // With no room to wait it stays, and is found again by whoever reads it next.
-        let _ = self.send(Write {
-            kind: WriteKind::Discard { slot },
-            done: Box::new(|_| {}),
-        });
+        let _ = self.send(Write::Discard(slot));
     }
 
     pub(crate) fn stats(&self) -> StorageStats {
@@ -219,26 +212,32 @@ impl Storage {
     }
 }
 
-fn run<S: RecordStore>(mut store: S, waiting: &Receiver<Write>, counters: &Counters) {
+fn run<S: RecordStore>(mut store: S, damaged: Vec<Slot>, waiting: &Receiver<Write>, counters: &Counters) {
     let mut hopeless = BTreeSet::new();
+    for slot in damaged {
+        tracing::error!(key = %slot.key, "a stored record is damaged; it is ignored");
+        discard(&mut store, slot, &mut hopeless, counters);
+    }
     while let Ok(first) = waiting.recv() {
         let mut done = Vec::new();
         for write in std::iter::once(first).chain(waiting.try_iter().take(MAX_BATCH - 1)) {
-            let reply = match write.kind {
-                WriteKind::Discard { slot } => {
+            match write {
+                Write::Answered(kind, answer) => {
+                    let reply = apply(&mut store, kind, &mut done, counters);
+                    done.push((answer, reply));
+                }
+                Write::Discard(slot) => {
                     // Alone: if the page does not let go of it, the writes of others must not fail with it.
                     flush(&mut store, &mut done, counters);
-                    discard(&mut store, slot, &mut hopeless, counters)
+                    discard(&mut store, slot, &mut hopeless, counters);
                 }
-                kind => apply(&mut store, kind, &mut done, counters),
-            };
-            done.push((write.done, reply));
+            }
         }
         flush(&mut store, &mut done, counters);
     }
 }
 
-type Waiting = Vec<(Box<dyn FnOnce(StoreReply) + Send>, StoreReply)>;
+type Waiting = Vec<(Done, StoreReply)>;
 
 fn apply<S: RecordStore>(
     store: &mut S,
@@ -287,7 +286,6 @@ fn apply<S: RecordStore>(
             }
             StoreReply::Put(verdicts)
         }
-        WriteKind::Discard { .. } => StoreReply::Failed,
         WriteKind::Expire { now, limit } => match store.expire(now, limit) {
             Ok(removed) => StoreReply::Expired {
                 more: removed >= limit,
@@ -306,9 +304,9 @@ fn discard<S: RecordStore>(
     slot: Slot,
     hopeless: &mut BTreeSet<Slot>,
     counters: &Counters,
-) -> StoreReply {
+) {
     if hopeless.contains(&slot) || hopeless.len() >= MAX_HOPELESS {
-        return StoreReply::Failed;
+        return;
     }
     let discarded = store
         .discard(&slot)
@@ -326,7 +324,6 @@ fn discard<S: RecordStore>(
             hopeless.insert(slot);
         }
     }
-    StoreReply::Failed
 }
 
 /// One flush for all that wait; if it fails, none of them is acknowledged. Says whether it succeeded.
