@@ -299,12 +299,7 @@ fn apply<S: RecordStore>(
 }
 
 /// Forgets a damaged record, once if it does not work.
-fn discard<S: RecordStore>(
-    store: &mut S,
-    slot: Slot,
-    hopeless: &mut BTreeSet<Slot>,
-    counters: &Counters,
-) {
+fn discard<S: RecordStore>(store: &mut S, slot: Slot, hopeless: &mut BTreeSet<Slot>, counters: &Counters) {
     if hopeless.contains(&slot) || hopeless.len() >= MAX_HOPELESS {
         return;
     }

@@ -31,10 +31,7 @@ fn keypair(n: u8) -> Keypair {
 }
 
 const fn address(n: u8) -> SocketAddr {
-    SocketAddr::new(
-        std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, n)),
-        4000,
-    )
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, n)), 4000)
 }
 
 /// The nth node, with a store.

@@ -19,9 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use kad_core::{Key, Kind, NodeId, RawRecord, Slot, Source, UnixTime, Verdict};
 use kad_store::batch::{Batch, Committed, Held, Ledger, Listing, Order};
 use kad_store::conformance::{self, Survives};
-use kad_store::{
-    Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Tally, Usage,
-};
+use kad_store::{Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Tally, Usage};
 
 type Records = BTreeMap<Slot, StoredRecord>;
 

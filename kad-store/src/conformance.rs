@@ -161,7 +161,11 @@ fn parts<S: RecordStore>() -> Vec<Part<S>> {
             limits::providers,
         ),
         part("own-apart", "own records compete with nobody", quotas::own_apart),
-        part("own-bytes", "own records have a limit of bytes", quotas::own_bytes),
+        part(
+            "own-bytes",
+            "own records have a limit of bytes",
+            quotas::own_bytes,
+        ),
         part("senders", "each sender has a limit of records", quotas::senders),
         part(
             "sender-bytes",
@@ -198,11 +202,7 @@ fn parts<S: RecordStore>() -> Vec<Part<S>> {
             "the places of a full key are shared evenly among senders",
             quotas::fair_places,
         ),
-        part(
-            "tally",
-            "what found no room is counted by reason",
-            quotas::tally,
-        ),
+        part("tally", "what found no room is counted by reason", quotas::tally),
         part(
             "discard",
             "nothing is discarded that can be read",

@@ -40,8 +40,14 @@ fn filled(announcements: &[(Record, Source)]) -> Vec<Slot> {
         }
     }
     store.flush().unwrap();
-    let page = store.reader().scan(&Scan::slots_of(KEY, Kind::Provider, None, 1000));
-    page.unwrap().records.into_iter().map(|record| record.slot).collect()
+    let page = store
+        .reader()
+        .scan(&Scan::slots_of(KEY, Kind::Provider, None, 1000));
+    page.unwrap()
+        .records
+        .into_iter()
+        .map(|record| record.slot)
+        .collect()
 }
 
 #[test]
@@ -50,7 +56,10 @@ fn a_flood_from_a_few_sites_pushes_no_provider_of_fifty_others_out() {
     let (honest, flood) = records.split_at(200);
     let from_sites = |records: &[Record], first: u64, sites: u64| {
         let source = |n: usize| Source::new(first + n as u64 % sites);
-        let sent = records.iter().enumerate().map(|(n, record)| (record.clone(), source(n)));
+        let sent = records
+            .iter()
+            .enumerate()
+            .map(|(n, record)| (record.clone(), source(n)));
         sent.collect::<Vec<_>>()
     };
     let honest = from_sites(honest, 1, 50);

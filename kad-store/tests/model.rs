@@ -29,7 +29,6 @@ const fn limits(around: Option<NodeId>) -> Limits {
     }
 }
 
-
 /// Few slots and many versions, so that operations meet. Signed once.
 static RECORDS: LazyLock<Vec<Record>> = LazyLock::new(|| {
     let parameters = Parameters::default();
@@ -219,7 +218,11 @@ impl Model {
             return false;
         }
         let sources: std::collections::BTreeSet<_> = self.now.values().map(|record| record.source).collect();
-        let senders = sources.iter().filter(|source| !source.is_unknown()).count().max(1) as u64;
+        let senders = sources
+            .iter()
+            .filter(|source| !source.is_unknown())
+            .count()
+            .max(1) as u64;
         let (records, sent) = sum(self.now.values().filter(of_source));
         let is_beyond = records > limits.max_records / senders || sent > limits.max_bytes / senders;
         let own_only = is_beyond && !new.source.is_unknown();
@@ -288,12 +291,7 @@ fn scan_all(reader: &impl RecordReader, mut scan: Scan) -> Vec<StoredRecord> {
 }
 
 /// `reopen` stops the store uncleanly and gives what the last flush left.
-fn compare<S: RecordStore>(
-    operations: &[Operation],
-    limits: Limits,
-    mut store: S,
-    reopen: impl Fn(S) -> S,
-) {
+fn compare<S: RecordStore>(operations: &[Operation], limits: Limits, mut store: S, reopen: impl Fn(S) -> S) {
     let mut model = Model {
         limits,
         now: Held::new(),

@@ -248,7 +248,10 @@ fn a_damaged_record_is_reported_skipped_and_healed() {
 fn flip(path: &Path, bytes: &[u8]) -> usize {
     let mut file = std::fs::read(path).unwrap();
     let (mut flipped, mut from) = (0, 0);
-    while let Some(at) = file[from..].windows(bytes.len()).position(|window| window == bytes) {
+    while let Some(at) = file[from..]
+        .windows(bytes.len())
+        .position(|window| window == bytes)
+    {
         file[from + at + bytes.len() / 2] ^= 0x10;
         (flipped, from) = (flipped + 1, from + at + bytes.len());
     }
@@ -267,7 +270,10 @@ fn a_record_with_one_flipped_bit_is_discarded_with_all_that_the_store_tells_of_i
         store.put(put(&well)).unwrap();
         store.flush().unwrap();
         drop(store);
-        assert!(flip(&path, &sick.as_bytes()[..12]) > 0, "its bytes lie in the file");
+        assert!(
+            flip(&path, &sick.as_bytes()[..12]) > 0,
+            "its bytes lie in the file"
+        );
 
         let mut store = open(&path).unwrap();
         let reader = store.reader();
@@ -279,7 +285,11 @@ fn a_record_with_one_flipped_bit_is_discarded_with_all_that_the_store_tells_of_i
                 due.damaged.contains(&sick.slot()),
             )
         };
-        assert_eq!(told(&reader), (1, true), "the mark of a damaged record, {size} bytes");
+        assert_eq!(
+            told(&reader),
+            (1, true),
+            "the mark of a damaged record, {size} bytes"
+        );
         assert!(matches!(
             reader.get(&sick.slot()),
             Err(StoreError::Corrupt { .. })
@@ -292,7 +302,10 @@ fn a_record_with_one_flipped_bit_is_discarded_with_all_that_the_store_tells_of_i
         assert_eq!(told(&reader), (0, false));
         assert!(reader.get(&sick.slot()).unwrap().is_none());
         assert_eq!(store.usage().records, before.records - 1);
-        assert_eq!(store.expire(sick.expiry(), usize::MAX).unwrap() as u64, before.records - 1);
+        assert_eq!(
+            store.expire(sick.expiry(), usize::MAX).unwrap() as u64,
+            before.records - 1
+        );
         store.flush().unwrap();
     }
 }

@@ -11,8 +11,9 @@ use crate::rpc::Purpose;
 use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
-    Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Key, MAX_SEEDS, Now, Outbox,
-    Outcome, Output, QueryError, QueryId, Read, Record, Source, StoreEntry, StoreId, StoreOp, Want,
+    Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Key, Kind, MAX_SEEDS, NodeId,
+    Now, Outbox, Outcome, Output, QueryError, QueryId, Read, Record, Source, StoreEntry, StoreId, StoreOp,
+    Want,
 };
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
@@ -56,11 +57,13 @@ impl<A: Address> Kademlia<A> {
                 } else {
                     Want::Record
                 };
+                // Whoever began with the first would find those with the smallest ids most.
+                let anywhere = || NodeId::from_limbs([(); 4].map(|()| self.rng.next_u64()));
                 let ask = FindValue {
                     key,
                     kind,
                     min_seq: 0,
-                    after: None,
+                    after: (kind == Kind::Provider).then(anywhere),
                     want,
                 };
                 // A value that comes from several holders at once is waste, but one more finds a fast one; a census asks all.

@@ -19,8 +19,8 @@ use super::{Kademlia, Pending};
 use crate::query::{Direction, Reconcile, Task, Visit};
 use crate::summary::{MAX_PREFIX_BITS, PARTS};
 use crate::{
-    Address, Contact, Key, NodeId, Now, Outbox, Output, Prefix, Record, Source, StoreEntry, StoreId,
-    StoreOp, UnixTime,
+    Address, Contact, Key, NodeId, Now, Outbox, Output, Prefix, Record, Source, StoreEntry, StoreId, StoreOp,
+    UnixTime,
 };
 
 /// A record that this node holds without being responsible for it is compared with one of so many that are nearest to

@@ -8,8 +8,8 @@ use crate::summary::MAX_COMPARED;
 use crate::table::Entry;
 use crate::{
     Address, Contact, Duration, FindValue, Fingerprint, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId,
-    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, Source, StoreEntry, StoreId,
-    StoreOp, StoreReply, Verdict,
+    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, Source, StoreEntry, StoreId, StoreOp,
+    StoreReply, Verdict,
 };
 
 /// Contacts looked at beyond those that are told, in the place of the asker and of those that are flagged.

@@ -67,14 +67,20 @@ mod tests {
     fn dice() -> impl FnMut() -> u64 {
         let mut state = 1u64;
         move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             state.rotate_left(31)
         }
     }
 
     /// Announcements of so many providers from each of these senders. The ids are by chance, but for those of a flood,
     /// whose makers have searched for ids near to the key.
-    fn announced(dice: &mut impl FnMut() -> u64, each: usize, senders: std::ops::Range<u64>) -> Vec<(NodeId, Source)> {
+    fn announced(
+        dice: &mut impl FnMut() -> u64,
+        each: usize,
+        senders: std::ops::Range<u64>,
+    ) -> Vec<(NodeId, Source)> {
         let is_flood = senders.start > 1000;
         let all = senders.flat_map(|sender| std::iter::repeat_n(Source::new(sender), each));
         let id = |bits: u64| NodeId::from_limbs([if is_flood { bits >> 8 } else { bits }, 0, 0, 0]);

@@ -198,7 +198,10 @@ mod tests {
             order: Order,
             each: &mut dyn FnMut(Slot, Listing) -> ControlFlow<()>,
         ) -> Result<(), StoreError> {
-            let mut range = self.0.range(first..=last).map(|(slot, listing)| (*slot, *listing));
+            let mut range = self
+                .0
+                .range(first..=last)
+                .map(|(slot, listing)| (*slot, *listing));
             let _ = match order {
                 Order::Up => range.try_for_each(|(slot, listing)| each(slot, listing)),
                 Order::Down => range.rev().try_for_each(|(slot, listing)| each(slot, listing)),
@@ -310,7 +313,11 @@ mod tests {
         batch
             .farthest_first(&Counting(&shelf, &looks), around, &mut each)
             .unwrap();
-        let right = shelf.0.keys().max_by_key(|slot| around.distance(slot.key)).copied();
+        let right = shelf
+            .0
+            .keys()
+            .max_by_key(|slot| around.distance(slot.key))
+            .copied();
         assert_eq!(farthest, right);
         assert!(looks.get() < 50, "{} looks", looks.get());
     }

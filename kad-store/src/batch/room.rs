@@ -53,7 +53,12 @@ impl Batch {
             None => Usage { records: 1, bytes },
         };
         if own {
-            let fits = fits(self.ledger.own(), more, limits.max_own_records, limits.max_own_bytes);
+            let fits = fits(
+                self.ledger.own(),
+                more,
+                limits.max_own_records,
+                limits.max_own_bytes,
+            );
             return Ok(if fits { Ok(Vec::new()) } else { Err(Shortage::Own) });
         }
         let mut victims = Vec::new();

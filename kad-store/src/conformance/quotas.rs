@@ -78,7 +78,10 @@ pub(super) fn own_apart<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         !store.flushed(&samples.numbered(1)).own,
         "what was refused is as it was",
     );
-    rule(store.remove(&samples.numbered(2).slot()), "an own record is removed");
+    rule(
+        store.remove(&samples.numbered(2).slot()),
+        "an own record is removed",
+    );
     same(
         &store.put(&samples.numbered(5)),
         &Verdict::Full,
@@ -292,7 +295,11 @@ pub(super) fn bytes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         "a new version that is larger takes the place of what is farther",
     );
     store.flush();
-    same(&numbers(&store), &left[..7].to_vec(), "one more is given up for it");
+    same(
+        &numbers(&store),
+        &left[..7].to_vec(),
+        "one more is given up for it",
+    );
 }
 
 pub(super) fn own_stay<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {

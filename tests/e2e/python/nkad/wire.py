@@ -408,6 +408,10 @@ class FindValue:
     min_seq: int = 0
     after: bytes | None = None
 
+    def turn_of(self, provider: bytes) -> tuple[bool, bytes]:
+        """Where a provider comes in a page: behind `after`, and then round from the smallest id on."""
+        return (self.after is not None and provider <= self.after, provider)
+
     def write(self, to: Writer) -> None:
         to.fixed(self.key)
         to.u8(self.record_kind)
