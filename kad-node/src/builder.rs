@@ -262,6 +262,7 @@ impl Builder {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|e| SpawnError::System(std::io::Error::other(e.to_string())))?;
 
+        let scope = self.scope.unwrap_or(Scope::Any);
         let reader = store.reader();
         let (held, damaged) = Held::read(&reader)?;
         let storage = Arc::new(Storage::start(store, damaged).map_err(SpawnError::System)?);
@@ -284,7 +285,7 @@ impl Builder {
             machine,
             clock,
             transport: transport.clone(),
-            codec: Codec::new(rules, self.scope.unwrap_or(Scope::Any)),
+            codec: Codec::new(rules, scope),
             read_only: self.read_only,
             storage: storage.clone(),
             reader,
@@ -336,6 +337,7 @@ impl Builder {
             quorum,
             write_quorum,
             read_only: self.read_only,
+            scope,
             events,
             join,
             storage,

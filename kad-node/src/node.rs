@@ -1,6 +1,7 @@
 //! The handle: what an application holds of a running node.
 
 mod answers;
+mod reach;
 mod records;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use kad_core::{
     Command, Contact, Effort, Event, Key, Keypair, NetworkId, NodeId, Outcome, QueryId, Rules, Stats,
 };
 use kad_net::quic::QuicAddress;
+use kad_net::wire::Scope;
 use kad_net::{BoxFuture, TransportStats};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -49,6 +51,8 @@ pub(crate) struct Inner<A> {
     pub(crate) write_quorum: usize,
     pub(crate) quorum: usize,
     pub(crate) read_only: bool,
+    /// Which addresses count.
+    pub(crate) scope: Scope,
     pub(crate) local: Contact<A>,
     pub(crate) events: broadcast::Sender<Event<A>>,
     pub(crate) join: watch::Receiver<JoinState>,
