@@ -193,8 +193,14 @@ impl ConfigFile {
         Limits {
             max_records,
             max_bytes,
-            max_records_per_source: self.limits.records_per_source.unwrap_or(max_records.div_ceil(2)),
-            max_bytes_per_source: self.limits.bytes_per_source.unwrap_or(max_bytes.div_ceil(2)),
+            max_records_per_source: self
+                .limits
+                .records_per_source
+                .unwrap_or_else(|| max_records.div_ceil(2)),
+            max_bytes_per_source: self
+                .limits
+                .bytes_per_source
+                .unwrap_or_else(|| max_bytes.div_ceil(2)),
             max_providers_per_key: self
                 .limits
                 .providers_per_key
