@@ -153,7 +153,7 @@ pub enum StoreReply {
     Found {
         /// Verified; empty if there is nothing.
         found: Vec<Found>,
-        /// Ask again after this provider for more.
+        /// Ask again after this provider for more; `None` if these are all that are held.
         next: Option<NodeId>,
     },
     /// To [`StoreOp::Put`](crate::StoreOp::Put): one for each entry, in order; durable when told.

@@ -166,6 +166,7 @@ mod rng;
 mod rpc;
 mod shunned;
 mod slab;
+mod source;
 mod stats;
 pub mod summary;
 pub mod table;
@@ -191,6 +192,7 @@ pub use self::record::{
     Announcement, Content, Kind, MAX_RECORD, MAX_SALT, MAX_VALUE, MutableVersion, RawRecord, Record,
     RecordError, Rules, Slot, Verdict,
 };
+pub use self::source::Source;
 pub use self::stats::{Refused, Stats};
 pub use self::summary::{Difference, Fingerprint, Prefix};
 pub use self::time::{Duration, Instant, Now, UnixTime};

@@ -55,10 +55,20 @@ pub struct FindValue {
     pub kind: Kind,
     /// Mutable: only versions from this on; an older one counts as not held.
     pub min_seq: u64,
-    /// Provider: only providers whose id is greater, to read page by page. `None` starts at the first.
+    /// Provider: where a page begins. Providers come in the order of their ids, first those with greater ones than this,
+    /// and after the greatest it goes round to the smallest; this one itself is the last of all. `None` begins with the
+    /// smallest.
     pub after: Option<NodeId>,
     /// The records themselves, or only their digests.
     pub want: Want,
+}
+
+impl FindValue {
+    /// Where a provider comes among all that this asks for; smaller ones come first.
+    #[must_use]
+    pub fn turn_of(&self, provider: NodeId) -> (bool, NodeId) {
+        (self.after.is_some_and(|after| provider <= after), provider)
+    }
 }
 
 /// How much of a record is wanted.
@@ -109,7 +119,7 @@ pub enum Response<A> {
     Values {
         /// At most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`]; one at most unless providers were asked for.
         found: Vec<Found>,
-        /// Providers: ask again after this one for more.
+        /// Providers: ask again after this one for more. `None` if these are all, however many there are.
         next: Option<NodeId>,
         /// Contacts nearer to the key; may be left out when something was found.
         closer: Vec<Contact<A>>,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::record::{Record, Verdict};
 use crate::{
     Contact, Duration, FindValue, Fingerprint, NodeId, Prefix, QueryId, ReplyId, Request, RequestId,
-    Response, Slot, StoreEntry, StoreId, UnixTime,
+    Response, Slot, Source, StoreEntry, StoreId, UnixTime,
 };
 
 /// One effect, as data.
@@ -63,6 +63,9 @@ pub enum StoreOp {
         due: UnixTime,
         /// Whether this node published them.
         own: bool,
+        /// The peer that sent them; [`Source::UNKNOWN`] for what nobody sent: own records, copies of what this node
+        /// puts, and what it asked others for.
+        source: Source,
     },
     /// Records whose time has come, in the order of their slots. Those of the node's own that it can give a new life to
     /// have got it: a driver that holds the key of a signed record signs it anew here.

@@ -14,6 +14,7 @@
 //! refuses to hand out an unproven record: decoding verifies each one (about 50 µs for a signature), so decode on the
 //! task that received the frame.
 
+pub mod announcement;
 mod body;
 mod contacts;
 mod error;

@@ -159,7 +159,7 @@ impl Builder {
         self
     }
 
-    /// How much the store may hold.
+    /// How much the store may hold. `Limits::around` is the node's own id, whatever is given.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -225,17 +225,21 @@ impl Builder {
             let transport = transport.clone();
             Box::new(move || transport.silence())
         };
+        let limits = Limits {
+            around: Some(keypair.node_id()),
+            ..self.limits
+        };
         match &files {
             Some(directory) => {
                 let redb = RedbConfig {
-                    limits: self.limits,
+                    limits,
                     ..RedbConfig::default()
                 };
                 let store = RedbStore::open(directory.path("records.redb"), &redb)?;
                 self.assemble(keypair, transport, store, files, Some(silence))
             }
             None => {
-                let store = MemoryStore::new(self.limits);
+                let store = MemoryStore::new(limits);
                 self.assemble(keypair, transport, store, None, Some(silence))
             }
         }
@@ -295,12 +299,14 @@ impl Builder {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|e| SpawnError::System(std::io::Error::other(e.to_string())))?;
 
+        let scope = self.scope.unwrap_or(Scope::Any);
         let reader = store.reader();
-        let held = Held::read(&reader)?;
+        let (held, damaged) = Held::read(&reader)?;
         let looking = reader.clone();
         let stored: LookUp = Box::new(move |slot| looking.get(slot));
         let policy = Arc::new(Policy::new(rules, self.validator, self.deny.unwrap_or_default()));
-        let storage = Arc::new(Storage::start(store, policy.clone()).map_err(SpawnError::System)?);
+        let storage = Storage::start(store, damaged, policy.clone()).map_err(SpawnError::System)?;
+        let storage = Arc::new(storage);
         let removed = storage::purge(&reader, &storage, &policy)?;
         if removed > 0 {
             tracing::info!(removed, "records on the deny-list were removed");
@@ -332,7 +338,7 @@ impl Builder {
             machine,
             clock,
             transport: transport.clone(),
-            codec: Codec::new(rules, self.scope.unwrap_or(Scope::Any)),
+            codec: Codec::new(rules, scope),
             read_only: self.read_only,
             policy: policy.clone(),
             storage: storage.clone(),
@@ -389,6 +395,7 @@ impl Builder {
             stores,
             policy,
             seen: Mutex::default(),
+            scope,
             events,
             join,
             storage,

@@ -4,6 +4,7 @@ mod answers;
 mod keeping;
 mod many;
 mod mutable;
+mod reach;
 mod records;
 mod seen;
 mod watch;
@@ -18,6 +19,7 @@ use kad_core::{
     Command, Contact, Effort, Event, Key, Keypair, NetworkId, NodeId, Outcome, QueryId, Rules, Slot, Stats,
 };
 use kad_net::quic::QuicAddress;
+use kad_net::wire::Scope;
 use kad_net::{BoxFuture, TransportStats};
 use kad_store::{StoreError, StoredRecord};
 use tokio::sync::watch::Receiver;
@@ -66,6 +68,8 @@ pub(crate) struct Inner<A> {
     pub(crate) seen: Mutex<Seen>,
     pub(crate) stores: bool,
     pub(crate) policy: Arc<Policy>,
+    /// Which addresses count.
+    pub(crate) scope: Scope,
     pub(crate) local: Contact<A>,
     pub(crate) events: broadcast::Sender<Event<A>>,
     pub(crate) join: Receiver<JoinState>,

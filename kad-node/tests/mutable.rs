@@ -8,7 +8,7 @@ use kad_core::{Keypair, Kind, Parameters, Slot, UnixTime, Verdict};
 use kad_net::memory::{Conditions, Network};
 use kad_node::{Change, MutableOptions, Node, NodeError, PutOptions, WatchOptions};
 use kad_store::memory::MemoryReader;
-use kad_store::{Limits, MemoryStore, Put, RecordStore, StoreError, Usage};
+use kad_store::{Limits, MemoryStore, Put, RecordStore, StoreError, Tally, Usage};
 
 /// A store that may claim to hold a later version than anybody ever wrote.
 struct Store {
@@ -30,6 +30,10 @@ impl RecordStore for Store {
         self.store.remove(slot)
     }
 
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.store.discard(slot)
+    }
+
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
         self.store.expire(now, limit)
     }
@@ -44,6 +48,10 @@ impl RecordStore for Store {
 
     fn usage(&self) -> Usage {
         self.store.usage()
+    }
+
+    fn tally(&self) -> Tally {
+        self.store.tally()
     }
 }
 

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kad_core::{Duration, NetworkId, Parameters, Record, Rules, UnixTime};
+use kad_core::{Duration, NetworkId, Parameters, Record, Rules, Source, UnixTime};
 use kad_store::{Limits, MemoryStore, Put, RecordReader as _, RecordStore, Scan};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -31,6 +31,7 @@ fn filled<S: RecordStore>(mut store: S) -> S {
                 expected: None,
                 due,
                 own: false,
+                source: Source::UNKNOWN,
             })
             .unwrap();
         if number % 1000 == 999 {
@@ -59,6 +60,7 @@ fn measure<S: RecordStore>(criterion: &mut Criterion, name: &str, mut store: S) 
                             expected: None,
                             due: NOW + Duration::from_secs(100),
                             own: false,
+                            source: Source::UNKNOWN,
                         })
                         .unwrap();
                 }

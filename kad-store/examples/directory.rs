@@ -16,10 +16,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use kad_core::{Key, Kind, NodeId, RawRecord, Slot, UnixTime, Verdict};
-use kad_store::batch::{Batch, Committed, Held};
+use kad_core::{Key, Kind, NodeId, RawRecord, Slot, Source, UnixTime, Verdict};
+use kad_store::batch::{Batch, Committed, Held, Ledger, Listing, Order};
 use kad_store::conformance::{self, Survives};
-use kad_store::{Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Usage};
+use kad_store::{Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Tally, Usage};
 
 type Records = BTreeMap<Slot, StoredRecord>;
 
@@ -65,17 +65,11 @@ impl DirectoryStore {
         }
         let number = |path: &PathBuf| u64::from_str_radix(path.file_stem()?.to_str()?, 16).ok();
         let next = files.last().and_then(number).map_or(0, |last| last + 1);
-        let bytes = records
-            .values()
-            .map(|record| record.raw.as_bytes().len() as u64)
-            .sum();
-        let batch = Batch::new(
-            limits,
-            Usage {
-                records: records.len() as u64,
-                bytes,
-            },
-        );
+        let mut ledger = Ledger::new(limits.around);
+        records
+            .iter()
+            .for_each(|(slot, record)| ledger.add(slot.key, &record.into()));
+        let batch = Batch::new(limits, ledger);
         let flushed = Arc::new(RwLock::new(records));
         Ok(Self {
             folder: folder.to_owned(),
@@ -134,6 +128,10 @@ impl RecordStore for DirectoryStore {
         self.batch.remove(&Flushed(read(&self.flushed)), slot)
     }
 
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.batch.discard(&Flushed(read(&self.flushed)), slot)
+    }
+
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
         self.batch.expire(&Flushed(read(&self.flushed)), now, limit)
     }
@@ -161,6 +159,10 @@ impl RecordStore for DirectoryStore {
     fn usage(&self) -> Usage {
         self.batch.usage()
     }
+
+    fn tally(&self) -> Tally {
+        self.batch.tally()
+    }
 }
 
 impl RecordReader for DirectoryReader {
@@ -172,10 +174,7 @@ impl RecordReader for DirectoryReader {
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
         let records = read(&self.0);
         let Some(bounds) = scan.bounds() else {
-            return Ok(Page {
-                records: Vec::new(),
-                next: None,
-            });
+            return Ok(Page::default());
         };
         let by_slot = records
             .range(bounds)
@@ -197,33 +196,33 @@ impl Committed for Flushed<'_> {
         Ok(self.0.get(slot).map(Held::from))
     }
 
-    fn providers(&self, key: Key, each: &mut dyn FnMut(Slot) -> ControlFlow<()>) -> Result<(), StoreError> {
-        let mut providers = self
-            .0
-            .keys()
-            .filter(|slot| slot.key == key && slot.kind == Kind::Provider);
-        let _ = providers.try_for_each(|slot| each(*slot));
+    fn records(
+        &self,
+        first: &Slot,
+        last: &Slot,
+        order: Order,
+        each: &mut dyn FnMut(Slot, Listing) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut range = self.0.range(first..=last);
+        let mut each = |(slot, record): (&Slot, &StoredRecord)| each(*slot, record.into());
+        let _ = match order {
+            Order::Up => range.try_for_each(&mut each),
+            Order::Down => range.rev().try_for_each(&mut each),
+        };
         Ok(())
     }
 
     fn expired(
         &self,
         now: UnixTime,
-        each: &mut dyn FnMut(UnixTime, Slot, u64) -> ControlFlow<()>,
+        each: &mut dyn FnMut(Slot, Listing) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let ended = self.0.values().filter(|record| record.raw.expiry() <= now);
-        let of = |record: &StoredRecord| {
-            (
-                record.raw.expiry(),
-                record.slot,
-                record.raw.as_bytes().len() as u64,
-            )
-        };
-        let mut ended: Vec<_> = ended.map(of).collect();
-        ended.sort_unstable();
+        let mut ended: Vec<(Slot, Listing)> = ended.map(|record| (record.slot, record.into())).collect();
+        ended.sort_unstable_by_key(|(slot, listing)| (listing.expiry, *slot));
         let _ = ended
             .into_iter()
-            .try_for_each(|(expiry, slot, bytes)| each(expiry, slot, bytes));
+            .try_for_each(|(slot, listing)| each(slot, listing));
         Ok(())
     }
 }
@@ -241,7 +240,7 @@ fn apply(batch: &Batch, records: &mut Records) {
     }
 }
 
-/// key:32 kind:1 provider:32 present:1, and for a record: expiry:8 due:8 own:1 length:4 bytes. All big-endian.
+/// key:32 kind:1 provider:32 present:1, and for a record: expiry:8 due:8 own:1 source:8 length:4 bytes. All big-endian.
 fn encode(slot: &Slot, record: Option<&StoredRecord>, out: &mut Vec<u8>) {
     out.extend(slot.key.to_bytes());
     out.push(slot.kind as u8);
@@ -251,6 +250,7 @@ fn encode(slot: &Slot, record: Option<&StoredRecord>, out: &mut Vec<u8>) {
         out.extend(record.raw.expiry().as_secs().to_be_bytes());
         out.extend(record.due.as_secs().to_be_bytes());
         out.push(u8::from(record.own));
+        out.extend(record.source.to_u64().to_be_bytes());
         out.extend((record.raw.as_bytes().len() as u32).to_be_bytes());
         out.extend(record.raw.as_bytes());
     }
@@ -280,11 +280,19 @@ fn replay(mut bytes: &[u8], records: &mut Records) -> Option<()> {
         let expiry = UnixTime::from_secs(u64::from_be_bytes(array(&mut bytes)?));
         let due = UnixTime::from_secs(u64::from_be_bytes(array(&mut bytes)?));
         let own = array::<1>(&mut bytes)? == [1];
+        let source = Source::new(u64::from_be_bytes(array(&mut bytes)?));
         let length = u32::from_be_bytes(array(&mut bytes)?) as usize;
         let (body, rest) = bytes.split_at_checked(length)?;
         bytes = rest;
         let raw = RawRecord::parse(body.to_vec().into(), expiry).ok()?;
-        records.insert(slot, StoredRecord { slot, raw, due, own });
+        let record = StoredRecord {
+            slot,
+            raw,
+            due,
+            own,
+            source,
+        };
+        records.insert(slot, record);
     }
     Some(())
 }

@@ -2,7 +2,8 @@
 //! every driver.
 //!
 //! What is read is proven again, because disks lie. Damage is left out of the answer and told to `damaged`, the end of
-//! a life is left out in silence.
+//! a life is left out in silence. What is [`Damage::Unreadable`] should be
+//! [discarded](crate::RecordStore::discard), or the node never fetches it again.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +13,13 @@ use kad_core::{
     Prefix, Record, RecordError, Rules, Slot, StoreReply, UnixTime, Want,
 };
 
-use crate::{RecordReader, Scan, StoreError, StoredRecord};
+use crate::{Page, RecordReader, Scan, StoreError, StoredRecord};
 
 /// Pages looked through for due records in one go, so that a store full of damage cannot keep a task busy for long.
 const MAX_DUE_PAGES: usize = 1024;
 
 /// Answers [`StoreOp::Get`](kad_core::StoreOp::Get): what is held under a key, verified as it is read; for providers a
-/// page of at most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`].
+/// page of at most [`MAX_RECORDS`] and [`MAX_RECORD_BYTES`], which goes round from the greatest id to the smallest.
 ///
 /// # Errors
 /// Those of the reader.
@@ -32,24 +33,32 @@ pub fn found<R: RecordReader>(
     let mut found = Vec::new();
     let mut next = None;
     if ask.kind == Kind::Provider {
-        let page = reader.scan(&Scan::slots_of(ask.key, ask.kind, ask.after, MAX_RECORDS))?;
-        let mut bytes = 0;
-        next = page.next.map(|slot| slot.provider);
+        let (page, mut more) = providers(reader, ask)?;
+        report(&page.damaged, &mut damaged);
+        let (mut bytes, mut last) = (0, None);
         for stored in page.records {
             bytes += stored.raw.as_bytes().len();
             if bytes > MAX_RECORD_BYTES {
-                next = found.last().map(Record::slot).map(|slot| slot.provider);
+                more = true;
                 break;
             }
+            last = Some(stored.slot.provider);
             found.extend(verified(stored, rules, now, &mut damaged));
         }
+        next = last.filter(|_| more);
     } else {
         let slot = Slot {
             key: ask.key,
             kind: ask.kind,
             provider: NodeId::default(),
         };
-        let stored = reader.get(&slot)?;
+        let stored = match reader.get(&slot) {
+            Err(StoreError::Corrupt { .. }) => {
+                damaged(&slot, Damage::Unreadable);
+                None
+            }
+            stored => stored?,
+        };
         let record = stored.and_then(|stored| verified(stored, rules, now, &mut damaged));
         found.extend(record.filter(|record| record.seq() >= ask.min_seq));
     }
@@ -64,6 +73,28 @@ pub fn found<R: RecordReader>(
         found: found.into_iter().map(form).collect(),
         next,
     })
+}
+
+/// The providers of a key from a point on and round to it again, at most a page of them, and whether there are more.
+fn providers<R: RecordReader>(reader: &R, ask: &FindValue) -> Result<(Page, bool), StoreError> {
+    let behind = Scan::slots_of(ask.key, ask.kind, ask.after, MAX_RECORDS);
+    let mut page = reader.scan(&behind)?;
+    let looked_at = page.records.len() + page.damaged.len();
+    let Some(after) = ask.after.filter(|_| page.next.is_none()) else {
+        let more = page.next.is_some();
+        return Ok((page, more));
+    };
+    // A page that is full already still has to know whether there are more.
+    let mut before = Scan::slots_of(ask.key, ask.kind, None, (MAX_RECORDS - looked_at).max(1));
+    before.last.provider = after;
+    let rest = reader.scan(&before)?;
+    if looked_at == MAX_RECORDS {
+        let more = !rest.records.is_empty() || rest.next.is_some();
+        return Ok((page, more));
+    }
+    page.records.extend(rest.records);
+    page.damaged.extend(rest.damaged);
+    Ok((page, rest.next.is_some()))
 }
 
 /// Answers [`StoreOp::Due`](kad_core::StoreOp::Due): records whose time has come, as long as they live at `now`.
@@ -84,6 +115,7 @@ pub fn due<R: RecordReader>(
     let mut due = Vec::new();
     for _ in 0..MAX_DUE_PAGES {
         let page = reader.scan(&scan)?;
+        report(&page.damaged, &mut damaged);
         let wanted = page.records.into_iter().filter(|stored| stored.own || !asked.own);
         due.extend(wanted.filter_map(|stored| {
             let (due, own) = (stored.due, stored.own);
@@ -186,6 +218,7 @@ pub fn fetched<R: RecordReader>(
         // Somebody may have made any number of keys that begin alike.
         for _ in 0..MAX_LISTED / MAX_RECORDS {
             let page = reader.scan(&scan)?;
+            report(&page.damaged, &mut damaged);
             for stored in page.records {
                 if !is_wanted(stored.raw.mark()) {
                     continue;
@@ -211,6 +244,8 @@ pub fn fetched<R: RecordReader>(
 /// What is wrong with a stored record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
+    /// It is not what was written.
+    Unreadable,
     /// It proves something, but belongs into another slot.
     Misplaced,
     /// It no longer proves itself.
@@ -220,9 +255,16 @@ pub enum Damage {
 impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Unreadable => f.write_str("it is not what was written"),
             Self::Misplaced => f.write_str("the record belongs elsewhere"),
             Self::Unproven(error) => error.fmt(f),
         }
+    }
+}
+
+fn report(slots: &[Slot], damaged: &mut impl FnMut(&Slot, Damage)) {
+    for slot in slots {
+        damaged(slot, Damage::Unreadable);
     }
 }
 

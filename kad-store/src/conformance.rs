@@ -17,11 +17,12 @@ mod flushing;
 mod limits;
 mod ordering;
 mod paging;
+mod quotas;
 mod samples;
 mod summing;
 mod timing;
 
-use kad_core::{Slot, UnixTime, Verdict};
+use kad_core::{Slot, Source, UnixTime, Verdict};
 
 use self::samples::Samples;
 use crate::{Limits, Put, RecordReader as _, RecordStore, Scan, StoredRecord, Usage};
@@ -159,6 +160,54 @@ fn parts<S: RecordStore>() -> Vec<Part<S>> {
             "a key full of providers says so",
             limits::providers,
         ),
+        part("own-apart", "own records compete with nobody", quotas::own_apart),
+        part(
+            "own-bytes",
+            "own records have a limit of bytes",
+            quotas::own_bytes,
+        ),
+        part("senders", "each sender has a limit of records", quotas::senders),
+        part(
+            "sender-bytes",
+            "each sender has a limit of bytes",
+            quotas::sender_bytes,
+        ),
+        part(
+            "farthest",
+            "a full store gives up what is farthest for what is nearer",
+            quotas::farthest,
+        ),
+        part(
+            "ends-first",
+            "of one key a full store gives up what ends first",
+            quotas::ends_first,
+        ),
+        part(
+            "farthest-bytes",
+            "a full store gives up as many bytes as it needs, or nothing",
+            quotas::bytes,
+        ),
+        part(
+            "own-stay",
+            "a full store never gives up what is its own",
+            quotas::own_stay,
+        ),
+        part(
+            "shares",
+            "a sender beyond its share takes the place of its own only",
+            quotas::shares,
+        ),
+        part(
+            "fair-places",
+            "the places of a full key are shared evenly among senders",
+            quotas::fair_places,
+        ),
+        part("tally", "what found no room is counted by reason", quotas::tally),
+        part(
+            "discard",
+            "nothing is discarded that can be read",
+            ordering::discard,
+        ),
         reopening(
             "reopen",
             "an unclean stop leaves the last flush",
@@ -184,6 +233,11 @@ fn parts<S: RecordStore>() -> Vec<Part<S>> {
             "lowered limits keep what is there",
             limits::lowered,
         ),
+        reopening(
+            "reopen-quotas",
+            "who holds how much comes back with the records",
+            quotas::after_reopening,
+        ),
     ]
 }
 
@@ -202,11 +256,16 @@ fn same<T: PartialEq + std::fmt::Debug>(found: &T, right: &T, rule: &str) {
     );
 }
 
-fn unlimited() -> Limits {
+const fn unlimited() -> Limits {
     Limits {
         max_records: u64::MAX,
         max_bytes: u64::MAX,
+        max_records_per_source: u64::MAX,
+        max_bytes_per_source: u64::MAX,
         max_providers_per_key: u32::MAX,
+        max_own_records: u64::MAX,
+        max_own_bytes: u64::MAX,
+        around: None,
     }
 }
 
@@ -217,6 +276,7 @@ const fn due_at(record: &kad_core::Record, due: UnixTime) -> Put<'_> {
         expected: None,
         due,
         own: false,
+        source: Source::UNKNOWN,
     }
 }
 
@@ -230,6 +290,7 @@ impl<S: RecordStore> Tested<S> {
             expected: None,
             due: samples::DUE,
             own: false,
+            source: Source::UNKNOWN,
         })
     }
 

@@ -19,12 +19,13 @@
 //! It knows no network, no runtime and no clock: times are given, nothing runs in the background, and what has expired
 //! stays and counts until [`expire`](RecordStore::expire) is called. It does not verify signatures: a put takes a
 //! [`Record`](kad_core::Record), which is proof enough, and a read gives a [`RawRecord`](kad_core::RawRecord), which the
-//! caller verifies again, because disks lie. It evicts nothing: what does not fit is answered
-//! [`Verdict::Full`](kad_core::Verdict::Full).
+//! caller verifies again, because disks lie. It has no favourites
+//! but the node itself: what others send makes room only for what is nearer to the node, and at a key for senders that
+//! have less there ([`RecordStore::put`]). What does not fit is answered [`Verdict::Full`](kad_core::Verdict::Full).
 //!
 //! # Example
 //! ```
-//! use kad_core::{Duration, NetworkId, Parameters, Record, Rules, UnixTime, Verdict};
+//! use kad_core::{Duration, NetworkId, Parameters, Record, Rules, Source, UnixTime, Verdict};
 //! use kad_store::{Limits, MemoryStore, Put, RecordReader, RecordStore, Scan};
 //!
 //! let now = UnixTime::from_secs(1_800_000_000);
@@ -34,7 +35,8 @@
 //!
 //! let mut store = MemoryStore::new(Limits::default());
 //! let reader = store.reader();
-//! let put = Put { record: &record, expected: None, due: now + Duration::from_secs(600), own: false };
+//! let source = Source::UNKNOWN;
+//! let put = Put { record: &record, expected: None, due: now + Duration::from_secs(600), own: false, source };
 //! assert_eq!(store.put(put)?, Verdict::Stored);
 //! assert!(reader.get(&record.slot())?.is_none(), "not flushed yet");
 //!
@@ -50,9 +52,13 @@
 //! # Bounds
 //! | what | bound | when it is reached |
 //! |---|---|---|
-//! | records | [`Limits::max_records`], default 1,000,000 | [`Verdict::Full`](kad_core::Verdict::Full) for new slots |
-//! | bytes of records | [`Limits::max_bytes`], default 1 GiB | `Full` for what would grow beyond |
-//! | providers of a key | [`Limits::max_providers_per_key`], default 256 | `Full` for further providers |
+//! | records of others | [`Limits::max_records`], default 1,000,000 | what is farthest from [`Limits::around`] goes for what is nearer, else [`Verdict::Full`](kad_core::Verdict::Full) |
+//! | bytes of these | [`Limits::max_bytes`], default 1 GiB | the same |
+//! | records and bytes of one sender | [`Limits::max_records_per_source`], [`Limits::max_bytes_per_source`], default half of all | `Full` |
+//! | providers of a key | [`Limits::max_providers_per_key`], default 256 | senders share the places evenly, else `Full` |
+//! | own records and their bytes | [`Limits::max_own_records`], [`Limits::max_own_bytes`], as much again | `Full` |
+//! | records that leave for one | [`MAX_EVICTED`](batch::MAX_EVICTED), 64 | `Full` |
+//! | slots looked at for that | [`MAX_LOOKED`](batch::MAX_LOOKED), 1,024 | `Full` |
 //! | one record | [`MAX_RECORD`](kad_core::MAX_RECORD), 65,724 bytes | a larger one cannot be built |
 //! | slots changed since the last flush | [`MAX_BATCH_SLOTS`], 65,536 | [`StoreError::BatchFull`]: flush first |
 //! | bytes put since the last flush | [`MAX_BATCH_BYTES`], 64 MiB | the same |
@@ -82,4 +88,4 @@ pub use self::memory::{MemoryReader, MemoryStore};
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbConfig, RedbReader, RedbStore};
 pub use self::scan::{Chosen, MAX_PAGE_BYTES, MAX_PAGE_RECORDS, Page, Scan};
-pub use self::store::{Limits, Put, RecordReader, RecordStore, StoredRecord, Usage};
+pub use self::store::{Limits, Put, RecordReader, RecordStore, StoredRecord, Tally, Usage};

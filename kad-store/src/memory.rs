@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use kad_core::{Fingerprint, Key, Kind, NodeId, Prefix, Slot, UnixTime, Verdict};
+use kad_core::{Fingerprint, Prefix, Slot, UnixTime, Verdict};
 
-use crate::batch::{Batch, Committed, Held};
+use crate::batch::{Batch, Committed, Held, Ledger, Listing, Order};
 use crate::scan::LAST_SLOT;
-use crate::{Index, Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Usage};
+use crate::{
+    Index, Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Tally, Usage,
+};
 
 /// The writer.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl MemoryStore {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            batch: Batch::new(limits, Usage::default()),
+            batch: Batch::new(limits, Ledger::new(limits.around)),
             flushed: Arc::default(),
         }
     }
@@ -58,6 +60,10 @@ impl RecordStore for MemoryStore {
 
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
         self.batch.remove(&*read(&self.flushed), slot)
+    }
+
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.batch.discard(&*read(&self.flushed), slot)
     }
 
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
@@ -80,6 +86,10 @@ impl RecordStore for MemoryStore {
     fn usage(&self) -> Usage {
         self.batch.usage()
     }
+
+    fn tally(&self) -> Tally {
+        self.batch.tally()
+    }
 }
 
 impl RecordReader for MemoryReader {
@@ -90,10 +100,7 @@ impl RecordReader for MemoryReader {
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
         let tables = read(&self.0);
         let Some(bounds) = scan.bounds() else {
-            return Ok(Page {
-                records: Vec::new(),
-                next: None,
-            });
+            return Ok(Page::default());
         };
         let by_slot = tables
             .records
@@ -142,35 +149,32 @@ impl Committed for Tables {
         Ok(self.records.get(slot).map(Held::from))
     }
 
-    fn providers(&self, key: Key, each: &mut dyn FnMut(Slot) -> ControlFlow<()>) -> Result<(), StoreError> {
-        let first = Slot {
-            key,
-            kind: Kind::Provider,
-            provider: NodeId::default(),
+    fn records(
+        &self,
+        first: &Slot,
+        last: &Slot,
+        order: Order,
+        each: &mut dyn FnMut(Slot, Listing) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut range = self.records.range(first..=last);
+        let mut each = |(slot, record): (&Slot, &StoredRecord)| each(*slot, record.into());
+        let _ = match order {
+            Order::Up => range.try_for_each(&mut each),
+            Order::Down => range.rev().try_for_each(&mut each),
         };
-        let last = Slot { key, ..LAST_SLOT };
-        let _ = self
-            .records
-            .range(first..=last)
-            .try_for_each(|(slot, _)| each(*slot));
         Ok(())
     }
 
     fn expired(
         &self,
         now: UnixTime,
-        each: &mut dyn FnMut(UnixTime, Slot, u64) -> ControlFlow<()>,
+        each: &mut dyn FnMut(Slot, Listing) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let _ = self
-            .by_expiry
-            .range(..=(now, LAST_SLOT))
-            .try_for_each(|&(expiry, slot)| {
-                let bytes = self
-                    .records
-                    .get(&slot)
-                    .map_or(0, |record| record.raw.as_bytes().len());
-                each(expiry, slot, bytes as u64)
-            });
+        let mut ended = self.by_expiry.range(..=(now, LAST_SLOT));
+        let _ = ended.try_for_each(|(_, slot)| match self.records.get(slot) {
+            Some(record) => each(*slot, record.into()),
+            None => ControlFlow::Continue(()),
+        });
         Ok(())
     }
 }

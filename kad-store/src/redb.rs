@@ -1,8 +1,8 @@
 //! The default store: one file of the embedded database [redb](https://docs.rs/redb).
 //!
 //! ```text
-//! about       name                    → number        format, records, bytes
-//! records     slot                    → expiry due own length
+//! about       name                    → number        format
+//! records     slot                    → expiry due own length mark source
 //! bodies      slot                    → the canonical bytes
 //! by_expiry   expiry ‖ slot           → ()
 //! by_due      due ‖ slot              → ()
@@ -15,6 +15,8 @@
 //!   [`flush`](RecordStore::flush) and ends there. `quick_repair` is on: after a kill the file opens in milliseconds
 //!   whatever its size, and for that redb syncs the file twice in each commit, once for the pages and once for the header.
 //! - **Readers** share the tables of the last flush and never wait for a writer.
+//! - **Damage is noticed** by the mark that each record has from the day on which it was written. A damaged record is left
+//!   out of what is read and can be [discarded](RecordStore::discard); one that is stored again takes its place.
 //! - **The file is locked** while it is open. A file that is not ours, or of another format, is left as it is. A new one
 //!   is made under another name and renamed, so a crash while making it leaves nothing half made behind.
 //! - **Sizes.** A body that does not fit into a page of 4 KiB has pages of its own, rounded up to a power of two: a
@@ -36,10 +38,12 @@ use kad_core::{Fingerprint, Prefix, Slot, UnixTime, Verdict};
 
 use self::tables::{Found, Marked, Snapshot};
 use crate::batch::Batch;
-use crate::{Index, Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Usage};
+use crate::{
+    Index, Limits, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord, Tally, Usage,
+};
 
 /// The format that this version writes, and the only one that it reads.
-pub const FORMAT: u64 = 2;
+pub const FORMAT: u64 = 3;
 
 /// How to open a [`RedbStore`].
 #[derive(Debug, Clone)]
@@ -106,7 +110,7 @@ impl RedbStore {
         // Opening for writing writes, even in a database that turns out not to be ours; so look first, if it can be
         // looked at: one that was not closed cannot, and is repaired whoever's it is.
         guarded(|| match builder.open_read_only(path) {
-            Ok(database) => usage_of(&database, path).map(drop),
+            Ok(database) => check_format(&database, path),
             Err(_) => Ok(()),
         })?;
         guarded(|| {
@@ -116,14 +120,15 @@ impl RedbStore {
     }
 
     fn on(database: Database, path: &Path, limits: Limits) -> Result<Self, StoreError> {
-        let usage = usage_of(&database, path)?;
+        check_format(&database, path)?;
         let snapshot = Snapshot::of(&database)?;
+        let (index, ledger) = snapshot.counted(limits.around)?;
         let current = Current {
-            index: RwLock::new(snapshot.index()?),
+            index: RwLock::new(index),
             tables: RwLock::new(Some(Arc::new(snapshot))),
         };
         Ok(Self {
-            batch: Batch::new(limits, usage),
+            batch: Batch::new(limits, ledger),
             current: Arc::new(current),
             database,
         })
@@ -147,6 +152,11 @@ impl RecordStore for RedbStore {
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
         let current = self.current.get()?;
         guarded(|| self.batch.remove(&*current, slot))
+    }
+
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        let current = self.current.get()?;
+        guarded(|| self.batch.discard(&*current, slot))
     }
 
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
@@ -182,6 +192,10 @@ impl RecordStore for RedbStore {
 
     fn usage(&self) -> Usage {
         self.batch.usage()
+    }
+
+    fn tally(&self) -> Tally {
+        self.batch.tally()
     }
 }
 
@@ -229,11 +243,11 @@ impl Current {
     }
 }
 
-/// How much the database holds, if it is ours.
-fn usage_of(database: &impl ReadableDatabase, path: &Path) -> Result<Usage, StoreError> {
+/// Whether the database is ours.
+fn check_format(database: &impl ReadableDatabase, path: &Path) -> Result<(), StoreError> {
     let path = path.to_owned();
     match tables::about(database)? {
-        Found::Ours(usage) => Ok(usage),
+        Found::Ours => Ok(()),
         Found::OtherFormat(found) => Err(StoreError::Format {
             path,
             found,
@@ -326,7 +340,7 @@ mod tests {
 
     use ::redb::StorageBackend;
     use ::redb::backends::InMemoryBackend;
-    use kad_core::{Duration, NetworkId, Parameters, Record, Rules};
+    use kad_core::{Duration, NetworkId, Parameters, Record, Rules, Source};
 
     use super::*;
 
@@ -395,6 +409,7 @@ mod tests {
             expected: None,
             due: NOW,
             own: false,
+            source: Source::UNKNOWN,
         })
     }
 

@@ -35,10 +35,12 @@ pub struct Scan {
 }
 
 /// An answer to a [`Scan`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
     /// The records, in the order of their slots. May be empty although there are more.
     pub records: Vec<StoredRecord>,
+    /// Slots between them whose records are damaged: [`RecordStore::discard`](crate::RecordStore::discard) them.
+    pub damaged: Vec<Slot>,
     /// Where to go on: the [`Scan::after`] of the next page. `None` says that the scan is at its end.
     pub next: Option<Slot>,
 }
@@ -174,20 +176,31 @@ impl Chosen {
         self,
         mut read: impl FnMut(&Slot) -> Result<Option<StoredRecord>, StoreError>,
     ) -> Result<Page, StoreError> {
-        let mut records = Vec::with_capacity(self.slots.len());
+        let (mut records, mut damaged) = (Vec::with_capacity(self.slots.len()), Vec::new());
         let mut bytes = 0;
         for (i, slot) in self.slots.iter().enumerate() {
-            if let Some(record) = read(slot)? {
-                bytes += record.raw.as_bytes().len();
-                records.push(record);
+            match read(slot)? {
+                Some(record) => {
+                    bytes += record.raw.as_bytes().len();
+                    records.push(record);
+                }
+                None => damaged.push(*slot),
             }
             let more = self.more || i + 1 < self.slots.len();
             if bytes >= MAX_PAGE_BYTES || i + 1 == self.slots.len() {
                 let next = more.then_some(*slot);
-                return Ok(Page { records, next });
+                return Ok(Page {
+                    records,
+                    damaged,
+                    next,
+                });
             }
         }
-        Ok(Page { records, next: None })
+        Ok(Page {
+            records,
+            damaged,
+            next: None,
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The seam between a node and its disk: one writer, many readers.
 
-use kad_core::{Fingerprint, Prefix, RawRecord, Record, Slot, UnixTime, Verdict};
+use kad_core::{Fingerprint, NodeId, Prefix, RawRecord, Record, Slot, Source, UnixTime, Verdict};
 
+use crate::batch::Shortage;
 use crate::{MAX_PAGE_RECORDS, Page, Scan, StoreError};
 
 /// The writing half of a store. Synchronous: a node gives it a thread of its own, drains a batch of requests into it,
@@ -21,17 +22,28 @@ pub trait RecordStore: Send + 'static {
     ///
     /// Later puts see it at once, readers after the next flush. What the verdict does to the slot:
     ///
-    /// | verdict | bytes | expiry | due | own |
-    /// |---|---|---|---|---|
-    /// | `Stored` | the new ones | the new one | from the put* | once own, always own |
-    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own |
-    /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was |
+    /// | verdict | bytes | expiry | due | own | source |
+    /// |---|---|---|---|---|---|
+    /// | `Stored` | the new ones | the new one | from the put* | once own, always own | from the first put, none of own ones |
+    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own | the same |
+    /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was | as it was |
     ///
     /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew
     ///   it.
     ///
-    /// `Full` is said only of records that would have been stored. A record that takes the place of another one is let
-    /// in if it is no larger, even when the store is (over-)full.
+    /// `Full` is said only of records that would have been stored, or become own. A record that takes the place of
+    /// another one is let in if it is no larger, even when the store is (over-)full.
+    ///
+    /// # When there is no room
+    /// - Own records are counted apart. They compete with nobody and are never given up.
+    /// - A sender that has reached its limit is told `Full`.
+    /// - At a key that has all the providers it may have, the places are shared evenly among senders, and within a
+    ///   sender the providers nearest to the key stay: so either one leaves or the newcomer is told `Full`.
+    /// - A store that is full in all gives up what is farther from [`Limits::around`] than the newcomer, the farthest
+    ///   first and of one key what ends first, at most [`MAX_EVICTED`](crate::batch::MAX_EVICTED) records for one. A
+    ///   sender that holds more than an even share of the limits, all senders here counted, takes the place of its own
+    ///   records only. If that is not enough, or not found within [`MAX_LOOKED`](crate::batch::MAX_LOOKED) slots, it is
+    ///   told `Full`, and nothing is given up.
     ///
     /// # Errors
     /// [`StoreError::BatchFull`] asks for a flush; others come from reading what is held. The slot is as it was.
@@ -42,6 +54,14 @@ pub trait RecordStore: Send + 'static {
     /// # Errors
     /// As for [`put`](Self::put).
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError>;
+
+    /// Forgets a slot whose record is damaged: [`RecordReader::get`] answers [`StoreError::Corrupt`] there. So the store
+    /// no longer tells of it, and the node's next comparison with others fetches it again. Does nothing if something
+    /// else lies there by now; says whether it was forgotten.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put).
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError>;
 
     /// Removes at most `limit` records whose expiry is not after `now`, those that ended first before others, and says
     /// how many. The cost is that of what is removed, through an index on the expiry: never a walk through everything.
@@ -65,6 +85,10 @@ pub trait RecordStore: Send + 'static {
 
     /// How much is held, counting what was written since the last flush.
     fn usage(&self) -> Usage;
+
+    /// What was refused and given up for lack of room since the store was opened, including what a flush that failed
+    /// has taken back.
+    fn tally(&self) -> Tally;
 }
 
 /// The reading half of a store: sees the last flush, clones cheaply, and never waits for a write to the disk.
@@ -72,7 +96,7 @@ pub trait RecordReader: Clone + Send + 'static {
     /// What is held in a slot.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if there is something that is no record any more; other variants say why the store could
+    /// [`StoreError::Corrupt`] if there is something that is not what was written; other variants say why the store could
     /// not be read.
     fn get(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError>;
 
@@ -84,7 +108,7 @@ pub trait RecordReader: Clone + Send + 'static {
     ///
     /// # Errors
     /// Says why the store could not be read. Records that are damaged are left out, or one of them would stop them all;
-    /// [`get`](Self::get) reports them.
+    /// the page names their slots.
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError>;
 
     /// How many records a part of the key space has, and the sum of their [`mark`](RawRecord::mark)s: by this nodes see
@@ -135,6 +159,8 @@ pub struct Put<'a> {
     pub due: UnixTime,
     /// Whether the node itself published it and keeps it alive. Stays true for the slot until that is removed.
     pub own: bool,
+    /// Who sent it. Stays with the slot until that is removed or becomes own; own records have none.
+    pub source: Source,
 }
 
 /// A record as it comes out of a store. Not verified: see [`Record::verify`].
@@ -148,21 +174,37 @@ pub struct StoredRecord {
     pub due: UnixTime,
     /// Whether the node itself published it.
     pub own: bool,
+    /// Who sent it; [`Source::UNKNOWN`] for own records.
+    pub source: Source,
 }
 
-/// How much a store may hold. What a store holds beyond lowered limits stays, until it expires.
+/// How much a store may hold. What a store holds beyond lowered limits stays, until it expires or has to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Records of all kinds, tombstones too. Default 1,000,000: with 1 KiB each this meets the default of `max_bytes`.
+    /// Records of others, of all kinds, tombstones too. Default 1,000,000: with 1 KiB each this meets the default of
+    /// `max_bytes`.
     /// Beside its bytes a record costs some 650 bytes of memory in the memory backend; in redb some 2 KiB of the file
     /// and 50 bytes of memory, which are read from the file on opening.
     pub max_records: u64,
-    /// Canonical bytes of all records. Default 1 GiB: a disk hardly notices, and a node that leaves hands it over in
+    /// Canonical bytes of the records of others. Default 1 GiB: a disk hardly notices, and a node that leaves hands it over in
     /// minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones wait for
     /// reuse.
     pub max_bytes: u64,
-    /// Provider records of one key. Default 256: a popular key must not fill the store, and nobody asks that many.
+    /// Records that one sender may have here, of those that it sent unasked ([`Source::UNKNOWN`] is no sender). Default
+    /// 500,000: half of all, so that nobody fills a store alone.
+    pub max_records_per_source: u64,
+    /// Bytes of these. Default 512 MiB: half of all.
+    pub max_bytes_per_source: u64,
+    /// Provider records of others under one key. Default 256: a popular key must not fill the store, and nobody asks
+    /// that many.
     pub max_providers_per_key: u32,
+    /// Own records. Default 1,000,000: as many as those of others.
+    pub max_own_records: u64,
+    /// Canonical bytes of own records. Default 1 GiB: as many as those of others.
+    pub max_own_bytes: u64,
+    /// The node's own id: what is far from it goes first when the store is full. Default none: then nothing goes, and a
+    /// full store takes nothing new.
+    pub around: Option<NodeId>,
 }
 
 impl Default for Limits {
@@ -170,7 +212,12 @@ impl Default for Limits {
         Self {
             max_records: 1_000_000,
             max_bytes: 1 << 30,
+            max_records_per_source: 500_000,
+            max_bytes_per_source: 1 << 29,
             max_providers_per_key: 256,
+            max_own_records: 1_000_000,
+            max_own_bytes: 1 << 30,
+            around: None,
         }
     }
 }
@@ -182,4 +229,40 @@ pub struct Usage {
     pub records: u64,
     /// Their canonical bytes.
     pub bytes: u64,
+}
+
+/// What found no room in a store, and what had to make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Records given up for nearer ones because the store was full.
+    pub evicted: u64,
+    /// Providers given up for others because their key was full.
+    pub displaced: u64,
+    /// Records refused because the store was full of nearer ones.
+    pub full_store: u64,
+    /// Records refused because their sender had reached its limit.
+    pub full_source: u64,
+    /// Providers refused because their key was full.
+    pub full_key: u64,
+    /// Own records refused because these had reached their limits.
+    pub full_own: u64,
+}
+
+impl Tally {
+    pub(crate) const fn note(&mut self, shortage: Shortage) {
+        match shortage {
+            Shortage::Own => self.full_own += 1,
+            Shortage::Sender => self.full_source += 1,
+            Shortage::Key => self.full_key += 1,
+            Shortage::Store => self.full_store += 1,
+        }
+    }
+
+    pub(crate) const fn note_leaver(&mut self, of_the_same_key: bool) {
+        match of_the_same_key {
+            true => self.displaced += 1,
+            false => self.evicted += 1,
+        }
+    }
 }

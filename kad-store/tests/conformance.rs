@@ -3,11 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use kad_core::{Fingerprint, Prefix, Record, Slot, UnixTime, Verdict};
+use kad_core::{Fingerprint, Kind, NodeId, Prefix, Record, Slot, Source, UnixTime, Verdict};
 use kad_store::conformance::{self, Survives};
 use kad_store::{
     Limits, MemoryReader, MemoryStore, Page, Put, RecordReader, RecordStore, Scan, StoreError, StoredRecord,
-    Usage,
+    Tally, Usage,
 };
 
 #[test]
@@ -58,9 +58,22 @@ enum Bug {
     ShortensLives,
     SumsUpEverything,
     MarksBeyondTheLimit,
+    NeverGivesUp,
+    GivesUpTheNearest,
+    GivesUpOwn,
+    SendersUnlimited,
+    SendersUnlimitedInBytes,
+    ForgetsSenders,
+    FollowsTheLastSender,
+    OwnUnlimited,
+    OwnUnlimitedInBytes,
+    OwnCompetes,
+    FirstComeAtAFullKey,
+    DiscardsAnything,
+    TalliesNothing,
 }
 
-const BUGS: [Bug; 24] = [
+const BUGS: [Bug; 37] = [
     Bug::IgnoresExpected,
     Bug::AcceptsStale,
     Bug::ForgetsDueOfUnchanged,
@@ -85,11 +98,25 @@ const BUGS: [Bug; 24] = [
     Bug::SumsUpEverything,
     Bug::MarksBeyondTheLimit,
     Bug::ShortensLives,
+    Bug::NeverGivesUp,
+    Bug::GivesUpTheNearest,
+    Bug::GivesUpOwn,
+    Bug::SendersUnlimited,
+    Bug::SendersUnlimitedInBytes,
+    Bug::ForgetsSenders,
+    Bug::FollowsTheLastSender,
+    Bug::OwnUnlimited,
+    Bug::OwnUnlimitedInBytes,
+    Bug::OwnCompetes,
+    Bug::FirstComeAtAFullKey,
+    Bug::DiscardsAnything,
+    Bug::TalliesNothing,
 ];
 
 /// A good store that somebody spoiled.
 struct Spoiled {
     store: MemoryStore,
+    limits: Limits,
     bug: Option<Bug>,
 }
 
@@ -135,9 +162,34 @@ impl RecordStore for Spoiled {
             Bug::ShortensLives if put.record.author().is_none() => {
                 self.store.remove(&put.record.slot())?;
             }
+            Bug::ForgetsSenders => put.source = Source::UNKNOWN,
+            Bug::FollowsTheLastSender => {
+                let held = self.held(put.record);
+                if held.is_some_and(|held| !held.own && held.raw.seq() < put.record.seq()) {
+                    self.store.remove(&put.record.slot())?;
+                }
+            }
+            Bug::OwnCompetes if put.own && self.store.usage().records >= self.limits.max_records => {
+                return Ok(Verdict::Full);
+            }
+            Bug::FirstComeAtAFullKey if self.held(put.record).is_none() => {
+                let Slot { key, kind, .. } = put.record.slot();
+                let held = self.store.reader().scan(&Scan::slots_of(key, kind, None, 1000))?;
+                if kind == Kind::Provider && held.records.len() >= self.limits.max_providers_per_key as usize
+                {
+                    return Ok(Verdict::Full);
+                }
+            }
             _ => {}
         }
-        let verdict = self.store.put(put)?;
+        let mut verdict = self.store.put(put)?;
+        if bug == Bug::GivesUpOwn && verdict == Verdict::Full && !put.own {
+            let held = self.store.reader().scan(&Scan::all(1000))?;
+            if let Some(own) = held.records.iter().find(|held| held.own) {
+                self.store.remove(&own.slot)?;
+                verdict = Verdict::Stored;
+            }
+        }
         if bug == Bug::ShowsBeforeTheFlush {
             self.store.flush()?;
         }
@@ -146,6 +198,13 @@ impl RecordStore for Spoiled {
 
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
         Ok(self.store.remove(slot)? || self.has(Bug::AlwaysRemoves))
+    }
+
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        match self.bug {
+            Some(Bug::DiscardsAnything) => self.store.remove(slot),
+            _ => self.store.discard(slot),
+        }
     }
 
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
@@ -179,6 +238,13 @@ impl RecordStore for Spoiled {
                 bytes: 2 * bytes,
             },
             false => Usage { records, bytes },
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        match self.has(Bug::TalliesNothing) {
+            true => Tally::default(),
+            false => self.store.tally(),
         }
     }
 }
@@ -248,16 +314,26 @@ fn complaint(open: impl FnMut(&str, Limits) -> Spoiled) -> Option<String> {
 fn the_suite_notices_each_planted_bug() {
     let spoil = |bug| {
         move |_: &str, limits: Limits| {
-            let limits = match bug == Some(Bug::NeverFull) {
-                true => Limits {
-                    max_records: u64::MAX,
-                    max_bytes: u64::MAX,
-                    max_providers_per_key: u32::MAX,
-                },
-                false => limits,
-            };
+            let mut spoiled = limits;
+            match bug {
+                Some(Bug::NeverFull) => {
+                    spoiled.max_records = u64::MAX;
+                    spoiled.max_bytes = u64::MAX;
+                    spoiled.max_providers_per_key = u32::MAX;
+                }
+                Some(Bug::NeverGivesUp) => spoiled.around = None,
+                Some(Bug::GivesUpTheNearest) => {
+                    spoiled.around = limits.around.map(|_| NodeId::from_limbs([u64::MAX; 4]));
+                }
+                Some(Bug::SendersUnlimited) => spoiled.max_records_per_source = u64::MAX,
+                Some(Bug::SendersUnlimitedInBytes) => spoiled.max_bytes_per_source = u64::MAX,
+                Some(Bug::OwnUnlimited) => spoiled.max_own_records = u64::MAX,
+                Some(Bug::OwnUnlimitedInBytes) => spoiled.max_own_bytes = u64::MAX,
+                _ => {}
+            }
             Spoiled {
-                store: MemoryStore::new(limits),
+                store: MemoryStore::new(spoiled),
+                limits,
                 bug,
             }
         }
@@ -292,6 +368,10 @@ impl RecordStore for NeverForgets {
         self.0.lock().unwrap().remove(slot)
     }
 
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.0.lock().unwrap().discard(slot)
+    }
+
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
         self.0.lock().unwrap().expire(now, limit)
     }
@@ -306,6 +386,10 @@ impl RecordStore for NeverForgets {
 
     fn usage(&self) -> Usage {
         self.0.lock().unwrap().usage()
+    }
+
+    fn tally(&self) -> Tally {
+        self.0.lock().unwrap().tally()
     }
 }
 

@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use kad_core::{Duration, NetworkId, Parameters, Record, Rules, UnixTime};
+use kad_core::{Duration, NetworkId, Parameters, Record, Rules, Source, UnixTime};
 use kad_store::{Limits, Put, RecordReader as _, RecordStore as _, RedbConfig, RedbStore, Scan};
 
 const FOLDER: &str = "KAD_STORE_KILL_FOLDER";
@@ -83,6 +83,7 @@ fn write_until_killed(folder: &Path) {
                     expected: None,
                     due: NOW,
                     own: false,
+                    source: Source::UNKNOWN,
                 })
                 .unwrap();
         }

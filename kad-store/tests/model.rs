@@ -5,19 +5,29 @@ use std::sync::LazyLock;
 
 use kad_core::record::judge;
 use kad_core::{
-    Announcement, Duration, Key, Keypair, Kind, MutableVersion, NetworkId, Parameters, Record, Rules, Slot,
-    UnixTime, Verdict,
+    Announcement, Duration, Key, Keypair, Kind, MutableVersion, NetworkId, NodeId, Parameters, Record, Rules,
+    Slot, Source, UnixTime, Verdict,
 };
 use kad_store::{Limits, MemoryStore, Put, RecordReader, RecordStore, Scan, StoredRecord, Usage};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
-const LIMITS: Limits = Limits {
-    max_records: 12,
-    max_bytes: 3000,
-    max_providers_per_key: 3,
-};
+/// Keys of the providers are at one end of the key space and the node is at the other, so others go first.
+const AROUND: NodeId = NodeId::from_limbs([u64::MAX, 0, 0, 0]);
+/// `None` for a node that gives up nothing, which the tests of a full store begin with.
+const fn limits(around: Option<NodeId>) -> Limits {
+    Limits {
+        max_records: 12,
+        max_bytes: 3000,
+        max_records_per_source: 7,
+        max_bytes_per_source: 2000,
+        max_providers_per_key: 3,
+        max_own_records: 5,
+        max_own_bytes: 2500,
+        around,
+    }
+}
 
 /// Few slots and many versions, so that operations meet. Signed once.
 static RECORDS: LazyLock<Vec<Record>> = LazyLock::new(|| {
@@ -67,6 +77,7 @@ enum Operation {
         expected: Option<u64>,
         due: u64,
         own: bool,
+        source: u64,
     },
     Remove(Index),
     Expire {
@@ -92,8 +103,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     let due_by = proptest::option::of(0..60u64);
     let after = prop_oneof![5 => 50..350u64, 1 => Just(7 * 24 * 3600)];
     prop_oneof![
-        12 => (index(), expected, 0..60u64, any::<bool>())
-            .prop_map(|(record, expected, due, own)| Operation::Put { record, expected, due, own }),
+        24 => (index(), expected, 0..60u64, prop::bool::weighted(0.2), 0..4u64)
+            .prop_map(|(record, expected, due, own, source)| Operation::Put { record, expected, due, own, source }),
         2 => index().prop_map(Operation::Remove),
         2 => (after, 0..6usize).prop_map(|(after, limit)| Operation::Expire { after, limit }),
         3 => Just(Operation::Flush),
@@ -106,66 +117,140 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 type Held = BTreeMap<Slot, StoredRecord>;
 
-#[derive(Default)]
 struct Model {
+    limits: Limits,
     now: Held,
     flushed: Held,
 }
 
+const fn bytes(record: &StoredRecord) -> u64 {
+    record.raw.as_bytes().len() as u64
+}
+
+/// Records and bytes.
+fn sum<'a>(records: impl IntoIterator<Item = &'a StoredRecord>) -> (u64, u64) {
+    let add = |(count, sum): (u64, u64), record| (count + 1, sum + bytes(record));
+    records.into_iter().fold((0, 0), add)
+}
+
 impl Model {
     fn usage(&self) -> Usage {
-        let bytes = self
-            .now
-            .values()
-            .map(|record| record.raw.as_bytes().len() as u64)
-            .sum();
-        Usage {
-            records: self.now.len() as u64,
-            bytes,
-        }
+        let (records, bytes) = sum(self.now.values());
+        Usage { records, bytes }
     }
 
     fn put(&mut self, put: Put<'_>) -> Verdict {
         let slot = put.record.slot();
-        let held = self.now.get(&slot);
-        let verdict = judge(held.map(|held| &held.raw), put.record, put.expected);
-        let own = put.own || held.is_some_and(|held| held.own);
-        let due = match held {
+        let held = self.now.get(&slot).cloned();
+        let verdict = judge(held.as_ref().map(|held| &held.raw), put.record, put.expected);
+        let was_own = held.as_ref().is_some_and(|held| held.own);
+        let own = put.own || was_own;
+        let due = match &held {
             Some(held) if held.own && !put.own => held.due.min(put.due),
             _ => put.due,
         };
-        let bytes = |record: &StoredRecord| record.raw.as_bytes().len() as u64;
-        if verdict == Verdict::Stored {
-            let raw = put.record.as_raw().clone();
-            let new = StoredRecord { slot, raw, due, own };
-            let mut after = Self {
-                now: self.now.clone(),
-                flushed: Held::new(),
-            };
-            after.now.insert(slot, new.clone());
-            let usage = after.usage();
-            let siblings = after
-                .now
-                .keys()
-                .filter(|other| other.kind == Kind::Provider && other.key == slot.key);
-            let fits = match held {
-                Some(held) => bytes(&new) <= bytes(held) || usage.bytes <= LIMITS.max_bytes,
-                None => {
-                    usage.records <= LIMITS.max_records
-                        && usage.bytes <= LIMITS.max_bytes
-                        && (slot.kind != Kind::Provider
-                            || siblings.count() <= LIMITS.max_providers_per_key as usize)
-                }
-            };
-            if !fits {
-                return Verdict::Full;
-            }
-            self.now.insert(slot, new);
-        } else if verdict == Verdict::Unchanged {
-            let held = self.now.get_mut(&slot).expect("unchanged, so something is held");
-            (held.due, held.own) = (due, own);
+        let source = match &held {
+            _ if own => Source::UNKNOWN,
+            Some(held) => held.source,
+            None => put.source,
+        };
+        let raw = match (verdict, &held) {
+            (Verdict::Stored, _) => put.record.as_raw().clone(),
+            (Verdict::Unchanged, Some(held)) => held.raw.clone(),
+            _ => return verdict,
+        };
+        let new = StoredRecord {
+            slot,
+            raw,
+            due,
+            own,
+            source,
+        };
+        let is_smaller = held
+            .as_ref()
+            .is_some_and(|held| held.own == own && bytes(&new) <= bytes(held));
+        let mut after = self.now.clone();
+        after.insert(slot, new);
+        let fits = is_smaller || self.make_room(&mut after, slot, held.is_none());
+        if !fits {
+            return Verdict::Full;
         }
+        self.now = after;
         verdict
+    }
+
+    /// Takes away what has to go for the newcomer, from a map that it is in already.
+    fn make_room(&self, after: &mut Held, slot: Slot, is_new: bool) -> bool {
+        let limits = &self.limits;
+        let new = after[&slot].clone();
+        if new.own {
+            let (records, bytes) = sum(after.values().filter(|record| record.own));
+            return records <= limits.max_own_records && bytes <= limits.max_own_bytes;
+        }
+        let siblings = || {
+            let of_key = |record: &&StoredRecord| record.slot.key == slot.key && !record.own;
+            let providers = after.values().filter(|record| record.slot.kind == Kind::Provider);
+            providers.filter(of_key).cloned().collect::<Vec<_>>()
+        };
+        if is_new && slot.kind == Kind::Provider {
+            let siblings = siblings();
+            if siblings.len() > limits.max_providers_per_key as usize {
+                let of = |source| siblings.iter().filter(|record| record.source == source).count();
+                let size = |record: &StoredRecord| match of(record.source) {
+                    unknown if record.source.is_unknown() && 2 * unknown <= siblings.len() => 1,
+                    count => count,
+                };
+                let leaver = siblings
+                    .iter()
+                    .max_by_key(|record| (size(record), record.slot.provider.distance(slot.key)));
+                let leaver = leaver.expect("the newcomer is one").slot;
+                if leaver == slot {
+                    return false;
+                }
+                after.remove(&leaver);
+            }
+        }
+        let of_source = |record: &&StoredRecord| !record.own && record.source == new.source;
+        let (records, sent) = sum(after.values().filter(of_source));
+        let is_over = records > limits.max_records_per_source || sent > limits.max_bytes_per_source;
+        // Of a version that grows only the bytes count; here nobody lowers limits, so records are never exceeded by it.
+        if !new.source.is_unknown() && is_over {
+            return false;
+        }
+        let sources: std::collections::BTreeSet<_> = self.now.values().map(|record| record.source).collect();
+        let senders = sources
+            .iter()
+            .filter(|source| !source.is_unknown())
+            .count()
+            .max(1) as u64;
+        let (records, sent) = sum(self.now.values().filter(of_source));
+        let is_beyond = records > limits.max_records / senders || sent > limits.max_bytes / senders;
+        let own_only = is_beyond && !new.source.is_unknown();
+        let is_full = |after: &Held| {
+            let (records, bytes) = sum(after.values().filter(|record| !record.own));
+            records > limits.max_records || bytes > limits.max_bytes
+        };
+        let Some(around) = limits.around else {
+            return !is_full(after);
+        };
+        let may_go = |record: &&StoredRecord| {
+            !record.own
+                && around.distance(record.slot.key) > around.distance(slot.key)
+                && (!own_only || record.source == new.source)
+        };
+        let mut candidates: Vec<_> = after.values().filter(may_go).cloned().collect();
+        candidates.sort_by_key(|record| {
+            let distance = std::cmp::Reverse(around.distance(record.slot.key));
+            (distance, record.raw.expiry(), record.slot)
+        });
+        let mut candidates = candidates.into_iter();
+        while is_full(after) {
+            match candidates.next() {
+                Some(victim) => drop(after.remove(&victim.slot)),
+                None => return false,
+            }
+        }
+        true
     }
 
     fn expire(&mut self, now: UnixTime, limit: usize) -> usize {
@@ -206,8 +291,12 @@ fn scan_all(reader: &impl RecordReader, mut scan: Scan) -> Vec<StoredRecord> {
 }
 
 /// `reopen` stops the store uncleanly and gives what the last flush left.
-fn compare<S: RecordStore>(operations: &[Operation], mut store: S, reopen: impl Fn(S) -> S) {
-    let mut model = Model::default();
+fn compare<S: RecordStore>(operations: &[Operation], limits: Limits, mut store: S, reopen: impl Fn(S) -> S) {
+    let mut model = Model {
+        limits,
+        now: Held::new(),
+        flushed: Held::new(),
+    };
     let record = |index: &Index| index.get(RECORDS.as_slice());
     for operation in operations {
         match operation {
@@ -216,6 +305,7 @@ fn compare<S: RecordStore>(operations: &[Operation], mut store: S, reopen: impl 
                 expected,
                 due,
                 own,
+                source,
             } => {
                 let due = NOW + Duration::from_secs(*due);
                 let put = Put {
@@ -223,6 +313,7 @@ fn compare<S: RecordStore>(operations: &[Operation], mut store: S, reopen: impl 
                     expected: *expected,
                     due,
                     own: *own,
+                    source: Source::new(*source),
                 };
                 assert_eq!(store.put(put).unwrap(), model.put(put), "{operation:?}");
             }
@@ -270,21 +361,29 @@ fn compare<S: RecordStore>(operations: &[Operation], mut store: S, reopen: impl 
     assert_eq!(scan_all(&reader, Scan::all(5)), everything);
 }
 
+fn around() -> impl Strategy<Value = Option<NodeId>> {
+    prop_oneof![1 => Just(None), 3 => Just(Some(AROUND)), 3 => Just(Some(NodeId::default()))]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn memory_does_what_the_model_does(operations in proptest::collection::vec(operation(), 1..120)) {
+    fn memory_does_what_the_model_does(
+        around in around(),
+        operations in proptest::collection::vec(operation(), 1..120),
+    ) {
         // Memory survives no stop, so a stop is a copy of the last flush.
-        compare(&operations, MemoryStore::new(LIMITS), copy_of_the_last_flush);
+        let limits = limits(around);
+        compare(&operations, limits, MemoryStore::new(limits), |old| copy_of_the_last_flush(&old, limits));
     }
 }
 
 /// A new store with what the last flush of the old one left: what reopening would be, if memory survived.
-fn copy_of_the_last_flush(old: MemoryStore) -> MemoryStore {
+fn copy_of_the_last_flush(old: &MemoryStore, limits: Limits) -> MemoryStore {
     let parameters = Parameters::default();
     let rules = Rules::new(NetworkId::new("model", &parameters), &parameters);
-    let mut new = MemoryStore::new(LIMITS);
+    let mut new = MemoryStore::new(limits);
     for stored in scan_all(&old.reader(), Scan::all(100)) {
         let record = Record::verify(stored.raw, &rules, NOW).unwrap();
         let put = Put {
@@ -292,6 +391,7 @@ fn copy_of_the_last_flush(old: MemoryStore) -> MemoryStore {
             expected: None,
             due: stored.due,
             own: stored.own,
+            source: stored.source,
         };
         assert_eq!(new.put(put).unwrap(), Verdict::Stored);
     }
@@ -304,11 +404,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn redb_does_what_the_model_does(operations in proptest::collection::vec(operation(), 1..120)) {
+    fn redb_does_what_the_model_does(
+        around in around(),
+        operations in proptest::collection::vec(operation(), 1..120),
+    ) {
         let folder = tempfile::tempdir().unwrap();
-        let config = kad_store::RedbConfig { limits: LIMITS, cache_bytes: 1 << 20, check_on_open: false };
+        let limits = limits(around);
+        let config = kad_store::RedbConfig { limits, cache_bytes: 1 << 20, check_on_open: false };
         let open = || kad_store::RedbStore::open(folder.path().join("records.redb"), &config).unwrap();
-        compare(&operations, open(), |old| {
+        compare(&operations, limits, open(), |old| {
             drop(old);
             open()
         });

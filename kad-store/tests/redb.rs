@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kad_core::{Duration, MAX_VALUE, NetworkId, Parameters, Record, Rules, UnixTime};
+use kad_core::{Duration, MAX_VALUE, NetworkId, Parameters, Prefix, Record, Rules, Source, UnixTime};
 use kad_store::{Put, RecordReader as _, RecordStore as _, RedbConfig, RedbStore, Scan, StoreError};
 use redb::{ReadableDatabase as _, TableDefinition};
 
@@ -35,6 +35,7 @@ fn put(record: &Record) -> Put<'_> {
         expected: None,
         due: NOW,
         own: false,
+        source: Source::UNKNOWN,
     }
 }
 
@@ -107,14 +108,14 @@ fn another_format_is_refused_by_its_number() {
         matches!(
             error,
             StoreError::Format {
-                found: 3,
-                supported: 2,
+                found: 4,
+                supported: 3,
                 ..
             }
         ),
         "{error:?}"
     );
-    assert!(error.to_string().contains("format 2"), "{error}");
+    assert!(error.to_string().contains("format 3"), "{error}");
     assert!(std::fs::read(&path).unwrap() == before, "not one byte changed");
 }
 
@@ -187,6 +188,7 @@ fn a_cut_or_damaged_file_is_an_error_and_no_panic() {
                 let _ = (
                     reader.get(&record(number, 1000).slot()),
                     store.put(put(&record(number + 100, 1000))),
+                    store.discard(&record(number, 1000).slot()),
                 );
             }
             let _ = (store.expire(NOW + Duration::from_secs(7200), 50), store.flush());
@@ -231,6 +233,7 @@ fn a_damaged_record_is_reported_skipped_and_healed() {
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
     let page = store.reader().scan(&Scan::all(10)).unwrap();
     assert_eq!((page.records.len(), page.next), (1, None));
+    assert_eq!(page.damaged, [sick.slot()]);
     assert_eq!(page.records[0].slot, well.slot());
     assert_eq!(store.put(put(&sick)).unwrap(), kad_core::Verdict::Stored);
     store.flush().unwrap();
@@ -239,6 +242,91 @@ fn a_damaged_record_is_reported_skipped_and_healed() {
         *sick.as_raw()
     );
     assert_eq!(store.usage(), usage, "healing counts nothing twice");
+}
+
+/// Flips one bit of each copy of these bytes in a file, and says how many there were.
+fn flip(path: &Path, bytes: &[u8]) -> usize {
+    let mut file = std::fs::read(path).unwrap();
+    let (mut flipped, mut from) = (0, 0);
+    while let Some(at) = file[from..]
+        .windows(bytes.len())
+        .position(|window| window == bytes)
+    {
+        file[from + at + bytes.len() / 2] ^= 0x10;
+        (flipped, from) = (flipped + 1, from + at + bytes.len());
+    }
+    std::fs::write(path, file).unwrap();
+    flipped
+}
+
+#[test]
+fn a_record_with_one_flipped_bit_is_discarded_with_all_that_the_store_tells_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.redb");
+    for size in [50, 3000, 60_000] {
+        let (sick, well) = (record(7_777_777_777 + size as u64, size), record(1, size));
+        let mut store = open(&path).unwrap();
+        store.put(put(&sick)).unwrap();
+        store.put(put(&well)).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        assert!(
+            flip(&path, &sick.as_bytes()[..12]) > 0,
+            "its bytes lie in the file"
+        );
+
+        let mut store = open(&path).unwrap();
+        let reader = store.reader();
+        let of_key = Prefix::new(sick.key().to_limbs()[0], 64);
+        let told = |reader: &kad_store::RedbReader| {
+            let due = reader.scan(&Scan::all(1000).due_by(NOW)).unwrap();
+            (
+                reader.fingerprint(of_key).unwrap().count,
+                due.damaged.contains(&sick.slot()),
+            )
+        };
+        assert_eq!(
+            told(&reader),
+            (1, true),
+            "the mark of a damaged record, {size} bytes"
+        );
+        assert!(matches!(
+            reader.get(&sick.slot()),
+            Err(StoreError::Corrupt { .. })
+        ));
+        let before = store.usage();
+        assert!(!store.discard(&well.slot()).unwrap(), "what is whole stays");
+        assert!(store.discard(&sick.slot()).unwrap());
+        assert!(!store.discard(&sick.slot()).unwrap(), "it is gone");
+        store.flush().unwrap();
+        assert_eq!(told(&reader), (0, false));
+        assert!(reader.get(&sick.slot()).unwrap().is_none());
+        assert_eq!(store.usage().records, before.records - 1);
+        assert_eq!(
+            store.expire(sick.expiry(), usize::MAX).unwrap() as u64,
+            before.records - 1
+        );
+        store.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_record_that_was_stored_again_meanwhile_is_not_discarded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.redb");
+    let record = record(8_888_888_888, 50);
+    let mut store = open(&path).unwrap();
+    store.put(put(&record)).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    assert!(flip(&path, &record.as_bytes()[..12]) > 0);
+    let mut store = open(&path).unwrap();
+    assert!(store.reader().get(&record.slot()).is_err());
+    store.put(put(&record)).unwrap();
+    assert!(!store.discard(&record.slot()).unwrap(), "not flushed yet");
+    store.flush().unwrap();
+    assert!(!store.discard(&record.slot()).unwrap());
+    assert!(store.reader().get(&record.slot()).unwrap().is_some());
 }
 
 #[test]

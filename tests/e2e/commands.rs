@@ -303,6 +303,11 @@ fn providers_come_and_go_and_their_words_reach_no_terminal_raw() {
     assert_eq!(found[0]["id"], id.as_str());
     assert_eq!(found[0]["public_key"], public_key.as_str());
     assert_eq!(found[0]["payload"], payload);
+    assert_eq!(
+        found[0]["addresses"],
+        serde_json::json!([]),
+        "a key that is no node"
+    );
     let table = run(&["providers", &what, &at]).text();
     assert!(table.contains(&id) && !table.contains('\u{1b}'), "{table}");
 

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use kad_core::{Kind, Slot, UnixTime, Verdict};
 use kad_store::memory::MemoryReader;
-use kad_store::{Limits, MemoryStore, Put, RecordStore, StoreError, Usage};
+use kad_store::{Limits, MemoryStore, Put, RecordStore, StoreError, Tally, Usage};
 
 use crate::check::{Promise, Violation, check};
 use crate::network::World;
@@ -55,6 +55,10 @@ impl RecordStore for Broken {
         self.store.remove(slot)
     }
 
+    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
+        self.store.discard(slot)
+    }
+
     fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
         self.store.expire(now, limit)
     }
@@ -69,6 +73,10 @@ impl RecordStore for Broken {
 
     fn usage(&self) -> Usage {
         self.store.usage()
+    }
+
+    fn tally(&self) -> Tally {
+        self.store.tally()
     }
 }
 

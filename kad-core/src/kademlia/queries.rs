@@ -14,8 +14,8 @@ use crate::slab::Handle;
 use crate::timers::Owner;
 use crate::{
     Address, Command, Contact, Distance, Duration, Effort, Event, FindValue, Found, Key, Kind, MAX_BULK,
-    MAX_SEEDS, Now, Outbox, Outcome, Output, QueryError, QueryId, Read, Record, StoreEntry, StoreId, StoreOp,
-    StoreReply, Want,
+    MAX_SEEDS, NodeId, Now, Outbox, Outcome, Output, QueryError, QueryId, Read, Record, Source, StoreEntry,
+    StoreId, StoreOp, StoreReply, Want,
 };
 
 /// Contacts of the table that a lookup starts with for each result. The nearest k would do if all were alive; where a
@@ -59,11 +59,13 @@ impl<A: Address> Kademlia<A> {
                 } else {
                     Want::Record
                 };
+                // Whoever began with the first would find those with the smallest ids most.
+                let anywhere = || NodeId::from_limbs([(); 4].map(|()| self.rng.next_u64()));
                 let ask = FindValue {
                     key,
                     kind,
                     min_seq: 0,
-                    after: None,
+                    after: (kind == Kind::Provider).then(anywhere),
                     want,
                 };
                 // A value that comes from several holders at once is waste, but one more finds a fast one; a census asks all.
@@ -352,6 +354,7 @@ impl<A: Address> Kademlia<A> {
                             entries: vec![entry],
                             due,
                             own,
+                            source: Source::UNKNOWN,
                         },
                         out,
                     );
@@ -364,6 +367,7 @@ impl<A: Address> Kademlia<A> {
                             entries,
                             due,
                             own: false,
+                            source: Source::UNKNOWN,
                         },
                         out,
                     );
@@ -373,8 +377,16 @@ impl<A: Address> Kademlia<A> {
                         true => self.due_of_own(now.unix, &entries),
                         false => now.unix + self.rng.shortened(SOON),
                     };
-                    let own = true;
-                    self.ask_store(handle, StoreOp::Put { entries, due, own }, out);
+                    self.ask_store(
+                        handle,
+                        StoreOp::Put {
+                            entries,
+                            due,
+                            own: true,
+                            source: Source::UNKNOWN,
+                        },
+                        out,
+                    );
                 }
                 Todo::Store(op) => self.ask_store(handle, op, out),
                 Todo::NextBucket => {

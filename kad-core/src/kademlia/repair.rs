@@ -19,7 +19,7 @@ use super::{Kademlia, Pending};
 use crate::query::{Direction, Reconcile, Task, Visit};
 use crate::summary::{MAX_PREFIX_BITS, PARTS};
 use crate::{
-    Address, Contact, Key, NodeId, Now, Outbox, Output, Prefix, Record, StoreEntry, StoreId, StoreOp,
+    Address, Contact, Key, NodeId, Now, Outbox, Output, Prefix, Record, Source, StoreEntry, StoreId, StoreOp,
     UnixTime,
 };
 
@@ -157,6 +157,7 @@ impl<A: Address> Kademlia<A> {
                 entries: noted.into_iter().map(StoreEntry::from).collect(),
                 due: self.due_of_others(now.unix),
                 own: false,
+                source: Source::UNKNOWN,
             };
             out.push(Output::Store {
                 id: StoreId(id.to_u64()),

@@ -8,8 +8,8 @@ use crate::summary::MAX_COMPARED;
 use crate::table::Entry;
 use crate::{
     Address, Contact, Duration, FindValue, Fingerprint, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId,
-    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, Slot, StoreEntry, StoreId, StoreOp,
-    StoreReply, Verdict,
+    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, Slot, Source, StoreEntry, StoreId,
+    StoreOp, StoreReply, Verdict,
 };
 
 /// Contacts looked at beyond those that are told, in the place of the asker and of those that are flagged.
@@ -161,6 +161,7 @@ impl<A: Address> Kademlia<A> {
         };
         let mut admitted = verdicts.iter().map(Option::is_none);
         entries.retain(|_| admitted.next().unwrap_or_default());
+        let source = Source::of(from);
         let due = self.due_of_others(now.unix);
         let id = self.pending.insert(Pending::Put {
             from: from.clone(),
@@ -175,6 +176,7 @@ impl<A: Address> Kademlia<A> {
                 entries,
                 due,
                 own: false,
+                source,
             },
         });
     }

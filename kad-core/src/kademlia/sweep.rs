@@ -14,8 +14,8 @@ use crate::lookup::Lookup;
 use crate::query::{FindValueTask, Placing, Role, Sweep, Sweeping, Task};
 use crate::summary::MAX_PREFIX_BITS;
 use crate::{
-    Address, Duration, Event, FindValue, Key, Kind, Now, Outbox, Output, Prefix, Read, Record, StoreEntry,
-    StoreId, StoreOp, UnixTime, Want,
+    Address, Duration, Event, FindValue, Key, Kind, Now, Outbox, Output, Prefix, Read, Record, Source,
+    StoreEntry, StoreId, StoreOp, UnixTime, Want,
 };
 
 /// Bits of a key that a lookup of its region has in common with it, beyond those of the region: enough where the network
@@ -150,6 +150,7 @@ impl<A: Address> Kademlia<A> {
             entries,
             due,
             own: true,
+            source: Source::UNKNOWN,
         };
         out.push(Output::Store {
             id: StoreId(id.to_u64()),

@@ -33,6 +33,8 @@ pub(crate) struct FindValueTask<A> {
     /// Holders that have more providers, and where to go on.
     pages: Vec<(Contact<A>, NodeId)>,
     pages_asked: usize,
+    /// Where the page began that a holder was asked for last, if it was not the first.
+    reading: Vec<(NodeId, NodeId)>,
     region: Region,
     /// Who was asked since the nearest were found to be a crowd, they included: at most k for the key and for each part.
     asked: Vec<NodeId>,
@@ -56,6 +58,7 @@ impl<A: Address> FindValueTask<A> {
             holders: Vec::new(),
             pages: Vec::new(),
             pages_asked: 0,
+            reading: Vec::new(),
             region,
             asked: Vec::new(),
         }
@@ -78,6 +81,8 @@ impl<A: Address> FindValueTask<A> {
             return Todo::Finish;
         }
         if let Some((holder, after)) = self.pages.pop() {
+            self.reading.retain(|(id, _)| *id != holder.id);
+            self.reading.push((holder.id, after));
             return Todo::Ask(
                 holder,
                 Request::FindValue(FindValue {
@@ -183,10 +188,8 @@ impl<A: Address> FindValueTask<A> {
                 self.add_record(record);
             }
         }
-        // A page must lead on, or a holder could send us round in circles.
-        if let (Some(next), Some(from)) = (next, from)
-            && Some(next) >= last
-            && last.is_some()
+        if let (Some(next), Some(from), Some(last)) = (next, from, last)
+            && self.leads_on(from.id, last, next)
             && self.ask.kind == Kind::Provider
             && self.pages_asked < MAX_PAGES
         {
@@ -194,6 +197,21 @@ impl<A: Address> FindValueTask<A> {
             self.pages.push((from.clone(), next));
         }
         Ok(())
+    }
+
+    /// Whether there is more behind a page. It ends where the holder has gone round to where the first page began; and it
+    /// must lead on, or a holder could send us round for ever.
+    fn leads_on(&self, holder: NodeId, last: NodeId, next: NodeId) -> bool {
+        let page = self.reading.iter().find(|(id, _)| *id == holder);
+        let after = page.map(|(_, after)| *after);
+        let asked = FindValue {
+            after: after.or(self.ask.after),
+            ..self.ask
+        };
+        let is_behind_last = asked.turn_of(next) >= asked.turn_of(last);
+        let turn = |provider| self.ask.turn_of(provider);
+        let is_further = after.is_none_or(|after| turn(next) > turn(after));
+        is_behind_last && is_further && self.ask.after != Some(next)
     }
 
     fn add_holder(&mut self, holder: Holder<A>) {
@@ -269,7 +287,8 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::{Key, NetworkId, Parameters, Rules, UnixTime};
+    use crate::lookup::LookupConfig;
+    use crate::{Announcement, Key, Keypair, NetworkId, Parameters, Rules, UnixTime};
 
     #[test]
     fn a_census_takes_no_records() {
@@ -300,5 +319,126 @@ mod tests {
             task.on_values(Some(&contact), vec![Found::Record(record)], None),
             Err(Misfit)
         );
+    }
+
+    /// Providers of one key, in the order of their ids.
+    fn providers(count: u8) -> (Key, Vec<Record>) {
+        let parameters = Parameters::default();
+        let rules = Rules::new(NetworkId::new("test", &parameters), &parameters);
+        let (key, issued) = (Key::default(), UnixTime::from_secs(100));
+        let provider = |number: u8| {
+            let announcement = Announcement {
+                key,
+                issued,
+                expiry: issued + parameters.max_lifetime,
+                payload: Some(b"here"),
+            };
+            Record::provider(
+                &Keypair::from_secret(&[number; 32]),
+                &announcement,
+                &rules,
+                issued,
+            )
+            .unwrap()
+        };
+        let mut records: Vec<_> = (0..count).map(provider).collect();
+        records.sort_by_key(|record| record.slot().provider);
+        (key, records)
+    }
+
+    /// Reads all pages of one holder, which answers what `page` says. Gives the records and how many pages there were.
+    fn read(
+        key: Key,
+        after: NodeId,
+        page: impl Fn(&FindValue) -> (Vec<Found>, Option<NodeId>),
+    ) -> (Vec<Record>, usize) {
+        let ask = FindValue {
+            key,
+            kind: Kind::Provider,
+            min_seq: 0,
+            after: Some(after),
+            want: Want::Record,
+        };
+        let mut task = FindValueTask::<u32>::new(ask, Read::Gather(10_000), Region::new(key, 20, None));
+        task.on_store(StoreReply::Failed);
+        let holder = Contact::new(NodeId::from_limbs([9; 4]), 0);
+        let (mut asked, mut pages) = (ask, 0);
+        loop {
+            pages += 1;
+            let (found, next) = page(&asked);
+            task.on_values(Some(&holder), found, next).unwrap();
+            let Some((_, next)) = task.pages.last() else {
+                return (task.records, pages);
+            };
+            asked.after = Some(*next);
+            let mut lookup = Lookup::new(
+                NodeId::default(),
+                key,
+                LookupConfig::new(20, 3, 1),
+                core::iter::empty(),
+            );
+            assert!(
+                matches!(task.next(&mut lookup, true), Todo::Ask(_, Request::FindValue(page)) if page == asked)
+            );
+        }
+    }
+
+    /// A page of an honest holder.
+    fn honest(records: &[Record], asked: &FindValue, limit: usize) -> (Vec<Found>, Option<NodeId>) {
+        let mut page = records.to_vec();
+        page.sort_by_key(|record| asked.turn_of(record.slot().provider));
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = page.last().filter(|_| more).map(|record| record.slot().provider);
+        (page.into_iter().map(Found::Record).collect(), next)
+    }
+
+    #[test]
+    fn a_reading_goes_round_once_wherever_it_begins() {
+        let (key, records) = providers(50);
+        let ids = records.iter().map(|record| record.slot().provider);
+        let starts = ids.chain([
+            NodeId::default(),
+            NodeId::from_limbs([u64::MAX; 4]),
+            NodeId::from_limbs([1 << 63; 4]),
+        ]);
+        for start in starts {
+            for limit in [7, 10, 49, 50, 60] {
+                let (found, pages) = read(key, start, |asked| honest(&records, asked, limit));
+                let mut ids: Vec<_> = found.iter().map(|record| record.slot().provider).collect();
+                ids.sort_unstable();
+                assert!(
+                    ids.iter()
+                        .copied()
+                        .eq(records.iter().map(|record| record.slot().provider)),
+                    "{limit} a page"
+                );
+                assert!(pages <= 50usize.div_ceil(limit) + 1, "{pages} pages of {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_holder_that_never_ends_is_left_when_it_has_gone_round() {
+        let (key, records) = providers(50);
+        let start = NodeId::from_limbs([1 << 63; 4]);
+        // Always one record, and always the next one.
+        let endless = |asked: &FindValue| {
+            let (found, _) = honest(&records, asked, 1);
+            let Some(Found::Record(record)) = found.first() else {
+                unreachable!("there are fifty");
+            };
+            let next = record.slot().provider;
+            (found, Some(next))
+        };
+        assert_eq!(read(key, start, endless).1, MAX_PAGES + 1);
+        // Back and forth between two.
+        let (found, pages) = read(key, start, |asked| {
+            let first = asked.after == Some(start) || asked.after == Some(records[1].slot().provider);
+            let record = records[usize::from(!first)].clone();
+            let next = record.slot().provider;
+            (vec![Found::Record(record)], Some(next))
+        });
+        assert!(found.len() <= 2 && pages <= 3, "{pages} pages");
     }
 }

@@ -150,6 +150,33 @@ fn more_providers_than_fit_in_an_answer_are_read_page_by_page() {
 }
 
 #[test]
+fn of_many_providers_each_is_found_about_as_often() {
+    let mut world = Simulation::joined(209, 30, &Config::default());
+    let now = world.unix();
+    let file = immutable(b"popular", now, DAY);
+    for number in 0..200 {
+        put(
+            &mut world,
+            u32::from(number) % 30,
+            &announcement(number, &file, now),
+            false,
+        );
+    }
+    let any = announcement(0, &file, now);
+    let mut found = std::collections::BTreeMap::new();
+    for reading in 0..200 {
+        let records = find(&mut world, reading % 30, &any, Read::Gather(10));
+        assert!(records.len() < 200, "a page or two are enough");
+        for record in records {
+            *found.entry(record.slot().provider).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(found.len(), 200);
+    let (least, most) = (found.values().min().unwrap(), found.values().max().unwrap());
+    assert!(most <= &(3 * least), "from {least} to {most} times of 200");
+}
+
+#[test]
 fn a_census_counts_the_copies_and_brings_none() {
     let mut world = Simulation::joined(204, 60, &Config::default());
     let now = world.unix();
@@ -189,6 +216,7 @@ fn a_read_repairs_holders_of_an_older_version() {
         entries: vec![entry],
         due: now + DAY,
         own: false,
+        source: kad_core::Source::UNKNOWN,
     };
     world.nodes[near[0] as usize].shelf.carry_out(op, now);
     let reader = *world.nearest(key).last().expect("sixty nodes");

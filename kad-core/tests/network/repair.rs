@@ -49,6 +49,7 @@ fn smuggle(world: &mut Simulation, node: u32, record: &Record) {
         entries: vec![entry],
         due: now + HOUR,
         own: false,
+        source: kad_core::Source::UNKNOWN,
     };
     world.nodes[node as usize].shelf.carry_out(op, now);
 }

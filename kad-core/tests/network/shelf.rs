@@ -40,7 +40,9 @@ impl Shelf {
         match op {
             StoreOp::Get { query } => self.find(&query, now),
             StoreOp::Put { .. } if self.broken => StoreReply::Failed,
-            StoreOp::Put { entries, due, own } => {
+            StoreOp::Put {
+                entries, due, own, ..
+            } => {
                 let put = |entry: kad_core::StoreEntry| match entry.record {
                     Ok(record) => self.put(record, entry.expected, due, own),
                     Err(error) => Verdict::Refused(error),
@@ -155,11 +157,11 @@ impl Shelf {
         let of_key = self.records.iter().filter(|(slot, held)| {
             slot.key == query.key
                 && slot.kind == query.kind
-                && query.after.is_none_or(|after| slot.provider > after)
                 && held.record.seq() >= query.min_seq
                 && held.record.expiry() > now
         });
-        let mut page: Vec<_> = of_key.take(MAX_RECORDS + 1).collect();
+        let mut page: Vec<_> = of_key.collect();
+        page.sort_by_key(|(slot, _)| query.turn_of(slot.provider));
         let more = page.len() > MAX_RECORDS;
         page.truncate(MAX_RECORDS);
         let next: Option<NodeId> = page.last().filter(|_| more).map(|(slot, _)| slot.provider);

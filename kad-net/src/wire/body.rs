@@ -68,6 +68,11 @@ impl<'a> BodyReader<'a> {
         }
     }
 
+    /// What was not read yet.
+    pub(super) fn rest(mut self) -> &'a [u8] {
+        self.0.reader().0
+    }
+
     fn remaining(&mut self) -> usize {
         self.0.reader().0.len()
     }
@@ -82,6 +87,16 @@ impl BodyWriter {
         let mut frame = Vec::with_capacity((HEADER_BYTES + size_hint + 1).min(MAX_FRAME));
         frame.extend([VERSION, kind, flags]);
         Self(EncoderImpl::new(Frame(frame), CONFIG))
+    }
+
+    /// Starts a part of something else: no header, no extensions.
+    pub(super) const fn part() -> Self {
+        Self(EncoderImpl::new(Frame(Vec::new()), CONFIG))
+    }
+
+    /// The bytes of a part.
+    pub(super) fn into_part(self) -> Vec<u8> {
+        self.0.into_writer().0
     }
 
     /// The counterpart of [`BodyReader::value`].

@@ -88,8 +88,8 @@ pub enum DecodeError {
     /// A version older than the smallest that was asked for.
     #[error("an older version than was asked for")]
     OldVersion,
-    /// Providers at or before the point from which on they were asked for: paging would never end.
-    #[error("providers that do not come after the last page")]
+    /// Providers that are not in their order, or a next page that does not come after this one: paging would never end.
+    #[error("providers out of their order")]
     WrongPage,
     /// A prefix of more than 64 bits, or with bits beyond its length.
     #[error("a prefix that is none")]

@@ -304,6 +304,7 @@ fn read_values<A: WireAddress>(
     let count = body.count("records", most, 1 + SMALLEST_RECORD)?;
     let mut found = Vec::with_capacity(count);
     let mut bytes = RecordBytes::default();
+    let mut last = None;
     for _ in 0..count {
         found.push(match (body.value::<u8>()?, asked.want) {
             (FOUND_RECORD, Want::Record) => {
@@ -311,6 +312,12 @@ fn read_values<A: WireAddress>(
                     .read(codec, now, frame, body)?
                     .map_err(DecodeError::Record)?;
                 check_asked(&record, asked)?;
+                if record.kind() == Kind::Provider {
+                    let turn = asked.turn_of(record.slot().provider);
+                    if last.replace(turn).is_some_and(|last| turn <= last) {
+                        return Err(DecodeError::WrongPage);
+                    }
+                }
                 Found::Record(record)
             }
             (FOUND_DIGEST, Want::Digest) => {
@@ -325,7 +332,10 @@ fn read_values<A: WireAddress>(
         });
     }
     let next = body.value::<Option<[u8; ID_BYTES]>>()?.map(NodeId::from_bytes);
-    if next.is_some() && next <= asked.after {
+    // All the way round there is nothing more.
+    if let Some(next) = next
+        && (asked.after == Some(next) || last.is_some_and(|last| asked.turn_of(next) < last))
+    {
         return Err(DecodeError::WrongPage);
     }
     let closer = contacts::read(codec, body)?;
@@ -342,12 +352,6 @@ fn check_asked(record: &Record, asked: &FindValue) -> Result<(), DecodeError> {
     }
     if record.kind() == Kind::Mutable && record.seq() < asked.min_seq {
         return Err(DecodeError::OldVersion);
-    }
-    if asked
-        .after
-        .is_some_and(|after| record.kind() == Kind::Provider && record.slot().provider <= after)
-    {
-        return Err(DecodeError::WrongPage);
     }
     Ok(())
 }

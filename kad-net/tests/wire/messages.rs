@@ -237,9 +237,18 @@ fn found(kind: Kind) -> BoxedStrategy<(FindValue, Vec<Found>)> {
     let digests =
         (key(), vec(digest, 0..=most)).prop_map(move |(key, found)| (asked(key, Want::Digest, 0), found));
     let records = match kind {
-        Kind::Provider => key()
-            .prop_flat_map(providers_with_key)
-            .prop_map(move |(key, found)| (asked(key, Want::Record, 0), found))
+        Kind::Provider => (key(), option::of(id()))
+            .prop_flat_map(|(key, after)| (Just(key), Just(after), providers(key)))
+            .prop_map(move |(key, after, mut found)| {
+                let asked = FindValue {
+                    after,
+                    ..asked(key, Want::Record, 0)
+                };
+                // A page is in order, and names nobody twice.
+                found.sort_by_key(|found| turn(&asked, found));
+                found.dedup_by_key(|found| turn(&asked, found));
+                (asked, found)
+            })
             .boxed(),
         Kind::Immutable | Kind::Mutable => record(kind)
             .prop_map(move |record| {
@@ -253,8 +262,12 @@ fn found(kind: Kind) -> BoxedStrategy<(FindValue, Vec<Found>)> {
     prop_oneof![digests, records].boxed()
 }
 
-fn providers_with_key(key: Key) -> impl Strategy<Value = (Key, Vec<Found>)> {
-    providers(key).prop_map(move |found| (key, found))
+/// Where a record comes in a page.
+fn turn(asked: &FindValue, found: &Found) -> Option<(bool, NodeId)> {
+    match found {
+        Found::Record(record) => Some(asked.turn_of(record.slot().provider)),
+        Found::Digest { .. } => None,
+    }
 }
 
 /// A request, and an answer that may be given to it.
@@ -267,6 +280,9 @@ pub(crate) fn exchange(family: Family) -> BoxedStrategy<(Request, Response<Socke
         .prop_map(|(target, closer)| (Request::FindNode { target }, Response::Nodes { closer }));
     let values = (kind().prop_flat_map(found), option::of(id()), contacts(family)).prop_map(
         |((asked, found), next, closer)| {
+            // The next page comes after this one.
+            let last = found.last().and_then(|found| turn(&asked, found));
+            let next = next.filter(|&next| asked.after != Some(next) && Some(asked.turn_of(next)) >= last);
             (
                 Request::FindValue(asked),
                 Response::Values { found, next, closer },

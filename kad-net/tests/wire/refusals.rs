@@ -354,21 +354,32 @@ fn records_and_digests_are_not_mixed_up() {
 }
 
 #[test]
-fn a_page_of_providers_that_does_not_advance_is_refused() {
-    let record = provider(1);
-    let here = record.slot().provider;
-    let asked = FindValue {
-        after: Some(here),
-        ..find(&record)
+fn a_page_of_providers_that_is_out_of_order_or_does_not_advance_is_refused() {
+    let mut records = [provider(1), provider(2), provider(3)];
+    records.sort_by_key(|record| record.slot().provider);
+    let ids = records.each_ref().map(|record| record.slot().provider);
+    let page = |order: &[usize], after: Option<usize>, next: Option<usize>| {
+        let asked = FindValue {
+            after: after.map(|place| ids[place]),
+            ..find(&records[0])
+        };
+        let found = order.iter().map(|&place| Found::Record(records[place].clone()));
+        let answered = values(found.collect(), next.map(|place| ids[place]));
+        let frame = codec().encode_response(NOW, &answered).unwrap();
+        answer(&frame, &Request::FindValue(asked)).map(drop)
     };
-    assert_eq!(answered(&codec(), NOW, record, asked), DecodeError::WrongPage);
-    let frame = codec()
-        .encode_response(NOW, &values(Vec::new(), Some(here)))
-        .unwrap();
-    assert_eq!(
-        answer(&frame, &Request::FindValue(asked)),
-        Err(DecodeError::WrongPage)
-    );
+    let wrong = Err(DecodeError::WrongPage);
+    assert_eq!(page(&[0, 1, 2], None, None), Ok(()));
+    assert_eq!(page(&[1, 0, 2], None, None), wrong, "not in the order of ids");
+    assert_eq!(page(&[0, 0], None, None), wrong, "one twice");
+    // From behind the one in the middle it goes round.
+    assert_eq!(page(&[2, 0, 1], Some(1), None), Ok(()));
+    assert_eq!(page(&[0, 2], Some(1), None), wrong, "begins before `after`");
+    assert_eq!(page(&[1, 2, 0], Some(1), None), wrong, "`after` comes last");
+    assert_eq!(page(&[2, 0], Some(1), Some(0)), Ok(()));
+    assert_eq!(page(&[2, 0], Some(1), Some(2)), wrong, "leads back into the page");
+    assert_eq!(page(&[2, 0], Some(1), Some(1)), wrong, "leads all the way round");
+    assert_eq!(page(&[], Some(1), Some(1)), wrong, "does not advance");
 }
 
 #[test]

@@ -54,6 +54,10 @@ struct ParametersTable {
 struct LimitsTable {
     records: Option<u64>,
     bytes: Option<u64>,
+    records_per_source: Option<u64>,
+    bytes_per_source: Option<u64>,
+    own_records: Option<u64>,
+    own_bytes: Option<u64>,
     providers_per_key: Option<u32>,
     connections: Option<usize>,
     connections_per_ip: Option<usize>,
@@ -134,6 +138,10 @@ impl ConfigFile {
         let none = [
             limits.records == Some(0),
             limits.bytes == Some(0),
+            limits.records_per_source == Some(0),
+            limits.bytes_per_source == Some(0),
+            limits.own_records == Some(0),
+            limits.own_bytes == Some(0),
             limits.providers_per_key == Some(0),
             limits.connections == Some(0),
             limits.connections_per_ip == Some(0),
@@ -185,13 +193,27 @@ impl ConfigFile {
     /// How much the store may hold.
     pub(crate) fn limits(&self) -> Limits {
         let default = Limits::default();
+        let max_records = self.limits.records.unwrap_or(default.max_records);
+        let max_bytes = self.limits.bytes.unwrap_or(default.max_bytes);
         Limits {
-            max_records: self.limits.records.unwrap_or(default.max_records),
-            max_bytes: self.limits.bytes.unwrap_or(default.max_bytes),
+            max_records,
+            max_bytes,
+            max_records_per_source: self
+                .limits
+                .records_per_source
+                .unwrap_or_else(|| max_records.div_ceil(2)),
+            max_bytes_per_source: self
+                .limits
+                .bytes_per_source
+                .unwrap_or_else(|| max_bytes.div_ceil(2)),
             max_providers_per_key: self
                 .limits
                 .providers_per_key
                 .unwrap_or(default.max_providers_per_key),
+            max_own_records: self.limits.own_records.unwrap_or(default.max_own_records),
+            max_own_bytes: self.limits.own_bytes.unwrap_or(default.max_own_bytes),
+            // The builder knows the id.
+            around: None,
         }
     }
 

@@ -14,7 +14,7 @@ use super::arguments::{ClientArgs, NetworkArgs, StoreArgs, date, parse_key, sign
 use super::client::with_node;
 use super::lists::{self, Ledger};
 use super::reply::{Answer, Failure};
-use super::values::{stored_json, stored_text};
+use super::values::{addresses, stored_json, stored_text};
 
 #[derive(Debug, Args)]
 #[command(
@@ -203,15 +203,17 @@ pub(crate) async fn providers(args: ProvidersArgs, json: bool) -> Result<Answer,
         }
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);
-        table.set_header(["node id", "public key", "until", "payload"]);
+        table.set_header(["node id", "public key", "address", "until", "payload"]);
         let mut all = Vec::new();
         for provider in &found {
             let text = std::str::from_utf8(&provider.payload).ok();
             let id = provider.id.to_string();
             let public_key = provider.public_key.to_string();
+            let sockets = provider.address.as_ref().map_or_else(Vec::new, addresses);
             table.add_row([
                 id.clone(),
                 public_key.clone(),
+                sockets.join(", "),
                 until(provider.expires),
                 // Strangers wrote this; nothing of it reaches the terminal as it is.
                 text.map_or_else(|| hex(&provider.payload), |text| text.escape_debug().to_string()),
@@ -219,6 +221,7 @@ pub(crate) async fn providers(args: ProvidersArgs, json: bool) -> Result<Answer,
             all.push(json!({
                 "id": id,
                 "public_key": public_key,
+                "addresses": sockets,
                 "payload": text.map_or(Value::Null, Value::from),
                 "payload_hex": hex(&provider.payload),
                 "expires": date(provider.expires),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kad_core::{
     Announcement, Contact, DueRecord, Event, Input, Keypair, Kind, MAX_SEEDS, MutableVersion, Now, Output,
-    Record, Request, RequestId, Rules, Slot, StoreId, StoreOp, StoreReply, UnixTime, Verdict,
+    Record, Request, RequestId, Rules, Slot, Source, StoreId, StoreOp, StoreReply, UnixTime, Verdict,
 };
 use kad_net::{Failure, Reply as _, Transport, TransportError as _, wire::Codec};
 use kad_store::{
@@ -79,14 +79,16 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
             }
             StoreOp::Get { query } => {
                 let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
+                let damaged = self.damaged();
                 self.read(id, move || {
-                    answer::found(&reader, &rules, &query, now.unix, complain)
+                    answer::found(&reader, &rules, &query, now.unix, damaged)
                 });
             }
             StoreOp::Due(asked) => {
                 let (reader, renewing) = (self.parts.reader.clone(), self.renewing(now.unix));
+                let damaged = self.damaged();
                 self.read(id, move || {
-                    let mut reply = answer::due(&reader, &renewing.rules, &asked, now.unix, complain)?;
+                    let mut reply = answer::due(&reader, &renewing.rules, &asked, now.unix, damaged)?;
                     if let StoreReply::Due(due) = &mut reply {
                         due.iter_mut().for_each(|due| renewing.renew(due));
                     }
@@ -111,16 +113,23 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                 listed,
             } => {
                 let (reader, rules) = (self.parts.reader.clone(), *self.parts.codec.rules());
+                let damaged = self.damaged();
                 self.read(id, move || {
                     let part = (prefix, &marks[..], listed);
-                    answer::fetched(&reader, &rules, part, now.unix, complain)
+                    answer::fetched(&reader, &rules, part, now.unix, damaged)
                 });
             }
-            StoreOp::Put { entries, due, own } => {
+            StoreOp::Put {
+                entries,
+                due,
+                own,
+                source,
+            } => {
                 for record in entries.iter().filter_map(|entry| entry.record.as_ref().ok()) {
                     self.parts.held.insert(record.key());
                 }
-                if !self.parts.storage.put(entries, due, own, answer(id, completions)) {
+                let done = answer(id, completions);
+                if !self.parts.storage.put(entries, due, own, source, done) {
                     self.refuse(now, id);
                 }
             }
@@ -135,12 +144,26 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
     /// Keeps a record of the node's own without a word to anybody.
     pub(super) fn keep(&mut self, record: Record, due: UnixTime, answer: oneshot::Sender<bool>) {
         self.parts.held.insert(record.key());
+        let (entries, source) = (vec![record.into()], Source::UNKNOWN);
         // If it is refused, or too much waits, the answer is dropped, which says no.
-        let _ = self.parts.storage.put(vec![record.into()], due, true, move |reply| {
+        let _ = self.parts.storage.put(entries, due, true, source, move |reply| {
             let is_kept = matches!(&reply, StoreReply::Put(verdicts) if verdicts.iter().all(Verdict::is_acknowledgement));
             // Whoever asked may have gone away.
             let _ = answer.send(is_kept);
         });
+    }
+
+    /// What is done with damage in the store: the operator is told, and what is not as it was written is forgotten, so
+    /// that the next comparison with others fetches it again. What only does not keep the rules stays: it may be of
+    /// another network, or the clock may be wrong.
+    fn damaged(&self) -> impl FnMut(&Slot, Damage) + Send + use<T, R> {
+        let storage = self.parts.storage.clone();
+        move |slot, damage| {
+            tracing::error!(key = %slot.key, %damage, "a stored record is damaged; it is ignored");
+            if damage == Damage::Unreadable {
+                storage.discard(*slot);
+            }
+        }
     }
 
     /// Too much waits for the disk: the machine is told at once.
@@ -354,9 +377,4 @@ impl<T: Transport> Asking<T> {
             }
         }
     }
-}
-
-/// Damage in the store is told to the operator; the records are left out.
-fn complain(slot: &Slot, damage: Damage) {
-    tracing::error!(key = %slot.key, %damage, "a stored record is damaged; it is ignored");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use kad_core::Key;
+use kad_core::{Key, Slot};
 use kad_store::{RecordReader, Scan, StoreError};
 
 /// Keys that are remembered: at 16 bytes each, 4 MiB. A store with more is asked every time.
@@ -10,6 +10,9 @@ const MAX_KEYS: usize = 1 << 18;
 
 /// Records read at a time while the set is filled.
 const PAGE: usize = 1024;
+
+/// Damaged records that are told of when the store is read at the start. Further ones are found when they are read next.
+const MAX_DAMAGED: usize = 1024;
 
 /// A set of keys that may say "perhaps" for a key that is gone, and never "no" for one that is there.
 #[derive(Debug)]
@@ -19,8 +22,9 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Reads all keys of a store.
-    pub(crate) fn read<R: RecordReader>(reader: &R) -> Result<Self, StoreError> {
+    /// Reads all keys of a store, and tells which slots of it are damaged.
+    pub(crate) fn read<R: RecordReader>(reader: &R) -> Result<(Self, Vec<Slot>), StoreError> {
+        let mut damaged = Vec::new();
         let mut held = Self {
             keys: Some(HashSet::new()),
         };
@@ -30,9 +34,15 @@ impl Held {
             for stored in page.records {
                 held.insert(stored.slot.key);
             }
+            for slot in page.damaged {
+                held.insert(slot.key);
+                if damaged.len() < MAX_DAMAGED {
+                    damaged.push(slot);
+                }
+            }
             match page.next {
                 Some(next) if held.keys.is_some() => scan = scan.after(next),
-                _ => return Ok(held),
+                _ => return Ok((held, damaged)),
             }
         }
     }

@@ -121,13 +121,25 @@ pub struct Mutable {
 /// Somebody who has what a key names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Provider {
+pub struct Provider<A = kad_net::quic::QuicAddress> {
     /// Who.
     pub id: NodeId,
+    /// Where they say they can be reached: signed by them, so nobody else has made it up. `None` if they do not say, or
+    /// only places outside of this node's scope.
+    pub address: Option<A>,
     /// Their public key.
     pub public_key: PublicKey,
-    /// What they added to the announcement.
+    /// What their application added to the announcement.
     pub payload: Bytes,
     /// When the announcement ends.
     pub expires: UnixTime,
+}
+
+impl<A: Clone> Provider<A> {
+    /// The provider as a node to ask, if it says where it is. The transport proves that it is the one.
+    #[must_use]
+    pub fn contact(&self) -> Option<Contact<A>> {
+        let address = self.address.clone()?;
+        Some(Contact::new(self.id, address))
+    }
 }

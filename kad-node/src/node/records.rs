@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use kad_core::record::MAX_PROVIDER_PAYLOAD;
 use kad_core::{
     Announcement, Command, Contact, Effort, Holder, Key, Keypair, Kind, NodeId, Outcome, Read, Record,
     UnixTime, Verdict,
 };
+use kad_net::wire::announcement::{announce, announced, without_address};
 
 use super::{DEFAULT_LIFETIME, Node, Provider, Stored, Value};
 use crate::driver::unix_now;
@@ -100,6 +102,10 @@ impl<A: kad_net::WireAddress> Node<A> {
 
     /// Announces that `provider` has what `key` names, with a payload of at most 1 KiB.
     ///
+    /// If `provider` is this node itself, and it serves others, the announcement also says where the node can be reached,
+    /// which a few of its contacts are asked for; unless that is not known, or does not fit beside the payload. It is
+    /// renewed as it is: announce again when the address changes.
+    ///
     /// # Errors
     /// As for [`put`](Self::put).
     pub async fn provide(
@@ -109,12 +115,19 @@ impl<A: kad_net::WireAddress> Node<A> {
         payload: &[u8],
         options: PutOptions,
     ) -> Result<Stored<A>, NodeError> {
+        let is_self = provider.public() == self.inner.keypair.public() && !self.inner.read_only;
+        let address = if is_self { self.reachable_at().await } else { None };
+        let with_address = address.and_then(|address| announce(&address, payload).ok());
+        let announced = match with_address {
+            Some(announced) if announced.len() <= MAX_PROVIDER_PAYLOAD => announced,
+            _ => without_address(payload),
+        };
         let now = unix_now();
         let announcement = Announcement {
             key,
             issued: now,
             expiry: now + options.ttl,
-            payload: Some(payload),
+            payload: Some(&announced),
         };
         let record = Record::provider(provider, &announcement, &self.inner.rules, now)?;
         self.store(record, options).await
@@ -138,18 +151,21 @@ impl<A: kad_net::WireAddress> Node<A> {
         self.store(record, PutOptions::default().keep(true)).await
     }
 
-    /// Who has what a key names: at least `wanted` different providers if there are so many.
+    /// Who has what a key names: at least `wanted` different providers if there are so many, and any of them as likely as
+    /// the others.
     ///
     /// # Errors
     /// [`NodeError::Query`] if nobody is known or nobody answered.
-    pub async fn providers(&self, key: Key, wanted: usize) -> Result<Vec<Provider>, NodeError> {
+    pub async fn providers(&self, key: Key, wanted: usize) -> Result<Vec<Provider<A>>, NodeError> {
         let (records, ..) = self.find(key, Kind::Provider, Read::Gather(wanted)).await?;
         let provider = |record: Record| {
             let public_key = record.author()?;
+            let (address, payload) = announced(&record.value(), self.inner.scope);
             Some(Provider {
                 id: NodeId::from_public_key(&public_key),
+                address,
                 public_key,
-                payload: record.value(),
+                payload,
                 expires: record.expiry(),
             })
         };

@@ -1,7 +1,10 @@
-use kad_core::{Duration, Keypair, MutableVersion, NetworkId, Parameters, Rules};
-use kad_store::{Limits, MemoryReader, MemoryStore};
+use kad_core::{
+    Duration, Keypair, MutableVersion, NetworkId, Parameters, Record, RecordError, Rules, Verdict,
+};
+use kad_store::{Limits, MemoryReader, MemoryStore, RecordReader as _, StoreError};
 
 use super::*;
+use crate::driver::unix_now;
 use crate::policy::Registered;
 use crate::{DenyList, Validator};
 
@@ -38,14 +41,22 @@ fn storage(validator: Registered) -> (Storage, MemoryReader, Arc<Policy>) {
         Policy::new(rules(), validator, DenyList::default()),
     );
     let policy = Arc::new(policy);
-    (Storage::start(store, policy.clone()).unwrap(), reader, policy)
+    (
+        Storage::start(store, Vec::new(), policy.clone()).unwrap(),
+        reader,
+        policy,
+    )
 }
 
 /// The verdicts on records that come in one write.
 fn put(storage: &Storage, records: &[Record], own: bool) -> Vec<Verdict> {
     let (done, told) = sync_channel(1);
     let entries = records.iter().cloned().map(StoreEntry::from).collect();
-    assert!(storage.put(entries, unix_now(), own, move |reply| done.send(reply).unwrap()));
+    assert!(
+        storage.put(entries, unix_now(), own, Source::UNKNOWN, move |reply| done
+            .send(reply)
+            .unwrap())
+    );
     match told.recv().unwrap() {
         StoreReply::Put(verdicts) => verdicts,
         other => panic!("{other:?}"),

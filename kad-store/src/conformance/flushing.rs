@@ -1,6 +1,6 @@
 //! What a flush does, and what is left without one.
 
-use kad_core::Verdict;
+use kad_core::{Source, Verdict};
 
 use super::samples::{END, Samples, at, key};
 use super::{Open, Put, RecordStore, Scan, Tested, Usage, rule, same, scan_pages, unlimited};
@@ -113,6 +113,7 @@ pub(super) fn reopen<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         expected: None,
         due,
         own: true,
+        source: Source::UNKNOWN,
     });
     store.flush();
     let before = store.get(&flushed.slot());
@@ -195,6 +196,7 @@ pub(super) fn indexes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
             expected: None,
             due: at(i),
             own: i % 2 == 0,
+            source: Source::UNKNOWN,
         });
     }
     store.flush();

@@ -127,7 +127,11 @@ pub(super) fn providers<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         max_providers_per_key: 3,
         ..unlimited()
     }));
-    let says = |number, issued| samples.provider(number, key(5), issued, Some(b"here"));
+    // The places are shared among senders and by distance; of one sender, from near to far, the first come stay.
+    let provided = |number, issued| samples.provider(number, key(5), issued, Some(b"here"));
+    let mut numbers = [1, 2, 3, 4, 5];
+    numbers.sort_by_key(|&number| provided(number, 0).slot().provider.distance(key(5)));
+    let says = |place: usize, issued| provided(numbers[place - 1], issued);
     store.keep(&says(1, 0));
     store.keep(&says(2, 0));
     store.flush();
@@ -164,7 +168,7 @@ pub(super) fn providers<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         &Verdict::Stored,
         "a removal makes room at once",
     );
-    same(&store.put(&says(2, 0)), &Verdict::Full, "and for one only");
+    same(&store.put(&says(5, 0)), &Verdict::Full, "and for one only");
     store.flush();
     let scan = Scan::slots_of(key(5), kad_core::Kind::Provider, None, 10);
     same(
@@ -187,6 +191,7 @@ pub(super) fn lowered<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         max_records: 2,
         max_bytes: 100,
         max_providers_per_key: 1,
+        ..unlimited()
     }));
     same(&store.usage().records, &10, "lowered limits throw nothing away");
     same(

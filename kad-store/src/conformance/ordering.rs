@@ -1,6 +1,6 @@
 //! Which record stays in a slot, and what else the slot remembers.
 
-use kad_core::{MAX_RECORD, MAX_SALT, MAX_VALUE, Record, RecordError, Verdict};
+use kad_core::{MAX_RECORD, MAX_SALT, MAX_VALUE, Record, RecordError, Source, Verdict};
 
 use super::samples::{END, NOW, Samples, at, key};
 use super::{Open, Put, RecordStore, Tested, rule, same, unlimited};
@@ -37,6 +37,7 @@ pub(super) fn immutable<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         expected: None,
         due: at(55),
         own: false,
+        source: Source::UNKNOWN,
     };
     same(
         &store.put_with(put),
@@ -82,6 +83,7 @@ pub(super) fn mutable<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         expected: None,
         due: at(1),
         own: true,
+        source: Source::UNKNOWN,
     };
     same(
         &store.put_with(put),
@@ -209,6 +211,7 @@ pub(super) fn expected<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
             expected: Some(expected),
             due: NOW,
             own: false,
+            source: Source::UNKNOWN,
         })
     };
     same(
@@ -248,6 +251,7 @@ pub(super) fn own<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         expected: None,
         due: NOW,
         own,
+        source: Source::UNKNOWN,
     };
     store.put_with(put(&first, false));
     rule(!store.flushed(&first).own, "a record of others is not own");
@@ -360,4 +364,26 @@ pub(super) fn bytes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         let verified = raw.map(|raw| Record::verify(raw, samples.rules(), NOW));
         rule(verified == Some(Ok(record.clone())), "what is read verifies");
     }
+}
+
+pub(super) fn discard<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let mut store = Tested(open(unlimited()));
+    let record = samples.numbered(1);
+    let discard = |store: &mut Tested<S>| {
+        let discarded = store.0.discard(&record.slot());
+        discarded.expect("discard answered an error")
+    };
+    rule(!discard(&mut store), "what is not there is not discarded");
+    store.keep(&record);
+    rule(
+        !discard(&mut store),
+        "what is not flushed is not discarded, as it is whole",
+    );
+    store.flush();
+    rule(!discard(&mut store), "what can be read is not discarded");
+    same(
+        &store.flushed(&record).raw,
+        record.as_raw(),
+        "what was not discarded is there",
+    );
 }

@@ -1,6 +1,6 @@
 //! The bytes of keys and values in the file. All integers are big-endian, so bytes sort as slots and times do.
 
-use kad_core::{Key, Kind, NodeId, Slot, UnixTime};
+use kad_core::{Key, Kind, NodeId, Slot, Source, UnixTime};
 
 use crate::StoreError;
 
@@ -10,8 +10,8 @@ pub(super) const SLOT: usize = 65;
 /// time:8 slot:65
 pub(super) const TIMED: usize = 8 + SLOT;
 
-/// expiry:8 due:8 own:1 length:4 mark:16
-pub(super) const ENTRY: usize = 37;
+/// expiry:8 due:8 own:1 length:4 mark:16 source:8
+pub(super) const ENTRY: usize = 45;
 
 /// What the table `records` says of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub(super) struct Entry {
     pub(super) own: bool,
     pub(super) length: u32,
     pub(super) mark: u128,
+    pub(super) source: Source,
 }
 
 pub(super) fn slot_to_bytes(slot: &Slot) -> [u8; SLOT] {
@@ -61,7 +62,8 @@ impl Entry {
         bytes[8..16].copy_from_slice(&self.due.as_secs().to_be_bytes());
         bytes[16] = u8::from(self.own);
         bytes[17..21].copy_from_slice(&self.length.to_be_bytes());
-        bytes[21..].copy_from_slice(&self.mark.to_be_bytes());
+        bytes[21..37].copy_from_slice(&self.mark.to_be_bytes());
+        bytes[37..].copy_from_slice(&self.source.to_u64().to_be_bytes());
         bytes
     }
 
@@ -72,6 +74,7 @@ impl Entry {
             own: bytes[16] != 0,
             length: u32::from_be_bytes(array(bytes, 17)),
             mark: u128::from_be_bytes(array(bytes, 21)),
+            source: Source::new(u64::from_be_bytes(array(bytes, 37))),
         }
     }
 }
@@ -101,6 +104,7 @@ mod tests {
         #[test]
         fn bytes_come_back_and_sort_alike(
             a in slot(), b in slot(), s in any::<u64>(), t in any::<u64>(), own: bool, length: u32, mark: u128,
+            source: u64,
         ) {
             let (s, t) = (UnixTime::from_secs(s), UnixTime::from_secs(t));
             let (x, y) = (slot_to_bytes(&a), slot_to_bytes(&b));
@@ -109,7 +113,7 @@ mod tests {
             let (p, q) = (timed_to_bytes(s, &x), timed_to_bytes(t, &y));
             prop_assert_eq!(timed_from_bytes(&p).unwrap(), (s, a));
             prop_assert_eq!(p.cmp(&q), (s, a).cmp(&(t, b)));
-            let entry = Entry { expiry: s, due: t, own, length, mark };
+            let entry = Entry { expiry: s, due: t, own, length, mark, source: Source::new(source) };
             prop_assert_eq!(Entry::from_bytes(&entry.to_bytes()), entry);
         }
     }

@@ -4,15 +4,15 @@ use std::ops::{Bound, ControlFlow};
 
 use ::redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
 use bytes::Bytes;
-use kad_core::{Key, Kind, NodeId, RawRecord, Slot, UnixTime};
+use kad_core::{Key, NodeId, RawRecord, Slot, UnixTime};
 
 use super::layout::{
     ENTRY, Entry, SLOT, TIMED, slot_from_bytes, slot_to_bytes, timed_from_bytes, timed_to_bytes,
 };
-use super::{FORMAT, fault};
-use crate::batch::{Batch, Change, Committed, Held};
+use super::{FORMAT, fault, guarded};
+use crate::batch::{Batch, Change, Committed, Held, Ledger, Listing, Order};
 use crate::scan::LAST_SLOT;
-use crate::{Index, Page, Scan, StoreError, StoredRecord, Usage};
+use crate::{Index, Page, Scan, StoreError, StoredRecord};
 
 type SlotBytes = &'static [u8; SLOT];
 type TimedBytes = &'static [u8; TIMED];
@@ -26,7 +26,7 @@ const BY_DUE: TableDefinition<'_, TimedBytes, ()> = TableDefinition::new("by_due
 
 /// What a database turned out to be.
 pub(super) enum Found {
-    Ours(Usage),
+    Ours,
     OtherFormat(u64),
     Foreign,
 }
@@ -47,18 +47,11 @@ pub(super) fn about(database: &impl ReadableDatabase) -> Result<Found, StoreErro
         Err(TableError::Storage(error)) => return Err(fault(error)),
         Err(_) => return Ok(Found::Foreign),
     };
-    let number = |name| Ok::<_, StoreError>(about.get(name).map_err(fault)?.map(|value| value.value()));
-    match number("format")? {
-        None => return Ok(Found::Foreign),
-        Some(FORMAT) => {}
-        Some(other) => return Ok(Found::OtherFormat(other)),
+    match about.get("format").map_err(fault)?.map(|value| value.value()) {
+        None => Ok(Found::Foreign),
+        Some(FORMAT) => Ok(Found::Ours),
+        Some(other) => Ok(Found::OtherFormat(other)),
     }
-    let (Some(records), Some(bytes)) = (number("records")?, number("bytes")?) else {
-        return Err(StoreError::Corrupt {
-            what: "it does not say how much it holds".to_owned(),
-        });
-    };
-    Ok(Found::Ours(Usage { records, bytes }))
 }
 
 /// Makes the empty tables.
@@ -66,9 +59,7 @@ pub(super) fn initialise(database: &Database) -> Result<(), StoreError> {
     let transaction = begin(database)?;
     {
         let mut about = transaction.open_table(ABOUT).map_err(fault)?;
-        for (name, value) in [("format", FORMAT), ("records", 0), ("bytes", 0)] {
-            about.insert(name, value).map_err(fault)?;
-        }
+        about.insert("format", FORMAT).map_err(fault)?;
         transaction.open_table(RECORDS).map_err(fault)?;
         transaction.open_table(BODIES).map_err(fault)?;
         transaction.open_table(BY_EXPIRY).map_err(fault)?;
@@ -85,7 +76,6 @@ pub(super) fn write(database: &Database, batch: &Batch) -> Result<Vec<Marked>, S
     let transaction = begin(database)?;
     let mut marked = Vec::new();
     {
-        let mut about = transaction.open_table(ABOUT).map_err(fault)?;
         let mut records = transaction.open_table(RECORDS).map_err(fault)?;
         let mut bodies = transaction.open_table(BODIES).map_err(fault)?;
         let mut by_expiry = transaction.open_table(BY_EXPIRY).map_err(fault)?;
@@ -118,9 +108,6 @@ pub(super) fn write(database: &Database, batch: &Batch) -> Result<Vec<Marked>, S
                 }
             }
         }
-        let usage = batch.usage();
-        about.insert("records", usage.records).map_err(fault)?;
-        about.insert("bytes", usage.bytes).map_err(fault)?;
     }
     transaction.commit().map_err(fault)?;
     Ok(marked)
@@ -159,6 +146,16 @@ impl Entry {
             // At most MAX_RECORD, so it always fits.
             length: u32::try_from(record.raw.as_bytes().len()).unwrap_or(u32::MAX),
             mark: record.raw.mark(),
+            source: record.source,
+        }
+    }
+
+    fn listing(&self) -> Listing {
+        Listing {
+            expiry: self.expiry,
+            bytes: u64::from(self.length),
+            own: self.own,
+            source: self.source,
         }
     }
 }
@@ -175,42 +172,42 @@ impl Snapshot {
         })
     }
 
-    /// What a slot holds, [`StoreError::Corrupt`] if that is no record any more.
+    /// What a slot holds, [`StoreError::Corrupt`] if that is not what was written.
     pub(super) fn record(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError> {
         let Some(held) = self.held(slot)? else {
             return Ok(None);
         };
         let raw = held.raw.ok_or_else(|| StoreError::Corrupt {
-            what: format!("there is no record any more under the key {}", slot.key),
+            what: format!("what lies under the key {} is not what was written", slot.key),
         })?;
         Ok(Some(StoredRecord {
             slot: *slot,
             raw,
             due: held.due,
-            own: held.own,
+            own: held.listing.own,
+            source: held.listing.source,
         }))
     }
 
-    /// The marks of all records.
-    pub(super) fn index(&self) -> Result<Index, StoreError> {
-        let mut index = Index::default();
+    /// The marks of all records, and who holds how much.
+    pub(super) fn counted(&self, around: Option<NodeId>) -> Result<(Index, Ledger), StoreError> {
+        let (mut index, mut ledger) = (Index::default(), Ledger::new(around));
         for item in self.records.range::<&[u8; SLOT]>(..).map_err(fault)? {
             let (slot, entry) = item.map_err(fault)?;
-            index.insert(
+            let (key, entry) = (
                 slot_from_bytes(slot.value())?.key,
-                Entry::from_bytes(entry.value()).mark,
+                Entry::from_bytes(entry.value()),
             );
+            index.insert(key, entry.mark);
+            ledger.add(key, &entry.listing());
         }
-        Ok(index)
+        Ok((index, ledger))
     }
 
     /// A page.
     pub(super) fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
         let Some((first, last)) = scan.bounds() else {
-            return Ok(Page {
-                records: Vec::new(),
-                next: None,
-            });
+            return Ok(Page::default());
         };
         let (first, last) = (
             first.map(|slot| slot_to_bytes(&slot)),
@@ -260,49 +257,63 @@ impl Committed for Snapshot {
         let Some(entry) = self.entry(&slot)? else {
             return Ok(None);
         };
-        let body = self.bodies.get(&slot).map_err(fault)?;
-        let raw = body.and_then(|body| {
-            let bytes = Bytes::copy_from_slice(body.value());
+        // A page that makes no sense is damage to this record and to its neighbours on the page, not to the store.
+        let body = guarded(|| {
+            let body = self.bodies.get(&slot).map_err(fault)?;
+            Ok(body.map(|body| Bytes::copy_from_slice(body.value())))
+        });
+        let body = match body {
+            Err(StoreError::Corrupt { .. }) => None,
+            body => body?,
+        };
+        let raw = body.and_then(|bytes| {
             let whole = bytes.len() == entry.length as usize;
             RawRecord::parse(bytes, entry.expiry)
                 .ok()
-                .filter(|raw| whole && raw.expiry() == entry.expiry)
+                .filter(|raw| whole && raw.expiry() == entry.expiry && raw.mark() == entry.mark)
         });
-        let bytes = u64::from(entry.length);
         Ok(Some(Held {
             raw,
-            bytes,
             due: entry.due,
-            own: entry.own,
+            listing: entry.listing(),
         }))
     }
 
-    fn providers(&self, key: Key, each: &mut dyn FnMut(Slot) -> ControlFlow<()>) -> Result<(), StoreError> {
-        let first = Slot {
-            key,
-            kind: Kind::Provider,
-            provider: NodeId::default(),
-        };
-        let last = Slot { key, ..LAST_SLOT };
-        let (first, last) = (slot_to_bytes(&first), slot_to_bytes(&last));
-        for item in self.records.range::<&[u8; SLOT]>(&first..=&last).map_err(fault)? {
-            if each(slot_from_bytes(item.map_err(fault)?.0.value())?).is_break() {
-                break;
+    fn records(
+        &self,
+        first: &Slot,
+        last: &Slot,
+        order: Order,
+        each: &mut dyn FnMut(Slot, Listing) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let (first, last) = (slot_to_bytes(first), slot_to_bytes(last));
+        let mut range = self.records.range::<&[u8; SLOT]>(&first..=&last).map_err(fault)?;
+        loop {
+            let item = match order {
+                Order::Up => range.next(),
+                Order::Down => range.next_back(),
+            };
+            let Some(item) = item else {
+                return Ok(());
+            };
+            let (slot, entry) = item.map_err(fault)?;
+            let listing = Entry::from_bytes(entry.value()).listing();
+            if each(slot_from_bytes(slot.value())?, listing).is_break() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn expired(
         &self,
         now: UnixTime,
-        each: &mut dyn FnMut(UnixTime, Slot, u64) -> ControlFlow<()>,
+        each: &mut dyn FnMut(Slot, Listing) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         for item in self.until(&self.by_expiry, now)? {
-            let (expiry, slot) = item?;
-            let entry = self.entry(&slot_to_bytes(&slot))?;
-            let bytes = entry.map_or(0, |entry| u64::from(entry.length));
-            if each(expiry, slot, bytes).is_break() {
+            let (_, slot) = item?;
+            if let Some(entry) = self.entry(&slot_to_bytes(&slot))?
+                && each(slot, entry.listing()).is_break()
+            {
                 break;
             }
         }

@@ -1,6 +1,7 @@
 """The Python client against real nodes: what one implementation writes, the other reads."""
 
 import asyncio
+import secrets
 import ssl
 import time
 import unittest
@@ -331,14 +332,23 @@ class Storing(AgainstDaemons):
         verdicts = await self.client.store_at(self.node.contact, *entries[: wire.MAX_RECORDS])
         verdicts += await self.client.store_at(self.node.contact, *entries[wire.MAX_RECORDS :])
         self.assertEqual(acknowledged(verdicts), len(entries))
-        ids, after, pages = [], None, 0
-        while pages == 0 or after is not None:
+        right = sorted(signer.id for signer in signers)
+
+        async def page(after: bytes | None) -> tuple[list[bytes], bytes | None]:
             question = FindValue(key, RecordKind.PROVIDER, after=after)
             found, values = await self.client.find_at(self.node.contact, question)
-            ids += [records.node_id(record.provider) for record in found]
-            after, pages = values.next, pages + 1
-        self.assertEqual(ids, sorted(signer.id for signer in signers))
-        self.assertGreater(pages, 1)
+            return [records.node_id(record.provider) for record in found], values.next
+
+        for start in (None, right[10], right[-1], bytes(32), secrets.token_bytes(32)):
+            behind = [provider for provider in right if start is None or provider > start]
+            round_trip = behind + right[: len(right) - len(behind)]
+            first, after = await page(start)
+            self.assertEqual((first, after), (round_trip[: wire.MAX_RECORDS], first[-1]))
+            # It goes on past where it began, and whoever asks sees that it has gone round.
+            second, after = await page(after)
+            self.assertEqual(second[:6], round_trip[wire.MAX_RECORDS :])
+            self.assertIsNotNone(after)
+        self.assertEqual(set(await self.client.providers(key)), set(right))
 
 
 class BothWays(AgainstDaemons):

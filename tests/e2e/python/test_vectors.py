@@ -265,5 +265,16 @@ class Files(unittest.IsolatedAsyncioTestCase):
         return await files.read(key, fetch, self.network)
 
 
+
+class Announcements(unittest.TestCase):
+    def test_an_address_in_front_of_a_payload_is_read_and_anything_else_is_payload(self):
+        at = bytes.fromhex("6b61642d61646472 01 00 c0000207 fba00f 68657265")
+        self.assertEqual(wire.announced(at), ((Socket.of("192.0.2.7", 4000),), b"here"))
+        self.assertEqual(wire.announced(b"kad-addr\x00kad-addr"), ((), b"kad-addr"))
+        for payload in (b"", b"here", b"kad-addr", b"kad-addr\x05", b"kad-addr\x01\x02\x01"):
+            with self.subTest(payload):
+                self.assertEqual(wire.announced(payload), ((), payload))
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -41,7 +41,12 @@ impl Shelf {
                 let part = (prefix, &marks[..], listed);
                 answer::fetched(&reader, rules, part, now, |_, _| {})
             }
-            StoreOp::Put { entries, due, own } => {
+            StoreOp::Put {
+                entries,
+                due,
+                own,
+                source,
+            } => {
                 let mut put = |entry: kad_core::StoreEntry| match &entry.record {
                     Ok(record) => {
                         let put = Put {
@@ -49,6 +54,7 @@ impl Shelf {
                             expected: entry.expected,
                             due,
                             own,
+                            source,
                         };
                         self.0.put(put).unwrap_or(Verdict::Failed)
                     }

@@ -7,6 +7,7 @@ that sent it, for this lookup.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -87,8 +88,14 @@ class Client:
         is_page = question.record_kind == RecordKind.PROVIDER
         if len(found) > 1 and not is_page:
             raise BadAnswer("more than one record in a slot")
-        if values.next is not None and (not is_page or values.next <= (question.after or bytes(32))):
-            raise BadAnswer("a page that does not advance")
+        turns = [question.turn_of(records.node_id(record.provider)) for record in found if isinstance(record, Provider)]
+        if any(turn <= before for before, turn in zip(turns, turns[1:])):
+            raise BadAnswer("providers out of their order")
+        if values.next is not None:
+            if not is_page or values.next == question.after:
+                raise BadAnswer("a page that does not advance")
+            if turns and question.turn_of(values.next) < turns[-1]:
+                raise BadAnswer("a page that leads back")
         return found, values
 
     def _check_found(self, item: wire.WireRecord | Digest, question: FindValue) -> Record | Digest:
@@ -104,9 +111,6 @@ class Client:
             raise BadAnswer("a record of another slot")
         if isinstance(record, Mutable) and record.seq < question.min_seq:
             raise BadAnswer("an older version than the one asked for")
-        if isinstance(record, Provider) and question.after is not None:
-            if records.node_id(record.provider) <= question.after:
-                raise BadAnswer("a provider of the page before")
         return record
 
     async def _ask(self, contact: Contact, request: wire.Request, expected: type[T]) -> T:
@@ -216,10 +220,13 @@ class Client:
     async def providers(self, key: bytes) -> dict[bytes, Provider]:
         """The providers of a key that were not withdrawn, by their node ids."""
         newest: dict[bytes, Provider] = {}
+        # Anywhere, or those with the smallest ids would be found most.
+        start = secrets.token_bytes(32)
+        turn = FindValue(key, RecordKind.PROVIDER, after=start).turn_of
 
         async def ask(contact: Contact) -> list[Contact]:
             contacts: list[Contact] = []
-            after = None
+            after = start
             for _ in range(MAX_PAGES):
                 found, values = await self.find_at(contact, FindValue(key, RecordKind.PROVIDER, after=after))
                 contacts += values.contacts
@@ -227,9 +234,10 @@ class Client:
                     held = newest.get(records.node_id(record.provider))
                     if held is None or record.rank > held.rank:
                         newest[records.node_id(record.provider)] = record
-                after = values.next
-                if after is None:
+                # Until it has gone round.
+                if values.next is None or values.next == start or (after != start and turn(values.next) <= turn(after)):
                     break
+                after = values.next
             # Contacts may be left out when something was found.
             return contacts or await self.find_node(contact, key)
 

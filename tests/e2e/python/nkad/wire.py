@@ -101,6 +101,9 @@ class Reader:
         self.at += count
         return self.data[self.at - count : self.at]
 
+    def rest(self) -> bytes:
+        return self.fixed(self.left)
+
     def u8(self) -> int:
         return self.fixed(1)[0]
 
@@ -187,6 +190,20 @@ SMALLEST_PART = 1 + 1 + 1 + 16
 SMALLEST_DIFFERENCE = 1
 MARK = 8
 SMALLEST_EXTENSION = 1 + 1
+
+
+ANNOUNCED = b"kad-addr"
+
+
+def announced(payload: bytes) -> tuple[Address, bytes]:
+    """Where a provider says that it can be reached, and what its application added (docs/protocol.md, section 6)."""
+    if payload.startswith(ANNOUNCED):
+        source = Reader(payload[len(ANNOUNCED) :])
+        try:
+            return read_address(source), source.rest()
+        except Malformed:
+            pass
+    return (), payload
 
 
 def write_address(to: Writer, address: Address) -> None:
@@ -411,6 +428,10 @@ class FindValue:
     want: int = Want.RECORD
     min_seq: int = 0
     after: bytes | None = None
+
+    def turn_of(self, provider: bytes) -> tuple[bool, bytes]:
+        """Where a provider comes in a page: behind `after`, and then round from the smallest id on."""
+        return (self.after is not None and provider <= self.after, provider)
 
     def write(self, to: Writer) -> None:
         to.fixed(self.key)

@@ -1,0 +1,82 @@
+//! Who provides what, and where they can be reached.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use kad_core::{Key, Keypair};
+use kad_net::memory::{Conditions, Network};
+use kad_node::{Node, PutOptions};
+use kad_store::{Limits, MemoryStore};
+
+const KEY: Key = Key::from_limbs([1, 2, 3, 4]);
+
+fn keypair(n: u8) -> Keypair {
+    Keypair::from_secret(&[n; 32])
+}
+
+fn address(n: u8) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(10, 0, 0, n), 4000))
+}
+
+async fn node(network: &Network, n: u8) -> Node<SocketAddr> {
+    let transport = network.join(keypair(n).node_id(), address(n));
+    let mut builder = Node::builder();
+    if n > 1 {
+        builder = builder.bootstrap(address(1));
+    }
+    let store = MemoryStore::new(Limits::default());
+    let node = builder.spawn_with(keypair(n), transport, store).await.unwrap();
+    if n > 1 {
+        node.joined().await.unwrap();
+    }
+    node
+}
+
+async fn nodes(network: &Network) -> Vec<Node<SocketAddr>> {
+    let mut nodes = Vec::new();
+    for n in 1..=4 {
+        nodes.push(node(network, n).await);
+    }
+    nodes
+}
+
+#[tokio::test]
+async fn a_node_that_provides_says_where_it_can_be_reached_and_other_signers_do_not() {
+    let network = Network::new(1, Conditions::default());
+    let nodes = nodes(&network).await;
+    let options = PutOptions::default().settle(true);
+    // Long payloads leave no room for an address; those that look like one are told apart.
+    let announced: [(u8, &[u8], bool); 5] = [
+        (2, b"of node 2", true),
+        (3, &[7; 1024], false),
+        (4, b"kad-addr", true),
+        (50, b"of somebody else", false),
+        (51, b"kad-addr\x00looks like one", false),
+    ];
+    for (n, payload, _) in announced {
+        let through = &nodes[usize::from(n.min(4)) - 1];
+        through.provide(&keypair(n), KEY, payload, options).await.unwrap();
+    }
+    let mut found = nodes[0].providers(KEY, 10).await.unwrap();
+    found.sort_by_key(|provider| {
+        announced
+            .iter()
+            .position(|(n, ..)| keypair(*n).node_id() == provider.id)
+    });
+    assert_eq!(found.len(), announced.len());
+    for (provider, (n, payload, has_address)) in found.iter().zip(announced) {
+        assert_eq!(provider.payload[..], *payload, "of {n}");
+        assert_eq!(provider.address, has_address.then(|| address(n)), "of {n}");
+    }
+    let contact = found[0].contact().expect("it says where it is");
+    assert_eq!(nodes[0].ping(contact).await.unwrap().observed, address(1));
+}
+
+#[tokio::test]
+async fn a_payload_that_is_too_long_is_refused_and_not_cut() {
+    let network = Network::new(2, Conditions::default());
+    let nodes = nodes(&network).await;
+    let (own, options) = (keypair(2), PutOptions::default());
+    let provided = nodes[1].provide(&own, KEY, &[7; 1025], options).await;
+    let error = provided.unwrap_err().to_string();
+    assert!(error.contains("larger than"), "{error}");
+}

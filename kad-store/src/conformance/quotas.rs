@@ -1,0 +1,503 @@
+//! Who may hold how much: the node itself, each sender, each key; and what goes when the store is full.
+
+use kad_core::{Key, Kind, NodeId, Record, Source, Verdict};
+
+use super::samples::{DUE, END, Samples, at, key};
+use super::{Limits, Open, Put, RecordStore, Scan, Tested, rule, same, unlimited};
+
+const ALICE: Source = Source::new(1);
+const BOB: Source = Source::new(2);
+
+/// Limits of a node at the beginning of the key space, so that what is far from it has a great key.
+fn around_zero() -> Limits {
+    Limits {
+        around: Some(NodeId::default()),
+        ..unlimited()
+    }
+}
+
+/// A record that lies at a key: what somebody provides.
+fn lying_at(samples: &Samples, key: Key) -> Record {
+    samples.provider(1, key, 0, Some(b"here"))
+}
+
+const fn from(record: &Record, source: Source) -> Put<'_> {
+    Put {
+        record,
+        expected: None,
+        due: DUE,
+        own: false,
+        source,
+    }
+}
+
+const fn of_our_own(record: &Record) -> Put<'_> {
+    Put {
+        own: true,
+        ..from(record, Source::UNKNOWN)
+    }
+}
+
+/// The numbers of the keys that something lies at.
+fn numbers<S: RecordStore>(store: &Tested<S>) -> Vec<u64> {
+    let records = store.scan(Scan::all(100));
+    records
+        .into_iter()
+        .map(|record| record.slot.key.to_limbs()[0])
+        .collect()
+}
+
+pub(super) fn own_apart<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let size = samples.numbered(0).as_bytes().len() as u64;
+    let mut store = Tested(open(Limits {
+        max_records: 1,
+        max_own_records: 2,
+        max_own_bytes: 2 * size,
+        ..unlimited()
+    }));
+    store.keep(&samples.numbered(1));
+    store.put_with(of_our_own(&samples.numbered(2)));
+    store.flush();
+    same(
+        &store.put_with(of_our_own(&samples.numbered(3))),
+        &Verdict::Stored,
+        "own records do not count against the limits of others",
+    );
+    same(
+        &store.put_with(of_our_own(&samples.numbered(4))),
+        &Verdict::Full,
+        "own records have a limit",
+    );
+    same(
+        &store.put_with(of_our_own(&samples.numbered(1))),
+        &Verdict::Full,
+        "a record of others does not become own beyond the limit of own ones",
+    );
+    store.flush();
+    rule(
+        !store.flushed(&samples.numbered(1)).own,
+        "what was refused is as it was",
+    );
+    rule(
+        store.remove(&samples.numbered(2).slot()),
+        "an own record is removed",
+    );
+    same(
+        &store.put(&samples.numbered(5)),
+        &Verdict::Full,
+        "own records make no room for others",
+    );
+    same(
+        &store.put_with(of_our_own(&samples.numbered(1))),
+        &Verdict::Unchanged,
+        "a record of others becomes own within the limit of own ones",
+    );
+    same(
+        &store.put(&samples.numbered(5)),
+        &Verdict::Stored,
+        "and makes room for others",
+    );
+}
+
+pub(super) fn own_bytes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let mut store = Tested(open(Limits {
+        max_own_bytes: 1,
+        ..unlimited()
+    }));
+    same(
+        &store.put_with(of_our_own(&samples.immutable(b"too large for an own one", END))),
+        &Verdict::Full,
+        "the bytes of own records have a limit",
+    );
+}
+
+pub(super) fn senders<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let mut store = Tested(open(Limits {
+        max_records_per_source: 2,
+        ..unlimited()
+    }));
+    let version = |seq, size| samples.mutable(b"sent", seq, Some(&vec![0; size]));
+    store.put_with(from(&version(1, 10), ALICE));
+    store.flush();
+    store.put_with(from(&samples.numbered(1), ALICE));
+    let late = samples.numbered(2);
+    same(
+        &store.put_with(from(&late, ALICE)),
+        &Verdict::Full,
+        "a record too many of one sender is refused, counting what is not flushed",
+    );
+    store.flush();
+    same(
+        &store.put_with(from(&late, ALICE)),
+        &Verdict::Full,
+        "a record too many of one sender is refused after the flush",
+    );
+    same(
+        &store.put_with(from(&version(2, 20), ALICE)),
+        &Verdict::Stored,
+        "a sender at its limit sends new versions",
+    );
+    same(
+        &store.put_with(from(&late, BOB)),
+        &Verdict::Stored,
+        "another sender has a limit of its own",
+    );
+    for number in 3..6 {
+        store.keep(&samples.numbered(number));
+    }
+    same(
+        &store.flushed(&version(2, 20)).source,
+        &ALICE,
+        "a record tells who sent it",
+    );
+    store.put_with(from(&version(3, 20), BOB));
+    same(
+        &store.flushed(&version(3, 20)).source,
+        &ALICE,
+        "a slot stays with its first sender",
+    );
+    rule(store.remove(&late.slot()), "a record is removed");
+    store.put_with(from(&samples.numbered(7), BOB));
+    same(
+        &store.put_with(from(&samples.numbered(8), BOB)),
+        &Verdict::Stored,
+        "a removal makes room for its sender",
+    );
+    store.put_with(of_our_own(&samples.numbered(8)));
+    same(
+        &store.flushed(&samples.numbered(8)).source,
+        &Source::UNKNOWN,
+        "an own record has no sender",
+    );
+    same(
+        &store.put_with(from(&samples.numbered(9), BOB)),
+        &Verdict::Stored,
+        "what becomes own no longer counts for its sender",
+    );
+}
+
+pub(super) fn sender_bytes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let version = |seq, size| samples.mutable(b"sent", seq, Some(&vec![0; size]));
+    let size = version(1, 100).as_bytes().len() as u64;
+    let mut store = Tested(open(Limits {
+        max_bytes_per_source: size,
+        ..unlimited()
+    }));
+    store.put_with(from(&version(4, 100), ALICE));
+    same(
+        &store.put_with(from(&version(5, 101), ALICE)),
+        &Verdict::Full,
+        "the bytes of one sender have a limit",
+    );
+    same(
+        &store.put(&version(5, 100)),
+        &Verdict::Stored,
+        "what is no larger is stored at the limit",
+    );
+}
+
+pub(super) fn farthest<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let mut store = Tested(open(Limits {
+        max_records: 4,
+        ..around_zero()
+    }));
+    let far = 1 << 63;
+    for number in [far, 5, 9] {
+        store.keep(&lying_at(samples, key(number)));
+    }
+    store.flush();
+    store.keep(&lying_at(samples, key(7)));
+    same(
+        &store.put(&lying_at(samples, key(far + 1))),
+        &Verdict::Full,
+        "what is farther than everything is refused by a full store",
+    );
+    for (newcomer, left) in [
+        (6, [5, 6, 7, 9]),
+        (8, [5, 6, 7, 8]),
+        (1, [1, 5, 6, 7]),
+        (2, [1, 2, 5, 6]),
+    ] {
+        store.keep(&lying_at(samples, key(newcomer)));
+        if newcomer != 6 {
+            store.flush();
+            same(
+                &numbers(&store),
+                &left.to_vec(),
+                "a full store gives up what is farthest",
+            );
+        }
+    }
+    same(
+        &store.usage().records,
+        &4,
+        "a full store holds as many as it may after giving up others",
+    );
+}
+
+pub(super) fn ends_first<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let ends = |number, issued| samples.provider(number, key(100), issued, Some(b"here"));
+    let mut store = Tested(open(Limits {
+        max_records: 3,
+        ..around_zero()
+    }));
+    for (number, issued) in [(2, 8), (3, 6), (4, 7)] {
+        store.keep(&ends(number, issued));
+    }
+    store.keep(&lying_at(samples, key(1)));
+    store.flush();
+    rule(
+        store.get(&ends(3, 6).slot()).is_none(),
+        "of one key what ends first is given up",
+    );
+    rule(
+        store.get(&ends(4, 7).slot()).is_some() && store.get(&ends(2, 8).slot()).is_some(),
+        "no more is given up than has to be",
+    );
+}
+
+pub(super) fn bytes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let small = |number| lying_at(samples, key(number));
+    let large = |number, size: usize| samples.provider(2, key(number), 0, Some(&vec![0; size]));
+    let size = small(10).as_bytes().len();
+    let payload = b"here".len();
+    let mut store = Tested(open(Limits {
+        max_bytes: 10 * size as u64,
+        ..around_zero()
+    }));
+    for number in 10..20 {
+        store.keep(&small(number));
+    }
+    store.flush();
+    same(
+        &store.put(&large(15, 5 * size)),
+        &Verdict::Full,
+        "what would need the room of nearer records is refused",
+    );
+    store.flush();
+    same(
+        &numbers(&store),
+        &(10..20).collect(),
+        "where nothing is stored nothing is given up",
+    );
+    same(
+        &store.put(&large(1, 2 * size + payload)),
+        &Verdict::Stored,
+        "for a large record several are given up",
+    );
+    store.flush();
+    let left: Vec<u64> = std::iter::once(1).chain(10..17).collect();
+    same(&numbers(&store), &left, "as many as it needs, the farthest");
+    let grown = samples.provider(2, key(1), 1, Some(&vec![0; 3 * size + payload]));
+    same(
+        &store.put(&grown),
+        &Verdict::Stored,
+        "a new version that is larger takes the place of what is farther",
+    );
+    store.flush();
+    same(
+        &numbers(&store),
+        &left[..7].to_vec(),
+        "one more is given up for it",
+    );
+}
+
+pub(super) fn own_stay<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let mut store = Tested(open(Limits {
+        max_records: 2,
+        ..around_zero()
+    }));
+    let far = |number: u64| lying_at(samples, key(1000 + number));
+    for number in 0..20 {
+        store.put_with(of_our_own(&far(number)));
+    }
+    store.keep(&lying_at(samples, key(900)));
+    store.flush();
+    store.keep(&lying_at(samples, key(800)));
+    same(
+        &store.put(&lying_at(samples, key(950))),
+        &Verdict::Full,
+        "own records are not given up",
+    );
+    store.keep(&lying_at(samples, key(700)));
+    store.flush();
+    let left: Vec<u64> = [700, 800].into_iter().chain(1000..1020).collect();
+    same(
+        &numbers(&store),
+        &left,
+        "what is farthest of others is found behind own records",
+    );
+}
+
+pub(super) fn shares<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let mut store = Tested(open(Limits {
+        max_records: 6,
+        ..around_zero()
+    }));
+    let mut put = |number, source| store.put_with(from(&lying_at(samples, key(number)), source));
+    // An even share is 3 of 6.
+    for (number, source) in [
+        (100, ALICE),
+        (101, ALICE),
+        (70, ALICE),
+        (71, ALICE),
+        (90, BOB),
+        (91, BOB),
+    ] {
+        put(number, source);
+    }
+    same(
+        &put(50, ALICE),
+        &Verdict::Stored,
+        "a sender beyond its share takes the place of its own",
+    );
+    put(51, ALICE);
+    same(
+        &put(60, ALICE),
+        &Verdict::Stored,
+        "even where records of others are farther",
+    );
+    put(61, ALICE);
+    same(
+        &put(80, ALICE),
+        &Verdict::Full,
+        "but not the place of others, however far these are",
+    );
+    same(
+        &put(55, BOB),
+        &Verdict::Stored,
+        "a sender within its share takes the farthest place",
+    );
+    store.flush();
+    same(
+        &numbers(&store),
+        &vec![50, 51, 55, 60, 61, 90],
+        "what is left are the nearest of each",
+    );
+}
+
+pub(super) fn fair_places<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let mut store = Tested(open(Limits {
+        max_providers_per_key: 4,
+        ..unlimited()
+    }));
+    let place = key(3);
+    let mut providers: Vec<u8> = (1..=8).collect();
+    let says = |number| samples.provider(number, place, 0, Some(b"here"));
+    providers.sort_by_key(|&number| says(number).slot().provider.distance(place));
+    let [a, b, c, d, e, f, g, h] = providers[..] else {
+        unreachable!("eight were made");
+    };
+    let mut put = |number, source| store.put_with(from(&says(number), source));
+    // From the farthest to the nearest.
+    for number in [h, g, f, e] {
+        put(number, ALICE);
+    }
+    same(
+        &put(d, ALICE),
+        &Verdict::Stored,
+        "at a full key a nearer provider takes a place of its own sender",
+    );
+    same(
+        &put(h, ALICE),
+        &Verdict::Full,
+        "at a full key a farther provider of the same sender is refused",
+    );
+    for number in [a, b, c] {
+        put(number, BOB);
+    }
+    store.flush();
+    let mut right = [d, e, a, b].map(|number| says(number).slot().provider);
+    right.sort_unstable();
+    let left = store.scan(Scan::slots_of(place, Kind::Provider, None, 10));
+    let left: Vec<_> = left.into_iter().map(|record| record.slot.provider).collect();
+    same(
+        &left,
+        &right.to_vec(),
+        "two senders have half of the places of a full key each, the nearest of each stay",
+    );
+    store.put_with(of_our_own(&says(h)));
+    store.flush();
+    rule(
+        store.get(&says(h).slot()).is_some() && store.get(&says(e).slot()).is_some(),
+        "an own provider takes no place of others",
+    );
+}
+
+pub(super) fn tally<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let mut store = Tested(open(Limits {
+        max_records: 3,
+        max_records_per_source: 1,
+        max_providers_per_key: 1,
+        max_own_records: 0,
+        ..around_zero()
+    }));
+    let at = |number| lying_at(samples, key(number));
+    store.put_with(from(&at(20), ALICE));
+    store.put_with(from(&at(19), ALICE));
+    store.put_with(of_our_own(&at(18)));
+    let mut rivals = [2, 3].map(|number| samples.provider(number, key(10), 0, Some(b"here")));
+    rivals.sort_by_key(|rival| std::cmp::Reverse(rival.slot().provider.distance(key(10))));
+    for rival in [&rivals[0], &rivals[1], &rivals[0]] {
+        store.put(rival);
+    }
+    store.put(&at(5));
+    store.put(&at(4));
+    store.put(&at(30));
+    store.flush();
+    let tally = store.0.tally();
+    let told = [
+        tally.evicted,
+        tally.displaced,
+        tally.full_store,
+        tally.full_source,
+        tally.full_key,
+        tally.full_own,
+    ];
+    same(
+        &told,
+        &[1; 6],
+        "a store tells what it gave up and what it refused, by reason",
+    );
+}
+
+pub(super) fn after_reopening<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
+    let limits = Limits {
+        max_records: 3,
+        max_records_per_source: 2,
+        max_own_records: 1,
+        ..around_zero()
+    };
+    let mut store = Tested(open(limits));
+    store.put_with(of_our_own(&lying_at(samples, key(50))));
+    store.put_with(from(&lying_at(samples, key(40)), ALICE));
+    store.put_with(from(&lying_at(samples, key(30)), ALICE));
+    store.keep(&lying_at(samples, key(20)));
+    store.flush();
+    // Not flushed, so it must leave no trace in what is counted.
+    store.put_with(from(&lying_at(samples, key(10)), BOB));
+    drop(store);
+    let mut store = Tested(open(limits));
+    same(
+        &store.put_with(of_our_own(&lying_at(samples, key(51)))),
+        &Verdict::Full,
+        "own records are counted after opening",
+    );
+    same(
+        &store.put_with(from(&lying_at(samples, key(1)), ALICE)),
+        &Verdict::Full,
+        "senders are counted after opening",
+    );
+    same(
+        &store.put_with(from(&lying_at(samples, key(2)), BOB)),
+        &Verdict::Stored,
+        "what is nearer is stored after opening",
+    );
+    store.flush();
+    same(
+        &numbers(&store),
+        &vec![2, 20, 30, 50],
+        "what is farthest is given up after opening",
+    );
+    rule(store.expire(at(0), 1) == 0, "nothing has ended");
+}

@@ -1,0 +1,136 @@
+//! Pages of providers, as a store answers them: round from any point on, and a fair sample of all.
+
+use std::collections::BTreeMap;
+
+use kad_core::{
+    Announcement, FindValue, Found, Key, Keypair, Kind, NetworkId, NodeId, Parameters, Record, Rules, Source,
+    StoreReply, UnixTime, Want,
+};
+use kad_store::{Limits, MemoryStore, Put, RecordStore as _, answer};
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+const KEY: Key = Key::from_limbs([7, 7, 7, 7]);
+
+fn rules() -> Rules {
+    let parameters = Parameters::default();
+    Rules::new(NetworkId::new("pages", &parameters), &parameters)
+}
+
+/// A store with so many providers of the key, whose payloads have so many bytes.
+fn filled(count: u64, payload: usize) -> MemoryStore {
+    let mut store = MemoryStore::new(Limits {
+        max_providers_per_key: u32::MAX,
+        ..Limits::default()
+    });
+    for n in 0..count {
+        let mut secret = [1; 32];
+        secret[..8].copy_from_slice(&n.to_be_bytes());
+        let announcement = Announcement {
+            key: KEY,
+            issued: NOW,
+            expiry: NOW + rules().max_lifetime,
+            payload: Some(&vec![0; payload]),
+        };
+        let record = Record::provider(&Keypair::from_secret(&secret), &announcement, &rules(), NOW).unwrap();
+        let put = Put {
+            record: &record,
+            expected: None,
+            due: NOW,
+            own: false,
+            source: Source::UNKNOWN,
+        };
+        store.put(put).unwrap();
+    }
+    store.flush().unwrap();
+    store
+}
+
+/// A page, as ids and where to go on.
+fn page(store: &MemoryStore, after: Option<NodeId>) -> (Vec<NodeId>, Option<NodeId>) {
+    let ask = FindValue {
+        key: KEY,
+        kind: Kind::Provider,
+        min_seq: 0,
+        after,
+        want: Want::Record,
+    };
+    let reply = answer::found(&store.reader(), &rules(), &ask, NOW, |_, damage| {
+        panic!("{damage}")
+    });
+    let StoreReply::Found { found, next } = reply.unwrap() else {
+        panic!("another reply");
+    };
+    let id = |found| match found {
+        Found::Record(record) => record.slot().provider,
+        Found::Digest { .. } => panic!("records were wanted"),
+    };
+    (found.into_iter().map(id).collect(), next)
+}
+
+/// Numbers that look like chance.
+fn dice() -> impl FnMut() -> u64 {
+    let mut state = 1u64;
+    move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state.rotate_left(31)
+    }
+}
+
+#[test]
+fn a_page_goes_round_from_wherever_it_begins_and_says_whether_there_are_more() {
+    // Pages that end by their number, and by their bytes.
+    for (count, payload, most) in [
+        (0, 4, 64),
+        (1, 4, 64),
+        (63, 4, 64),
+        (64, 4, 64),
+        (65, 4, 64),
+        (150, 4, 64),
+        (150, 1024, 64),
+    ] {
+        let store = filled(count, payload);
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let (ids, next) = page(&store, after);
+            assert!(ids.len() <= most);
+            all.extend(ids);
+            match next {
+                Some(next) if all.len() < count as usize => after = Some(next),
+                _ => break,
+            }
+        }
+        all.truncate(count as usize);
+        assert!(all.is_sorted(), "from the smallest on");
+        let starts = all
+            .iter()
+            .copied()
+            .chain([NodeId::default(), NodeId::from_limbs([u64::MAX; 4])]);
+        for start in starts.collect::<Vec<_>>() {
+            let behind = all.partition_point(|id| *id <= start);
+            let round = [&all[behind..], &all[..behind]].concat();
+            let (ids, next) = page(&store, Some(start));
+            assert_eq!(ids, round[..ids.len()]);
+            let whole = ids.len() == count as usize;
+            assert_eq!(next, ids.last().copied().filter(|_| !whole), "{count} providers");
+        }
+    }
+}
+
+#[test]
+fn of_a_thousand_providers_each_is_seen_about_as_often() {
+    let store = filled(1000, 4);
+    let mut dice = dice();
+    let mut seen: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for _ in 0..1000 {
+        let start = NodeId::from_limbs([dice(), dice(), 0, 0]);
+        for id in page(&store, Some(start)).0 {
+            *seen.entry(id).or_default() += 1;
+        }
+    }
+    assert_eq!(seen.len(), 1000);
+    let (least, most) = (seen.values().min().unwrap(), seen.values().max().unwrap());
+    // 64 times on average. Chance, and how far the 64 ids before it are spread, make the difference: a fifth as a rule.
+    assert!(*least > 16 && *most < 140, "from {least} to {most} times");
+}
