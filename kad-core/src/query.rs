@@ -22,7 +22,7 @@ pub(crate) use self::reconcile::{Direction, Reconcile, Visit};
 pub(crate) use self::region::Region;
 pub(crate) use self::store::{Role, StoreTask};
 pub(crate) use self::store_many::StoreMany;
-pub(crate) use self::sweep::{Sweep, Sweeping};
+pub(crate) use self::sweep::{Again, Sweep, Sweeping};
 use crate::lookup::{Lookup, Step};
 use crate::slab::Handle;
 use crate::{
@@ -111,8 +111,8 @@ pub(crate) enum Todo<A> {
     Put(StoreEntry, Ownership),
     /// Keep records of others in the own store.
     Keep(Vec<StoreEntry>),
-    /// Note in the own store that these records of its own were stored again, and whether by enough.
-    Note { entries: Vec<StoreEntry>, placed: bool },
+    /// Note in the own store that these records of its own were stored again, and when they are due next.
+    Note { entries: Vec<StoreEntry>, again: Again },
     /// Something else of the own store.
     Store(StoreOp),
     /// Start the lookup of the next bucket, if there is one.

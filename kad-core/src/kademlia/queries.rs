@@ -7,7 +7,7 @@ use super::Kademlia;
 use crate::lookup::{Lookup, LookupConfig, Seed};
 use crate::population::Samples;
 use crate::query::{
-    Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreMany, StoreTask, Task, Todo,
+    Again, Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreMany, StoreTask, Task, Todo,
 };
 use crate::rpc::Purpose;
 use crate::slab::Handle;
@@ -372,10 +372,11 @@ impl<A: Address> Kademlia<A> {
                         out,
                     );
                 }
-                Todo::Note { entries, placed } => {
-                    let due = match placed {
-                        true => self.due_of_own(now.unix, &entries),
-                        false => now.unix + self.rng.shortened(SOON),
+                Todo::Note { entries, again } => {
+                    let due = match again {
+                        Again::Usual => self.due_of_own(now.unix, &entries),
+                        Again::Ending => self.due_of_ending(now.unix, &entries),
+                        Again::Soon => now.unix + self.rng.shortened(SOON),
                     };
                     self.ask_store(
                         handle,

@@ -22,6 +22,9 @@ use crate::{
 /// is sixteen times as large as was thought.
 const NEAR_BITS: u8 = 4;
 
+/// A signed record that nobody renews is stored again after this part of the interval at least, three hours by default.
+const LEAST_OF_ENDING: u32 = 8;
+
 /// A region that is swept takes with it what is due within this part of the interval.
 const AHEAD: u32 = 4;
 
@@ -160,11 +163,23 @@ impl<A: Address> Kademlia<A> {
 
     /// When records of the node's own are stored next: none may end before, and all of a batch stay together.
     pub(super) fn due_of_own(&mut self, now: UnixTime, entries: &[StoreEntry]) -> UnixTime {
-        let records = entries.iter().filter_map(|entry| entry.record.as_ref().ok());
-        let left = records
-            .map(|record: &Record| record.expiry().secs_since(now))
-            .min();
-        let half = left.map_or(Duration::MAX, |left| Duration::from_secs(left / 2));
-        now + self.rng.shortened(self.config.republish.min(half))
+        let wait = self.config.republish.min(half_of_life(now, entries));
+        now + self.rng.shortened(wait)
     }
+
+    /// The same where they cannot be given a new life: halves of what is left would become ever shorter.
+    pub(super) fn due_of_ending(&mut self, now: UnixTime, entries: &[StoreEntry]) -> UnixTime {
+        let least = self.config.republish / LEAST_OF_ENDING;
+        let wait = self.config.republish.min(half_of_life(now, entries)).max(least);
+        now + self.rng.shortened(wait)
+    }
+}
+
+/// Half of what the one that ends first has left.
+fn half_of_life(now: UnixTime, entries: &[StoreEntry]) -> Duration {
+    let records = entries.iter().filter_map(|entry| entry.record.as_ref().ok());
+    let left = records
+        .map(|record: &Record| record.expiry().secs_since(now))
+        .min();
+    left.map_or(Duration::MAX, |left| Duration::from_secs(left / 2))
 }

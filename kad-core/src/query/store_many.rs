@@ -10,8 +10,8 @@
 
 use alloc::vec::Vec;
 
-use super::Todo;
 use super::allotment::{Allotment, Placing, Said};
+use super::{Again, Todo};
 use crate::lookup::{Lookup, Step};
 use crate::message::MAX_RECORDS;
 use crate::{Address, NodeId, Outcome, Placement, Prefix, Record, Request, StoreEntry, StoreReply, Verdict};
@@ -104,7 +104,7 @@ impl<A: Address> StoreMany<A> {
                     self.state = State::Keeping { from: next };
                     return Todo::Note {
                         entries,
-                        placed: true,
+                        again: Again::Usual,
                     };
                 }
                 None => self.state = State::Walking,
@@ -148,7 +148,7 @@ impl<A: Address> StoreMany<A> {
                 return match self.keep {
                     true => Todo::Note {
                         entries,
-                        placed: false,
+                        again: Again::Soon,
                     },
                     false => Todo::Keep(entries),
                 };

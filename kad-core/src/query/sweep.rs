@@ -71,14 +71,21 @@ enum State {
     Reading,
     Read,
     Sending,
-    /// The store notes those that have enough holders, then the others.
-    Noting {
-        placed: bool,
-    },
-    Noted {
-        placed: bool,
-    },
+    /// The store notes when those of one group are due next, one group after the other.
+    Noting(Again),
+    Noted(Again),
     Over,
+}
+
+/// When a record that was swept is due next. All of a group get one date, so that those of a region stay together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// After the interval, or half of its life.
+    Usual,
+    /// It is signed and was not renewed, so it ends soon: half of what it has left, but not ever more often.
+    Ending,
+    /// Too few have taken it.
+    Soon,
 }
 
 /// What a sweep has done.
@@ -172,32 +179,44 @@ impl<A: Address> Sweep<A> {
                 State::Sending => match self.allotment.as_mut().and_then(Allotment::next) {
                     Some((contact, entries)) => return Todo::Ask(contact, Request::Store { entries }),
                     None if idle && self.allotment.as_ref().is_none_or(Allotment::is_sent) => {
-                        self.state = State::Noting { placed: true };
+                        self.state = State::Noting(Again::Usual);
                     }
                     None => return Todo::Wait,
                 },
-                State::Noting { placed } => {
-                    self.state = State::Noted { placed };
-                    let enough = self.about.enough;
-                    let is_placed = |held: &&Allotted| held.acknowledged() >= enough.min(held.wanted);
+                State::Noting(again) => {
+                    self.state = State::Noted(again);
                     let page = self.allotment.iter().flat_map(Allotment::records);
-                    let some = page.filter(|held| is_placed(held) == placed);
-                    let entries: Vec<_> = some.map(|held| held.record.clone().into()).collect();
+                    let group = page.filter(|held| self.again(held) == again);
+                    let entries: Vec<_> = group.map(|held| held.record.clone().into()).collect();
                     if !entries.is_empty() {
-                        return Todo::Note { entries, placed };
+                        return Todo::Note { entries, again };
                     }
-                    self.noted(placed);
+                    self.noted(again);
                 }
-                State::Read | State::Noted { .. } => return Todo::Wait,
+                State::Read | State::Noted(_) => return Todo::Wait,
                 State::Over => return Todo::Finish,
             }
         }
     }
 
-    fn noted(&mut self, placed: bool) {
-        self.state = match placed {
-            true => State::Noting { placed: false },
-            false => {
+    fn again(&self, held: &Allotted) -> Again {
+        match held.acknowledged() >= self.about.enough.min(held.wanted) {
+            false => Again::Soon,
+            true if self.is_ending(&held.record) => Again::Ending,
+            true => Again::Usual,
+        }
+    }
+
+    /// Whether a record has not got the life that it should have had, because only its owner can sign it.
+    fn is_ending(&self, record: &Record) -> bool {
+        record.kind() != Kind::Immutable && record.expiry() < self.about.expiry
+    }
+
+    fn noted(&mut self, again: Again) {
+        self.state = match again {
+            Again::Usual => State::Noting(Again::Ending),
+            Again::Ending => State::Noting(Again::Soon),
+            Again::Soon => {
                 if let Some(allotment) = &mut self.allotment {
                     let room = MAX_OUTDATED - self.outdated.len();
                     self.outdated.extend(allotment.outdated().take(room));
@@ -211,9 +230,9 @@ impl<A: Address> Sweep<A> {
     pub(super) fn on_store(&mut self, reply: StoreReply) {
         match (&self.state, reply) {
             (State::Read, StoreReply::Due(due)) if !due.is_empty() => self.share_out(due),
-            (&State::Noted { placed }, StoreReply::Put(_)) => self.noted(placed),
+            (&State::Noted(again), StoreReply::Put(_)) => self.noted(again),
             (State::Read, StoreReply::Due(_)) => self.state = State::Over,
-            (State::Read | State::Noted { .. }, _) => {
+            (State::Read | State::Noted(_), _) => {
                 self.is_refused = true;
                 self.state = State::Over;
             }
@@ -225,17 +244,16 @@ impl<A: Address> Sweep<A> {
     fn share_out(&mut self, due: Vec<DueRecord>) {
         self.read = due.last().map(|due| due.record.slot());
         self.state = State::Sending;
-        let Some(allotment) = &mut self.allotment else {
-            return;
-        };
         for DueRecord { record, due, .. } in due {
+            let Some(allotment) = &mut self.allotment else {
+                return;
+            };
             let record = record.renewed(record.expiry().max(self.about.expiry));
             if let Err(record) = allotment.add(record.clone()) {
                 self.crowded.push(record);
                 continue;
             }
-            let ends = record.kind() != Kind::Immutable && record.expiry() < self.about.expiry;
-            if ends && !record.is_tombstone() && self.ending.len() < MAX_ENDING {
+            if self.is_ending(&record) && !record.is_tombstone() && self.ending.len() < MAX_ENDING {
                 self.ending.push(record);
             }
             self.done.records += 1;

@@ -326,6 +326,26 @@ fn the_owner_of_a_signed_record_is_told_when_it_nears_its_end() {
 }
 
 #[test]
+fn a_signed_record_that_nobody_renews_is_not_swept_ever_more_often_and_takes_no_others_with_it() {
+    let mut world = Simulation::joined(222, 30, &Config::default());
+    let now = world.unix();
+    put(&mut world, 5, &version(1, 1, b"ends in a day", now), true);
+    let life = Duration::from_secs(6 * 24 * 3600);
+    for number in 0..20 {
+        put(&mut world, 5, &immutable(&[number], now, life), true);
+    }
+    // Until the signed one has ended.
+    world.run_for(DAY);
+    let stats = world.nodes[5].machine.machine().stats();
+    // It is stored again after 12, 18, 21 and nearly 24 hours, the others once each at the end of the day.
+    assert!((3..=6 + 20).contains(&stats.records_swept), "{stats:?}");
+    let swept = stats.records_swept;
+    world.run_for(DAY);
+    let stats = world.nodes[5].machine.machine().stats();
+    assert!(stats.records_swept - swept <= 2 * 20, "{stats:?}");
+}
+
+#[test]
 fn who_keeps_an_older_version_catches_up_with_the_newer_one() {
     let mut world = Simulation::joined(221, 60, &Config::default());
     let (old, new) = (
