@@ -151,12 +151,12 @@ impl<A: kad_net::WireAddress> Node<A> {
         let (records, holders, effort) = self.find(key, Kind::Mutable, Read::Quorum(quorum)).await?;
         let found = records.into_iter().next();
         let record = self.remember(key, found.clone());
-        if let Some(newest) = record.as_ref().filter(|newest| newest.expiry() > unix_now()) {
-            if found.is_none_or(|found| is_older(&found, newest)) {
-                // Those who should have it do not. The answer is known whatever becomes of this.
-                let repair = self.place(newest.clone(), None, PutOptions::default()).await;
-                tracing::debug!(%key, repaired = repair.is_ok(), "holders had an older version than was met before");
-            }
+        if let Some(newest) = record.as_ref().filter(|newest| newest.expiry() > unix_now())
+            && found.is_none_or(|found| is_older(&found, newest))
+        {
+            // Those who should have it do not. The answer is known whatever becomes of this.
+            let repair = self.place(newest.clone(), None, PutOptions::default()).await;
+            tracing::debug!(%key, repaired = repair.is_ok(), "holders had an older version than was met before");
         }
         Ok(Newest {
             record,
