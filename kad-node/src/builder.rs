@@ -19,9 +19,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
-use crate::node::{Asker, Doors, Inner, LookUp, Running, ShutdownReport};
+use crate::node::{Asker, Doors, Inner, ListUp, LookUp, Running, ShutdownReport};
 use crate::storage::Storage;
-use crate::{Node, Peer, SpawnError, TableMode, identity, snapshot};
+use crate::{Node, Peer, SpawnError, TableMode, holdings, identity, snapshot};
 
 /// Commands that wait for the driver; a caller with one more waits.
 const MAX_ORDERS: usize = 256;
@@ -265,6 +265,8 @@ impl Builder {
         let held = Held::read(&reader)?;
         let looking = reader.clone();
         let stored: LookUp = Box::new(move |slot| looking.get(slot));
+        let looking = reader.clone();
+        let listing: ListUp = Box::new(move |wanted, now| holdings::listing(&looking, &rules, wanted, now));
         let storage = Arc::new(Storage::start(store).map_err(SpawnError::System)?);
         let clock = Clock::new();
         let machine = Kademlia::new(
@@ -340,7 +342,7 @@ impl Builder {
             events,
             join,
             storage,
-            doors: doors(&transport, silence, stored),
+            doors: doors(&transport, silence, (stored, listing)),
             running: Mutex::new(Some(running)),
         }))
     }
@@ -349,7 +351,7 @@ impl Builder {
 fn doors<T: Transport>(
     transport: &Arc<T>,
     silence: Option<Box<dyn Fn() + Send + Sync>>,
-    stored: LookUp,
+    (stored, listing): (LookUp, ListUp),
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());
     Doors {
@@ -360,6 +362,7 @@ fn doors<T: Transport>(
         stats: Box::new(move || counting.stats()),
         silence,
         stored,
+        listing,
     }
 }
 

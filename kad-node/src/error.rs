@@ -65,6 +65,9 @@ pub enum NodeError {
     /// This node's own store did not take what was to be kept.
     #[error("this node's own store did not take it: it is full, or its disk failed")]
     NotKept,
+    /// This node's own store cannot be read.
+    #[error("this node's own store cannot be read; its log says why")]
+    Unreadable,
     /// Somebody else wrote meanwhile: holders have another version than the expected one.
     #[error("the record was changed by somebody else: version {current} is there")]
     Conflict {

@@ -1,4 +1,4 @@
-//! What a data directory keeps, looked at and changed while no node runs with it.
+//! What a node keeps, and a data directory while no node runs with it.
 //!
 //! Whose a record is lies in the store; which records belong together does not, but follows from the records: a file is
 //! whatever hangs below an index node that no other index node names. So files are found whoever put them there, one of
@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use kad_core::record::Content;
 use kad_core::{Key, Kind, NetworkId, NodeId, Parameters, Record, Rules, Slot, UnixTime};
-use kad_store::redb::{RedbConfig, RedbReader, RedbStore};
-use kad_store::{RecordReader as _, RecordStore as _, Scan, StoreError};
+use kad_store::redb::{RedbConfig, RedbStore};
+use kad_store::{RecordReader, RecordStore as _, Scan, StoreError};
 
 use crate::SpawnError;
 use crate::builder::DataDirectory;
@@ -186,37 +186,12 @@ impl Holdings {
     /// # Errors
     /// [`HoldingsError::Store`].
     pub fn list(&self, now: UnixTime) -> Result<Listing, HoldingsError> {
-        let reader = self.store.reader();
-        let Everything {
-            immutable,
-            signed,
-            damaged,
-        } = self.everything(&reader, now)?;
-        let mut in_files = BTreeSet::new();
-        let mut holdings = Vec::new();
-        for (root, tree) in self.trees(&reader, &immutable)? {
-            holdings.push(file(root, &tree, &immutable));
-            in_files.extend(tree.keys);
-        }
-        for wanted in self.kept.files() {
-            if !immutable.contains_key(&wanted.key) {
-                holdings.push(Holding::of(wanted.key, HoldingKind::Wanted));
-            }
-        }
-        for (key, own) in &immutable {
-            if own.content == Content::Plain && !in_files.contains(key) {
-                let value = Holding::of(*key, HoldingKind::Value);
-                holdings.push(value.record(own.bytes, own.expiry));
-            }
-        }
-        holdings.extend(signed);
-        let more = holdings.len().saturating_sub(MAX_LISTED) as u64;
-        holdings.truncate(MAX_LISTED);
-        Ok(Listing {
-            holdings,
-            more,
-            damaged,
-        })
+        Ok(listing(
+            &self.store.reader(),
+            &self.rules,
+            &self.kept.keys(),
+            now,
+        )?)
     }
 
     /// Stops keeping a file or a value, or a mutable record, and frees its place. If this node is one of those nearest to one
@@ -226,9 +201,9 @@ impl Holdings {
     /// [`HoldingsError`]; call it again then.
     pub fn forget(&mut self, key: Key, now: UnixTime) -> Result<Option<Forgotten>, HoldingsError> {
         let reader = self.store.reader();
-        let everything = self.everything(&reader, now)?;
+        let everything = everything(&reader, &self.rules, now)?;
         let immutable = &everything.immutable;
-        let mut trees = self.trees(&reader, immutable)?;
+        let mut trees = trees(&reader, &self.rules, immutable, &self.kept.keys())?;
         let keys = match trees.remove(&key) {
             Some(tree) => tree.keys,
             None => immutable.contains_key(&key).then_some(key).into_iter().collect(),
@@ -265,77 +240,114 @@ impl Holdings {
         self.store.flush()?;
         Ok((forgotten != Forgotten::default()).then_some(forgotten))
     }
+}
 
-    fn everything(&self, reader: &RedbReader, now: UnixTime) -> Result<Everything, StoreError> {
-        let mut all = Everything {
-            immutable: BTreeMap::new(),
-            signed: Vec::new(),
-            damaged: 0,
-        };
-        let mut scan = Scan::all(PAGE);
-        loop {
-            let page = reader.scan(&scan)?;
-            for stored in page.records.into_iter().filter(|stored| stored.own) {
-                if stored.raw.expiry() <= now {
-                    continue;
-                }
-                match Record::verify(stored.raw, &self.rules, now) {
-                    Ok(record) if record.slot() == stored.slot => all.add(&record),
-                    _ => all.damaged += 1,
-                }
-            }
-            match page.next {
-                Some(next) => scan = scan.after(next),
-                None => break,
-            }
-        }
-        let order = |holding: &Holding| (matches!(holding.kind, HoldingKind::Provider { .. }), holding.key);
-        all.signed.sort_by_key(order);
-        Ok(all)
+/// Everything that a store keeps at this time, and of these files what is not there yet.
+pub(crate) fn listing<R: RecordReader>(
+    reader: &R,
+    rules: &Rules,
+    wanted: &[Key],
+    now: UnixTime,
+) -> Result<Listing, StoreError> {
+    let Everything {
+        immutable,
+        signed,
+        damaged,
+    } = everything(reader, rules, now)?;
+    let mut in_files = BTreeSet::new();
+    let mut holdings = Vec::new();
+    for (root, tree) in trees(reader, rules, &immutable, wanted)? {
+        holdings.push(file(root, &tree, &immutable));
+        in_files.extend(tree.keys);
     }
+    let absent = wanted.iter().filter(|key| !immutable.contains_key(key));
+    holdings.extend(absent.map(|key| Holding::of(*key, HoldingKind::Wanted)));
+    for (key, own) in &immutable {
+        if own.content == Content::Plain && !in_files.contains(key) {
+            let value = Holding::of(*key, HoldingKind::Value);
+            holdings.push(value.record(own.bytes, own.expiry));
+        }
+    }
+    holdings.extend(signed);
+    let more = holdings.len().saturating_sub(MAX_LISTED) as u64;
+    holdings.truncate(MAX_LISTED);
+    Ok(Listing {
+        holdings,
+        more,
+        damaged,
+    })
+}
 
-    /// The files that are here: whatever hangs below an index node that no other one names.
-    fn trees(
-        &self,
-        reader: &RedbReader,
-        immutable: &BTreeMap<Key, Own>,
-    ) -> Result<BTreeMap<Key, Tree>, StoreError> {
-        let max_value = self.rules.max_value;
-        let index = |key: Key| -> Result<Option<bytes::Bytes>, StoreError> {
-            let slot = Slot {
-                key,
-                kind: Kind::Immutable,
-                provider: NodeId::default(),
-            };
-            let is_index = immutable
-                .get(&key)
-                .is_some_and(|own| own.content == Content::FileIndex);
-            let stored = if is_index { reader.get(&slot)? } else { None };
-            Ok(stored.map(|stored| bytes::Bytes::copy_from_slice(stored.raw.value())))
-        };
-        let mut roots = BTreeSet::new();
-        let mut below = BTreeSet::new();
-        for (key, _) in immutable
-            .iter()
-            .filter(|(_, own)| own.content == Content::FileIndex)
-        {
-            if let Some(bytes) = index(*key)? {
-                below.extend(indexes_below(&bytes, max_value));
-                roots.insert(*key);
+fn everything<R: RecordReader>(reader: &R, rules: &Rules, now: UnixTime) -> Result<Everything, StoreError> {
+    let mut all = Everything {
+        immutable: BTreeMap::new(),
+        signed: Vec::new(),
+        damaged: 0,
+    };
+    let mut scan = Scan::all(PAGE);
+    loop {
+        let page = reader.scan(&scan)?;
+        for stored in page.records.into_iter().filter(|stored| stored.own) {
+            if stored.raw.expiry() <= now {
+                continue;
+            }
+            match Record::verify(stored.raw, rules, now) {
+                Ok(record) if record.slot() == stored.slot => all.add(&record),
+                _ => all.damaged += 1,
             }
         }
-        // A file that was asked for is one, whatever else names its root.
-        let wanted: BTreeSet<Key> = self.kept.files().iter().map(|file| file.key).collect();
-        roots.retain(|root| !below.contains(root) || wanted.contains(root));
-        let mut trees = BTreeMap::new();
-        for root in roots {
-            let Some(bytes) = index(root)? else { continue };
-            // One that cannot be read ends the walk, and counts as missing.
-            let tree = survey(root, &bytes, max_value, |key| index(key).ok().flatten());
-            trees.extend(tree.map(|tree| (root, tree)));
+        match page.next {
+            Some(next) => scan = scan.after(next),
+            None => break,
         }
-        Ok(trees)
     }
+    let order = |holding: &Holding| (matches!(holding.kind, HoldingKind::Provider { .. }), holding.key);
+    all.signed.sort_by_key(order);
+    Ok(all)
+}
+
+/// The files that are here: whatever hangs below an index node that no other one names.
+fn trees<R: RecordReader>(
+    reader: &R,
+    rules: &Rules,
+    immutable: &BTreeMap<Key, Own>,
+    wanted: &[Key],
+) -> Result<BTreeMap<Key, Tree>, StoreError> {
+    let max_value = rules.max_value;
+    let index = |key: Key| -> Result<Option<bytes::Bytes>, StoreError> {
+        let slot = Slot {
+            key,
+            kind: Kind::Immutable,
+            provider: NodeId::default(),
+        };
+        let is_index = immutable
+            .get(&key)
+            .is_some_and(|own| own.content == Content::FileIndex);
+        let stored = if is_index { reader.get(&slot)? } else { None };
+        Ok(stored.map(|stored| bytes::Bytes::copy_from_slice(stored.raw.value())))
+    };
+    let mut roots = BTreeSet::new();
+    let mut below = BTreeSet::new();
+    for (key, _) in immutable
+        .iter()
+        .filter(|(_, own)| own.content == Content::FileIndex)
+    {
+        if let Some(bytes) = index(*key)? {
+            below.extend(indexes_below(&bytes, max_value));
+            roots.insert(*key);
+        }
+    }
+    // A file that was asked for is one, whatever else names its root.
+    let wanted: BTreeSet<&Key> = wanted.iter().collect();
+    roots.retain(|root| !below.contains(root) || wanted.contains(root));
+    let mut trees = BTreeMap::new();
+    for root in roots {
+        let Some(bytes) = index(root)? else { continue };
+        // One that cannot be read ends the walk, and counts as missing.
+        let tree = survey(root, &bytes, max_value, |key| index(key).ok().flatten());
+        trees.extend(tree.map(|tree| (root, tree)));
+    }
+    Ok(trees)
 }
 
 impl Everything {

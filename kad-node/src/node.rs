@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use kad_core::{
     Command, Contact, Effort, Event, Key, Keypair, NetworkId, NodeId, Outcome, QueryId, Rules, Slot, Stats,
+    UnixTime,
 };
 use kad_net::quic::QuicAddress;
 use kad_net::{BoxFuture, TransportStats};
@@ -23,6 +24,7 @@ pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
 pub use self::many::{ManyReport, OneOfMany};
 pub use self::records::{MutableOptions, PutOptions};
 use crate::driver::Order;
+use crate::holdings::Listing;
 use crate::join::JoinState;
 use crate::storage::{Storage, StorageStats};
 use crate::{Builder, JoinError, NodeError, Peer};
@@ -76,7 +78,12 @@ pub(crate) struct Doors<A> {
     pub(crate) silence: Option<Box<dyn Fn() + Send + Sync>>,
     /// What the own store has in a slot.
     pub(crate) stored: LookUp,
+    /// What the own store keeps, and of these files what is not there.
+    pub(crate) listing: ListUp,
 }
+
+/// Tells of everything that is the node's own.
+pub(crate) type ListUp = Box<dyn Fn(&[Key], UnixTime) -> Result<Listing, StoreError> + Send + Sync>;
 
 /// Looks into the own store.
 pub(crate) type LookUp = Box<dyn Fn(&Slot) -> Result<Option<StoredRecord>, StoreError> + Send + Sync>;

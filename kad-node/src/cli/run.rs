@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use clap::ValueEnum;
 use kad_core::Key;
@@ -11,10 +12,12 @@ use kad_node::kept::KeptFiles;
 use kad_node::{JoinError, Node, TableMode};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-use super::arguments::{NetworkArgs, read_key};
+use super::arguments::{NetworkArgs, now, read_key};
+use super::control::{self, Shared};
 use super::keep::Keeper;
 use super::reply::{self, Answer, Failure};
 use super::values::addresses;
@@ -49,6 +52,16 @@ pub(crate) struct Args {
     /// How to log, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+}
+
+impl Args {
+    /// The data directory, if there is one.
+    pub(crate) fn data(&self) -> Result<Option<PathBuf>, Failure> {
+        match &self.data {
+            Some(data) => Ok(Some(data.clone())),
+            None => Ok(self.network.config()?.data),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -124,12 +137,12 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
     announce(&node, &network, &listen, json);
     let watching = tokio::spawn(watch_joining(node.clone()));
     let keeping = match &data {
-        Some(directory) => keep_files(&node, directory, &keep, json)?,
+        Some(directory) => keep_files(&node, directory, keep, json)?,
         None => None,
     };
     stop.wait().await;
     watching.abort();
-    keeping.inspect(JoinHandle::abort);
+    keeping.iter().flatten().for_each(JoinHandle::abort);
     tracing::info!("stopping; a second signal ends this at once");
     let handed_over = tokio::select! {
         handed_over = node.hand_over(hand_over) => handed_over.unwrap_or_default(),
@@ -162,19 +175,34 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
     ))
 }
 
-/// Goes on with the files that the data directory keeps, and begins with these.
-fn keep_files(node: &Node, data: &Path, keep: &[Key], json: bool) -> Result<Option<JoinHandle<()>>, Failure> {
-    let keeper =
-        KeptFiles::open(data, node.network()).and_then(|files| Keeper::new(node.clone(), files, keep, json));
-    match keeper {
-        Ok(keeper) => Ok(Some(tokio::spawn(keeper.run()))),
+/// Goes on with the files that the data directory keeps, and begins with these; commands may ask for more of them.
+fn keep_files(
+    node: &Node,
+    data: &Path,
+    keep: Vec<Key>,
+    json: bool,
+) -> Result<Option<[JoinHandle<()>; 2]>, Failure> {
+    let is_asked = !keep.is_empty();
+    let files = KeptFiles::open(data, node.network()).and_then(|mut files| {
+        files.add(keep, now())?;
+        Ok(files)
+    });
+    let files = match files {
+        Ok(files) => files,
+        Err(error) if is_asked => return Err(Failure::usage(error.to_string())),
         // A node is of use without.
-        Err(error) if keep.is_empty() => {
+        Err(error) => {
             tracing::error!(%error, "files that are to be kept are not looked after");
-            Ok(None)
+            return Ok(None);
         }
-        Err(error) => Err(Failure::usage(error.to_string())),
-    }
+    };
+    let shared = Arc::new(Shared {
+        files: Mutex::new(files),
+        more: Notify::new(),
+    });
+    let serving = control::serve(node.clone(), data.to_owned(), Arc::clone(&shared));
+    let keeper = Keeper::new(node.clone(), shared, json);
+    Ok(Some([tokio::spawn(keeper.run()), tokio::spawn(serving)]))
 }
 
 /// The first lines of standard output: who, where, in which network. A node that listens everywhere has a loopback address

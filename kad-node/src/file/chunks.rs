@@ -158,9 +158,12 @@ pub(super) async fn get_patiently<C: Chunks>(
 /// Whether the same may succeed a moment later.
 pub(super) fn may_pass(error: &NodeError) -> bool {
     match error {
-        NodeError::QuorumNotMet { .. } => true,
+        NodeError::QuorumNotMet { .. } | NodeError::NotKept => true,
         NodeError::Query(query) => !matches!(query, QueryError::NoContacts),
-        NodeError::NotKept => true,
-        NodeError::Record(_) | NodeError::Conflict { .. } | NodeError::Stopped | NodeError::Peer(_) => false,
+        NodeError::Record(_)
+        | NodeError::Conflict { .. }
+        | NodeError::Stopped
+        | NodeError::Peer(_)
+        | NodeError::Unreadable => false,
     }
 }
