@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kad_core::{
-    Command, Config, Duration, Effort, Key, MAX_BULK, Outcome, Placement, Prefix, Record, Verdict,
+    Command, Config, Duration, Effort, Key, MAX_BULK, Outcome, Placement, Prefix, Record, StoreOp, Verdict,
 };
 
 use crate::records::{DAY, holds, immutable, put};
@@ -237,6 +237,31 @@ fn in_a_network_that_has_grown_since_all_holders_are_found_nevertheless() {
         "{requests} requests in {} parts",
         efforts.len()
     );
+}
+
+#[test]
+fn a_sweep_in_a_network_that_has_grown_since_reaches_all_holders() {
+    let mut world = Simulation::joined(609, 500, &Config::default());
+    let told = world.nodes[3]
+        .machine
+        .machine()
+        .population()
+        .map(|found| found.nodes);
+    assert!(told < Some(250), "{told:?}");
+    let records = values(&world, 60);
+    let now = world.unix();
+    let op = StoreOp::Put {
+        entries: records.iter().cloned().map(Into::into).collect(),
+        due: now,
+        own: true,
+    };
+    world.nodes[3].shelf.carry_out(op, now);
+    // What is due is looked for once a minute, and what crowds are taken for takes some lookups after that.
+    world.run_for(Duration::from_secs(240));
+    let copies: usize = records.iter().map(|record| well_placed(&world, record)).sum();
+    let stats = world.nodes[3].machine.machine().stats();
+    assert!(copies >= 60 * 19, "{copies} copies, {stats:?}");
+    assert!(stats.sweeps < 60, "each was looked up by itself: {stats:?}");
 }
 
 #[test]
