@@ -122,6 +122,33 @@ fn the_dead_among_the_holders_are_made_up_for_and_the_living_are_told_by_name() 
 }
 
 #[test]
+fn holders_that_die_while_they_are_sent_records_are_made_up_for_without_waiting_for_their_deaths() {
+    let mut world = Simulation::joined(610, 80, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    let records = values(&world, 100);
+    let command = Command::StoreMany {
+        records: records.clone(),
+        keep: false,
+    };
+    let query = world.command(7, command);
+    let copies = |world: &Simulation| -> usize { world.nodes.iter().map(|node| node.shelf.len()).sum() };
+    while copies(&world) == 0 {
+        world.run_for(Duration::from_millis(1));
+    }
+    let dying: Vec<u32> = world.living().filter(|node| node % 8 == 3).collect();
+    dying.into_iter().for_each(|node| world.kill(node));
+    let (Outcome::StoredMany { placements }, effort) = world.wait(query) else {
+        panic!("nothing was stored");
+    };
+    assert!(effort.took < Duration::from_secs(2), "{effort:?}");
+    let sent = |(_, placement): &(&Record, &Placement<u32>)| !placement.alone;
+    for (record, placement) in records.iter().zip(&placements).filter(sent) {
+        let told = placement.holders.len() + usize::from(placement.local);
+        assert_eq!(told, 20, "copies of {record:?}");
+    }
+}
+
+#[test]
 fn a_node_whose_disk_is_broken_refuses_all_and_costs_no_record_its_other_holders() {
     let mut world = Simulation::joined(603, 60, &Config::default());
     world.run_for(Duration::from_secs(60));

@@ -1,7 +1,7 @@
 //! How a command reaches the node that runs with a data directory, and has its store to itself: by a socket in the
 //! directory, one line of JSON each way.
 //!
-//! Who can open the socket is whom the directory's owner lets in, as for every file of it.
+//! Only its owner can open the socket.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -67,14 +67,17 @@ pub(crate) async fn serve(node: Node, data: PathBuf, shared: Arc<Shared>) {
     }
 }
 
+/// What a node left behind that was killed is replaced: this one holds the directory. Nobody can open the socket before it is
+/// its owner's alone.
 fn listen(path: &Path) -> io::Result<UnixListener> {
-    // What a node left behind that was killed: this one holds the directory.
-    match std::fs::remove_file(path) {
+    let beside = path.with_extension("new");
+    match std::fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = UnixListener::bind(&beside)?;
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&beside, path)?;
     Ok(listener)
 }
 
