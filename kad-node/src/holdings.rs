@@ -295,3 +295,6 @@ fn file(root: Key, tree: &Tree, immutable: &BTreeMap<Key, Own>) -> Holding {
         sample: std::iter::once(&root).chain(spread).copied().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

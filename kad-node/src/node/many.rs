@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use kad_core::record::{Content, immutable_key};
 use kad_core::{
-    Announcement, Command, Effort, Key, Keypair, Outcome, Placement, QueryId, Record, RecordError,
+    Announcement, Command, Effort, Key, Keypair, Kind, Outcome, Placement, QueryId, Read, Record, RecordError,
 };
 use kad_net::WireAddress;
 
@@ -61,7 +61,7 @@ pub struct ManyReport {
     pub keys: u64,
     /// Those whose outcome was an error.
     pub failed: u64,
-    /// Requests sent to other nodes.
+    /// Requests sent to other nodes, those of queries that failed not counted.
     pub requests: u64,
     /// Queries that these were: regions, or batches of them, and keys that were stored or read alone.
     pub queries: u64,
@@ -173,21 +173,29 @@ impl<A: WireAddress> Node<A> {
     ) -> Result<ManyReport, NodeError> {
         let reads = stream::iter((0..).zip(keys))
             .map(|(position, key)| async move {
-                OneOfMany {
-                    position,
-                    key,
-                    outcome: self.get(key).await,
-                }
+                let found = self.find(key, Kind::Immutable, Read::First).await;
+                (position, key, found)
             })
             .buffer_unordered(PARALLEL_KEYS);
         let mut reads = std::pin::pin!(reads);
         let mut report = ManyReport::default();
-        while let Some(read) = reads.next().await {
-            if let Ok(Some(value)) = &read.outcome {
-                report.requests += u64::from(value.effort.requests);
-            }
+        while let Some((position, key, found)) = reads.next().await {
+            let outcome = found.map(|(records, _, effort)| {
+                report.requests += u64::from(effort.requests);
+                records
+                    .into_iter()
+                    .next()
+                    .map(|record| Value::of(&record, effort))
+            });
             report.queries += 1;
-            report.tell(read, &mut told)?;
+            report.tell(
+                OneOfMany {
+                    position,
+                    key,
+                    outcome,
+                },
+                &mut told,
+            )?;
         }
         Ok(report)
     }

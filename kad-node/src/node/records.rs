@@ -101,12 +101,10 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// [`NodeError::Query`] if nobody is known or nobody answered.
     pub async fn get(&self, key: Key) -> Result<Option<Value>, NodeError> {
         let (records, _, effort) = self.find(key, Kind::Immutable, Read::First).await?;
-        Ok(records.into_iter().next().map(|record| Value {
-            bytes: record.value(),
-            content: record.content(),
-            expires: record.expiry(),
-            effort,
-        }))
+        Ok(records
+            .into_iter()
+            .next()
+            .map(|record| Value::of(&record, effort)))
     }
 
     /// Writes a version of the record that `owner` has under `salt`.
@@ -268,7 +266,7 @@ impl<A: kad_net::WireAddress> Node<A> {
         Ok(self.find(key, kind, Read::Census).await?.1)
     }
 
-    async fn find(
+    pub(super) async fn find(
         &self,
         key: Key,
         kind: Kind,
