@@ -89,6 +89,32 @@ fn a_keeper_without_the_secret_keeps_a_file_whose_holders_are_gone_and_so_does_a
 }
 
 #[test]
+fn what_a_keeper_took_on_is_stored_again_before_the_copies_of_others_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("node.toml");
+    // What is due is looked for every second.
+    fs::write(&config, "[intervals]\nlook_after = \"4s\"\n").unwrap();
+    let holder = Daemon::start::<&str>(&[]);
+    let at = format!("--bootstrap={}", holder.address);
+    let put = run_with_input(&["put", "--json", &at, "--ttl", "10s", "-"], b"brief").json();
+    let (key, ends) = (text(&put["key"]), put["expires_unix"].as_u64().unwrap());
+    let data = dir.path().join("data");
+    // It stores nothing for others, so there are as many copies as there can be.
+    let mut keeper = keeper(&[&key, "--read-only", "--config", path(&config)], &data, &at);
+    let told = keeper.says();
+    assert_eq!((&told["fetched"], &told["stored"]), (&json!(1), &json!(0)));
+    until("its first life is over", || {
+        std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() > ends
+    });
+    until("others have it again", || {
+        let listed = run(&["list", "--json", "--data", path(&data), &at]).json();
+        listed["kept"][0]["copies"]["min"] == 1
+    });
+    keeper.kill();
+    assert_eq!(run(&["get", &at, &key]).text(), "brief");
+}
+
+#[test]
 fn who_was_killed_before_it_found_a_file_goes_on_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (data, other) = (dir.path().join("data"), dir.path().join("other"));
