@@ -20,10 +20,10 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
-use crate::node::{Asker, Doors, Inner, LookUp, Purge, Running, ShutdownReport};
+use crate::node::{Asker, Doors, Inner, ListUp, LookUp, Purge, Running, ShutdownReport};
 use crate::policy::{Policy, Registered};
 use crate::storage::{self, Storage};
-use crate::{DenyList, Node, Peer, SpawnError, TableMode, Validator, identity, snapshot};
+use crate::{DenyList, Node, Peer, SpawnError, TableMode, Validator, holdings, identity, snapshot};
 
 /// Commands that wait for the driver; a caller with one more waits.
 const MAX_ORDERS: usize = 256;
@@ -304,6 +304,8 @@ impl Builder {
         let (held, damaged) = Held::read(&reader)?;
         let looking = reader.clone();
         let stored: LookUp = Box::new(move |slot| looking.get(slot));
+        let looking = reader.clone();
+        let listing: ListUp = Box::new(move |wanted, now| holdings::listing(&looking, &rules, wanted, now));
         let policy = Arc::new(Policy::new(rules, self.validator, self.deny.unwrap_or_default()));
         let storage = Storage::start(store, damaged, policy.clone()).map_err(SpawnError::System)?;
         let storage = Arc::new(storage);
@@ -311,12 +313,12 @@ impl Builder {
         if removed > 0 {
             tracing::info!(removed, "records on the deny-list were removed");
         }
-        let purging = {
+        let purge: Purge = {
             let (reader, storage, policy) = (reader.clone(), storage.clone(), policy.clone());
-            move || {
+            Box::new(move || {
                 let (reader, storage, policy) = (reader.clone(), storage.clone(), policy.clone());
                 tokio::task::spawn_blocking(move || storage::purge(&reader, &storage, &policy))
-            }
+            })
         };
         let clock = Clock::new();
         let machine = Kademlia::new(
@@ -400,7 +402,7 @@ impl Builder {
             join,
             storage,
             repair_bytes,
-            doors: doors(&transport, silence, stored, Box::new(purging)),
+            doors: doors(&transport, silence, (stored, listing, purge)),
             running: Mutex::new(Some(running)),
         }))
     }
@@ -409,8 +411,7 @@ impl Builder {
 fn doors<T: Transport>(
     transport: &Arc<T>,
     silence: Option<Box<dyn Fn() + Send + Sync>>,
-    stored: LookUp,
-    purge: Purge,
+    (stored, listing, purge): (LookUp, ListUp, Purge),
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());
     Doors {
@@ -421,6 +422,7 @@ fn doors<T: Transport>(
         stats: Box::new(move || counting.stats()),
         silence,
         stored,
+        listing,
         purge,
     }
 }

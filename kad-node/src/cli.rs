@@ -6,6 +6,7 @@
 mod arguments;
 mod client;
 mod config;
+mod control;
 mod crawl;
 mod get_many;
 mod holdings;

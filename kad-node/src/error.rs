@@ -90,7 +90,7 @@ pub enum NodeError {
     #[error("this node does not want it: {0}")]
     Denied(#[from] Refusal),
     /// The store could not be read or written.
-    #[error("the store failed: {0}")]
+    #[error("this node's own store failed: {0}")]
     Store(String),
     /// The node is shutting down or gone.
     #[error("the node has stopped")]

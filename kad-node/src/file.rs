@@ -82,6 +82,8 @@ pub use self::error::{GetFileError, PutFileError};
 pub use self::options::{DEFAULT_COPIES, FetchOptions, FileOptions, Repair};
 pub use self::reference::{Reference, ReferenceError};
 pub use self::seal::Secret;
+#[cfg(test)]
+pub(crate) use self::survey::Surveyed;
 pub(crate) use self::survey::{Tree, indexes_below, survey};
 pub use self::tend::TendedFile;
 

@@ -1,4 +1,4 @@
-//! What a data directory keeps, looked at and changed while no node runs with it.
+//! What a node keeps, and a data directory while no node runs with it.
 //!
 //! Whose a record is lies in the store; which records belong together does not, but follows from the records: a file is
 //! whatever hangs below an index node that no other index node names. So files are found whoever put them there, one of
@@ -7,18 +7,16 @@
 //! What this module refuses to do: ask the network. Whether others have copies a running node can find out with
 //! [`Node::census`](crate::Node::census), for the keys that a [`Holding`] gives as a sample.
 
+mod directory;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use kad_core::record::Content;
-use kad_core::{Key, Kind, NetworkId, NodeId, Parameters, Record, Rules, Slot, UnixTime};
-use kad_store::redb::{RedbConfig, RedbReader, RedbStore};
-use kad_store::{RecordReader as _, RecordStore as _, Scan, StoreError};
+use kad_core::{Key, Kind, NodeId, Record, Rules, Slot, UnixTime};
+use kad_store::{RecordReader, Scan, StoreError};
 
-use crate::SpawnError;
-use crate::builder::DataDirectory;
+pub use self::directory::{Forgotten, Holdings, HoldingsError};
 use crate::file::{Code, Tree, indexes_below, survey};
-use crate::kept::{KeptError, KeptFiles};
 
 /// The most holdings that are told of one by one; those beyond are counted.
 pub const MAX_LISTED: usize = 10_000;
@@ -29,14 +27,6 @@ pub const MAX_SAMPLE: u64 = 32;
 
 /// Records that are read at once.
 const PAGE: usize = 1024;
-
-/// A data directory that belongs to nobody else for as long as this lives.
-pub struct Holdings {
-    rules: Rules,
-    kept: KeptFiles,
-    store: RedbStore,
-    _directory: DataDirectory,
-}
 
 /// Something that the node keeps: a file, or a record that belongs to none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,45 +91,6 @@ pub struct Listing {
     pub damaged: u64,
 }
 
-/// What was forgotten.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Forgotten {
-    /// Records that were removed.
-    pub records: u64,
-    /// Records that were left, because something else that is kept has them too.
-    pub shared: u64,
-    /// Whether it was on the list of kept files.
-    pub was_listed: bool,
-}
-
-/// Why a data directory cannot be looked at. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HoldingsError {
-    /// There are no records.
-    #[error("{path} is no data directory of a node: it has no records", path = .path.display())]
-    NoRecords {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A node runs with it, and has the store to itself.
-    #[error("a node runs with {path}; stop it, ask again, and start it again", path = .path.display())]
-    Running {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// It cannot be opened.
-    #[error(transparent)]
-    Directory(SpawnError),
-    /// The store cannot be read or written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The list of kept files cannot be used.
-    #[error(transparent)]
-    Kept(#[from] KeptError),
-}
-
 /// An immutable record of the node's own that lives.
 #[derive(Debug, Clone, Copy)]
 struct Own {
@@ -155,187 +106,112 @@ struct Everything {
     damaged: u64,
 }
 
-impl Holdings {
-    /// Takes hold of the data directory of a node of this network.
-    ///
-    /// # Errors
-    /// [`HoldingsError`]; above all if a node runs with it.
-    pub fn open(data: &Path, network: &str, parameters: &Parameters) -> Result<Self, HoldingsError> {
-        let records = data.join("records.redb");
-        if !records.is_file() {
-            return Err(HoldingsError::NoRecords {
-                path: data.to_owned(),
-            });
-        }
-        let directory = DataDirectory::open(data).map_err(|error| match error {
-            SpawnError::InUse { path } => HoldingsError::Running { path },
-            other => HoldingsError::Directory(other),
-        })?;
-        let network = NetworkId::new(network, parameters);
-        Ok(Self {
-            rules: Rules::new(network, parameters),
-            kept: KeptFiles::open(data, network)?,
-            store: RedbStore::open(records, &RedbConfig::default())?,
-            _directory: directory,
-        })
+/// Everything that a store keeps at this time, and of these files what is not there yet.
+pub(crate) fn listing<R: RecordReader>(
+    reader: &R,
+    rules: &Rules,
+    wanted: &[Key],
+    now: UnixTime,
+) -> Result<Listing, StoreError> {
+    let Everything {
+        immutable,
+        signed,
+        damaged,
+    } = everything(reader, rules, now)?;
+    let mut in_files = BTreeSet::new();
+    let mut holdings = Vec::new();
+    for (root, tree) in trees(reader, rules, &immutable, wanted)? {
+        holdings.push(file(root, &tree, &immutable));
+        in_files.extend(tree.keys);
     }
+    let absent = wanted.iter().filter(|key| !immutable.contains_key(key));
+    holdings.extend(absent.map(|key| Holding::of(*key, HoldingKind::Wanted)));
+    for (key, own) in &immutable {
+        if own.content == Content::Plain && !in_files.contains(key) {
+            let value = Holding::of(*key, HoldingKind::Value);
+            holdings.push(value.record(own.bytes, own.expiry));
+        }
+    }
+    holdings.extend(signed);
+    let more = holdings.len().saturating_sub(MAX_LISTED) as u64;
+    holdings.truncate(MAX_LISTED);
+    Ok(Listing {
+        holdings,
+        more,
+        damaged,
+    })
+}
 
-    /// Everything that is kept at this time. All records are read and checked; some 100 bytes of memory for each of the
-    /// node's own are held meanwhile.
-    ///
-    /// # Errors
-    /// [`HoldingsError::Store`].
-    pub fn list(&self, now: UnixTime) -> Result<Listing, HoldingsError> {
-        let reader = self.store.reader();
-        let Everything {
-            immutable,
-            signed,
-            damaged,
-        } = self.everything(&reader, now)?;
-        let mut in_files = BTreeSet::new();
-        let mut holdings = Vec::new();
-        for (root, tree) in self.trees(&reader, &immutable)? {
-            holdings.push(file(root, &tree, &immutable));
-            in_files.extend(tree.keys);
-        }
-        for wanted in self.kept.files() {
-            if !immutable.contains_key(&wanted.key) {
-                holdings.push(Holding::of(wanted.key, HoldingKind::Wanted));
+fn everything<R: RecordReader>(reader: &R, rules: &Rules, now: UnixTime) -> Result<Everything, StoreError> {
+    let mut all = Everything {
+        immutable: BTreeMap::new(),
+        signed: Vec::new(),
+        damaged: 0,
+    };
+    let mut scan = Scan::all(PAGE);
+    loop {
+        let page = reader.scan(&scan)?;
+        for stored in page.records.into_iter().filter(|stored| stored.own) {
+            if stored.raw.expiry() <= now {
+                continue;
+            }
+            match Record::verify(stored.raw, rules, now) {
+                Ok(record) if record.slot() == stored.slot => all.add(&record),
+                _ => all.damaged += 1,
             }
         }
-        for (key, own) in &immutable {
-            if own.content == Content::Plain && !in_files.contains(key) {
-                let value = Holding::of(*key, HoldingKind::Value);
-                holdings.push(value.record(own.bytes, own.expiry));
-            }
+        match page.next {
+            Some(next) => scan = scan.after(next),
+            None => break,
         }
-        holdings.extend(signed);
-        let more = holdings.len().saturating_sub(MAX_LISTED) as u64;
-        holdings.truncate(MAX_LISTED);
-        Ok(Listing {
-            holdings,
-            more,
-            damaged,
-        })
     }
+    let order = |holding: &Holding| (matches!(holding.kind, HoldingKind::Provider { .. }), holding.key);
+    all.signed.sort_by_key(order);
+    Ok(all)
+}
 
-    /// Stops keeping a file or a value, or a mutable record, and frees its place. If this node is one of those nearest to one
-    /// of its records, it will fetch that again as a holder like any other. `None` if nothing of the kind is kept.
-    ///
-    /// # Errors
-    /// [`HoldingsError`]; call it again then.
-    pub fn forget(&mut self, key: Key, now: UnixTime) -> Result<Option<Forgotten>, HoldingsError> {
-        let reader = self.store.reader();
-        let everything = self.everything(&reader, now)?;
-        let immutable = &everything.immutable;
-        let mut trees = self.trees(&reader, immutable)?;
-        let keys = match trees.remove(&key) {
-            Some(tree) => tree.keys,
-            None => immutable.contains_key(&key).then_some(key).into_iter().collect(),
+/// The files that are here: whatever hangs below an index node that no other one names.
+fn trees<R: RecordReader>(
+    reader: &R,
+    rules: &Rules,
+    immutable: &BTreeMap<Key, Own>,
+    wanted: &[Key],
+) -> Result<BTreeMap<Key, Tree>, StoreError> {
+    let max_value = rules.max_value;
+    let index = |key: Key| -> Result<Option<bytes::Bytes>, StoreError> {
+        let slot = Slot {
+            key,
+            kind: Kind::Immutable,
+            provider: NodeId::default(),
         };
-        let mut forgotten = Forgotten {
-            was_listed: self.kept.remove(key)?,
-            ..Forgotten::default()
-        };
-        let is_kept_elsewhere = |key: &Key| {
-            trees.values().any(|other| other.keys.contains(key))
-                || self.kept.files().iter().any(|file| file.key == *key)
-        };
-        let (shared, ours): (Vec<Key>, Vec<Key>) = (keys.into_iter())
-            .filter(|key| immutable.contains_key(key))
-            .partition(is_kept_elsewhere);
-        forgotten.shared = shared.len() as u64;
-        let is_mutable = |holding: &&Holding| matches!(holding.kind, HoldingKind::Mutable { .. });
-        let signed = everything.signed.iter().filter(is_mutable);
-        let signed = signed
-            .filter(|holding| holding.key == key)
-            .map(|holding| (holding.key, Kind::Mutable));
-        for (key, kind) in ours.into_iter().map(|key| (key, Kind::Immutable)).chain(signed) {
-            let provider = NodeId::default();
-            let slot = Slot { key, kind, provider };
-            let removed = match self.store.remove(&slot) {
-                Err(StoreError::BatchFull) => {
-                    self.store.flush()?;
-                    self.store.remove(&slot)?
-                }
-                other => other?,
-            };
-            forgotten.records += u64::from(removed);
+        let is_index = immutable
+            .get(&key)
+            .is_some_and(|own| own.content == Content::FileIndex);
+        let stored = if is_index { reader.get(&slot)? } else { None };
+        Ok(stored.map(|stored| bytes::Bytes::copy_from_slice(stored.raw.value())))
+    };
+    let mut roots = BTreeSet::new();
+    let mut below = BTreeSet::new();
+    for (key, _) in immutable
+        .iter()
+        .filter(|(_, own)| own.content == Content::FileIndex)
+    {
+        if let Some(bytes) = index(*key)? {
+            below.extend(indexes_below(&bytes, max_value));
+            roots.insert(*key);
         }
-        self.store.flush()?;
-        Ok((forgotten != Forgotten::default()).then_some(forgotten))
     }
-
-    fn everything(&self, reader: &RedbReader, now: UnixTime) -> Result<Everything, StoreError> {
-        let mut all = Everything {
-            immutable: BTreeMap::new(),
-            signed: Vec::new(),
-            damaged: 0,
-        };
-        let mut scan = Scan::all(PAGE);
-        loop {
-            let page = reader.scan(&scan)?;
-            for stored in page.records.into_iter().filter(|stored| stored.own) {
-                if stored.raw.expiry() <= now {
-                    continue;
-                }
-                match Record::verify(stored.raw, &self.rules, now) {
-                    Ok(record) if record.slot() == stored.slot => all.add(&record),
-                    _ => all.damaged += 1,
-                }
-            }
-            match page.next {
-                Some(next) => scan = scan.after(next),
-                None => break,
-            }
-        }
-        let order = |holding: &Holding| (matches!(holding.kind, HoldingKind::Provider { .. }), holding.key);
-        all.signed.sort_by_key(order);
-        Ok(all)
+    // A file that was asked for is one, whatever else names its root.
+    let wanted: BTreeSet<&Key> = wanted.iter().collect();
+    roots.retain(|root| !below.contains(root) || wanted.contains(root));
+    let mut trees = BTreeMap::new();
+    for root in roots {
+        let Some(bytes) = index(root)? else { continue };
+        // One that cannot be read ends the walk, and counts as missing.
+        let tree = survey(root, &bytes, max_value, |key| index(key).ok().flatten());
+        trees.extend(tree.map(|tree| (root, tree)));
     }
-
-    /// The files that are here: whatever hangs below an index node that no other one names.
-    fn trees(
-        &self,
-        reader: &RedbReader,
-        immutable: &BTreeMap<Key, Own>,
-    ) -> Result<BTreeMap<Key, Tree>, StoreError> {
-        let max_value = self.rules.max_value;
-        let index = |key: Key| -> Result<Option<bytes::Bytes>, StoreError> {
-            let slot = Slot {
-                key,
-                kind: Kind::Immutable,
-                provider: NodeId::default(),
-            };
-            let is_index = immutable
-                .get(&key)
-                .is_some_and(|own| own.content == Content::FileIndex);
-            let stored = if is_index { reader.get(&slot)? } else { None };
-            Ok(stored.map(|stored| bytes::Bytes::copy_from_slice(stored.raw.value())))
-        };
-        let mut roots = BTreeSet::new();
-        let mut below = BTreeSet::new();
-        for (key, _) in immutable
-            .iter()
-            .filter(|(_, own)| own.content == Content::FileIndex)
-        {
-            if let Some(bytes) = index(*key)? {
-                below.extend(indexes_below(&bytes, max_value));
-                roots.insert(*key);
-            }
-        }
-        // A file that was asked for is one, whatever else names its root.
-        let wanted: BTreeSet<Key> = self.kept.files().iter().map(|file| file.key).collect();
-        roots.retain(|root| !below.contains(root) || wanted.contains(root));
-        let mut trees = BTreeMap::new();
-        for root in roots {
-            let Some(bytes) = index(root)? else { continue };
-            // One that cannot be read ends the walk, and counts as missing.
-            let tree = survey(root, &bytes, max_value, |key| index(key).ok().flatten());
-            trees.extend(tree.map(|tree| (root, tree)));
-        }
-        Ok(trees)
-    }
+    Ok(trees)
 }
 
 impl Everything {
@@ -419,3 +295,6 @@ fn file(root: Key, tree: &Tree, immutable: &BTreeMap<Key, Own>) -> Holding {
         sample: std::iter::once(&root).chain(spread).copied().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

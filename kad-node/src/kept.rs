@@ -98,28 +98,41 @@ impl KeptFiles {
         &self.files
     }
 
-    /// Adds a file, unless it is there. Says whether it was added; it is on the disk then.
+    /// Their keys.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Key> {
+        self.files.iter().map(|file| file.key).collect()
+    }
+
+    /// Adds those of these files that are not there. Says how many were added; they are on the disk then.
     ///
     /// # Errors
     /// [`KeptError::Full`], [`KeptError::Io`]; nothing was changed.
-    pub fn add(&mut self, key: Key, since: UnixTime) -> Result<bool, KeptError> {
-        if self.files.iter().any(|file| file.key == key) {
-            return Ok(false);
+    pub fn add(&mut self, keys: impl IntoIterator<Item = Key>, since: UnixTime) -> Result<usize, KeptError> {
+        let before = self.files.len();
+        for key in keys {
+            if self.files.iter().any(|file| file.key == key) {
+                continue;
+            }
+            if self.files.len() >= MAX_KEPT {
+                self.files.truncate(before);
+                return Err(KeptError::Full);
+            }
+            self.files.push(KeptFile {
+                key,
+                since,
+                is_whole: false,
+            });
         }
-        if self.files.len() >= MAX_KEPT {
-            return Err(KeptError::Full);
+        let added = self.files.len() - before;
+        if added > 0 {
+            let saved = self.save();
+            if saved.is_err() {
+                self.files.truncate(before);
+            }
+            saved?;
         }
-        self.files.push(KeptFile {
-            key,
-            since,
-            is_whole: false,
-        });
-        let saved = self.save();
-        if saved.is_err() {
-            self.files.pop();
-        }
-        saved?;
-        Ok(true)
+        Ok(added)
     }
 
     /// Notes whether all of a file is here. A file that is not on the list changes nothing.
@@ -240,8 +253,8 @@ mod tests {
         let mut list = KeptFiles::open(dir.path(), network("test")).unwrap();
         assert!(list.files().is_empty());
         let since = UnixTime::from_secs(7);
-        assert!(list.add(key(1), since).unwrap() && list.add(key(2), since).unwrap());
-        assert!(!list.add(key(1), UnixTime::from_secs(9)).unwrap());
+        assert_eq!(list.add([key(1), key(2), key(1)], since).unwrap(), 2);
+        assert_eq!(list.add([key(1)], UnixTime::from_secs(9)).unwrap(), 0);
         list.note(key(2), true).unwrap();
         list.note(key(3), true).unwrap();
         assert!(list.remove(key(1)).unwrap() && !list.remove(key(1)).unwrap());
@@ -259,7 +272,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(NAME);
         let mut list = KeptFiles::open(dir.path(), network("test")).unwrap();
-        list.add(key(1), UnixTime::from_secs(7)).unwrap();
+        list.add([key(1)], UnixTime::from_secs(7)).unwrap();
         let good = fs::read_to_string(&path).unwrap();
         let refusal = |text: &str, network: NetworkId| {
             fs::write(&path, text).unwrap();
@@ -292,7 +305,7 @@ mod tests {
         list.save().unwrap();
         assert!(fs::metadata(dir.path().join(NAME)).unwrap().len() < MAX_BYTES);
         assert!(matches!(
-            list.add(key(1 << 40), UnixTime::from_secs(1)),
+            list.add([key(1), key(1 << 40)], UnixTime::from_secs(1)),
             Err(KeptError::Full)
         ));
         let again = KeptFiles::open(dir.path(), network("test")).unwrap();

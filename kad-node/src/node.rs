@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use kad_core::{
     Command, Contact, Effort, Event, Key, Keypair, NetworkId, NodeId, Outcome, QueryId, Rules, Slot, Stats,
+    UnixTime,
 };
 use kad_net::quic::QuicAddress;
 use kad_net::wire::Scope;
@@ -33,6 +34,7 @@ pub use self::records::PutOptions;
 pub(crate) use self::seen::Seen;
 pub use self::watch::{Change, Watch, WatchOptions};
 use crate::driver::Order;
+use crate::holdings::Listing;
 use crate::join::JoinState;
 use crate::policy::Policy;
 use crate::storage::{Storage, StorageStats};
@@ -98,7 +100,12 @@ pub(crate) struct Doors<A> {
     /// What the own store has in a slot.
     pub(crate) stored: LookUp,
     pub(crate) purge: Purge,
+    /// What the own store keeps, and of these files what is not there.
+    pub(crate) listing: ListUp,
 }
+
+/// Tells of everything that is the node's own.
+pub(crate) type ListUp = Box<dyn Fn(&[Key], UnixTime) -> Result<Listing, StoreError> + Send + Sync>;
 
 /// Looks into the own store.
 pub(crate) type LookUp = Box<dyn Fn(&Slot) -> Result<Option<StoredRecord>, StoreError> + Send + Sync>;

@@ -119,7 +119,7 @@ async fn many_announcements_are_made_and_withdrawn_and_a_quorum_that_cannot_be_i
 async fn who_stops_stops_many_and_who_knows_nobody_keeps_what_it_stores() {
     let lone = network(1).await.remove(0);
     let report = lone.put_many(["a", "b"], PutOptions::default(), |one| {
-        assert!(one.outcome.unwrap().local)
+        assert!(one.outcome.unwrap().local);
     });
     assert_eq!(report.await.unwrap().failed, 0);
     let none: [&str; 0] = [];

@@ -110,7 +110,7 @@ impl Choices<'_> {
     }
 
     fn command(&mut self) -> Command<u32> {
-        match self.below(8) {
+        match self.below(9) {
             0 => Command::FindNode { target: self.key() },
             1 | 2 => Command::FindValue {
                 key: self.key(),
@@ -137,6 +137,12 @@ impl Choices<'_> {
                 target: self.key(),
             },
             6 => Command::HandOver,
+            7 => Command::StoreMany {
+                records: (0..[0, 1, 3, 300][self.below(4)])
+                    .map(|_| self.record())
+                    .collect(),
+                keep: self.below(2) == 0,
+            },
             _ => Command::Ping {
                 contact: self.contact(),
             },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kad_core::{
-    Command, Config, Duration, Effort, Key, MAX_BULK, Outcome, Placement, Prefix, Record, Verdict,
+    Command, Config, Duration, Effort, Key, MAX_BULK, Outcome, Placement, Prefix, Record, StoreOp, Verdict,
 };
 
 use crate::records::{DAY, holds, immutable, put};
@@ -118,6 +118,33 @@ fn the_dead_among_the_holders_are_made_up_for_and_the_living_are_told_by_name() 
                 .all(|holder| holds(&world, holder.address, record))
         );
         assert!(well_placed(&world, record) >= 18);
+    }
+}
+
+#[test]
+fn holders_that_die_while_they_are_sent_records_are_made_up_for_without_waiting_for_their_deaths() {
+    let mut world = Simulation::joined(610, 80, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    let records = values(&world, 100);
+    let command = Command::StoreMany {
+        records: records.clone(),
+        keep: false,
+    };
+    let query = world.command(7, command);
+    let copies = |world: &Simulation| -> usize { world.nodes.iter().map(|node| node.shelf.len()).sum() };
+    while copies(&world) == 0 {
+        world.run_for(Duration::from_millis(1));
+    }
+    let dying: Vec<u32> = world.living().filter(|node| node % 8 == 3).collect();
+    dying.into_iter().for_each(|node| world.kill(node));
+    let (Outcome::StoredMany { placements }, effort) = world.wait(query) else {
+        panic!("nothing was stored");
+    };
+    assert!(effort.took < Duration::from_secs(2), "{effort:?}");
+    let sent = |(_, placement): &(&Record, &Placement<u32>)| !placement.alone;
+    for (record, placement) in records.iter().zip(&placements).filter(sent) {
+        let told = placement.holders.len() + usize::from(placement.local);
+        assert_eq!(told, 20, "copies of {record:?}");
     }
 }
 
@@ -237,6 +264,31 @@ fn in_a_network_that_has_grown_since_all_holders_are_found_nevertheless() {
         "{requests} requests in {} parts",
         efforts.len()
     );
+}
+
+#[test]
+fn a_sweep_in_a_network_that_has_grown_since_reaches_all_holders() {
+    let mut world = Simulation::joined(609, 500, &Config::default());
+    let told = world.nodes[3]
+        .machine
+        .machine()
+        .population()
+        .map(|found| found.nodes);
+    assert!(told < Some(250), "{told:?}");
+    let records = values(&world, 60);
+    let now = world.unix();
+    let op = StoreOp::Put {
+        entries: records.iter().cloned().map(Into::into).collect(),
+        due: now,
+        own: true,
+    };
+    world.nodes[3].shelf.carry_out(op, now);
+    // What is due is looked for once a minute, and what crowds are taken for takes some lookups after that.
+    world.run_for(Duration::from_secs(240));
+    let copies: usize = records.iter().map(|record| well_placed(&world, record)).sum();
+    let stats = world.nodes[3].machine.machine().stats();
+    assert!(copies >= 60 * 19, "{copies} copies, {stats:?}");
+    assert!(stats.sweeps < 60, "each was looked up by itself: {stats:?}");
 }
 
 #[test]

@@ -1,18 +1,21 @@
 //! `list` and `forget`: what a data directory keeps, and how well the network does.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use comfy_table::Table;
 use futures::stream::{self, StreamExt as _};
-use kad_core::{Key, Kind};
+use kad_core::{Key, Kind, UnixTime};
 use kad_node::holdings::{Holding, HoldingKind, Holdings, HoldingsError, Listing};
 use kad_node::{Node, NodeError};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::arguments::{NetworkArgs, date, now, parse_key, until};
 use super::client::with_node;
 use super::config::ConfigFile;
+use super::control;
 use super::progress::Progress;
 use super::reply::{Answer, Failure};
 
@@ -22,7 +25,7 @@ const MAX_CENSUSES: usize = 16;
 /// Where it lies, and in which network.
 #[derive(Debug, Args)]
 struct DirectoryArgs {
-    /// The data directory of a node that does not run [default: the config file's]
+    /// The data directory of the node [default: the config file's]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     #[command(flatten)]
@@ -30,17 +33,15 @@ struct DirectoryArgs {
 }
 
 impl DirectoryArgs {
-    fn open(&self, file: &ConfigFile) -> Result<Holdings, Failure> {
-        let Some(data) = self.data.clone().or_else(|| file.data.clone()) else {
-            return Err(Failure::usage(
-                "no data directory is named; give the one of a node with --data DIR",
-            ));
-        };
-        Ok(Holdings::open(
-            &data,
-            &self.network.name(file),
-            &file.parameters(),
-        )?)
+    fn data(&self, file: &ConfigFile) -> Result<PathBuf, Failure> {
+        let data = self.data.clone().or_else(|| file.data.clone());
+        data.ok_or_else(|| {
+            Failure::usage("no data directory is named; give the one of a node with --data DIR")
+        })
+    }
+
+    fn open(&self, data: &Path, file: &ConfigFile) -> Result<Holdings, HoldingsError> {
+        Holdings::open(data, &self.network.name(file), &file.parameters())
     }
 }
 
@@ -69,19 +70,97 @@ pub(crate) struct ListArgs {
 pub(crate) async fn list(args: ListArgs, json: bool) -> Result<Answer, Failure> {
     let ListArgs { directory } = args;
     let file = directory.network.config()?;
-    let holdings = directory.open(&file)?;
-    let listing = holdings.list(now())?;
-    // Others may take it from here on.
-    drop(holdings);
+    let data = directory.data(&file)?;
+    // A node that runs has its store to itself, and is asked.
+    let rows = match control::list(&data).await {
+        Some(rows) => rows?,
+        None => rows(&directory.open(&data, &file)?.list(now()).map_err(Failure::from)?),
+    };
     if directory.network.bootstrap(&file)?.is_empty() {
-        return Ok(table(&listing, None));
+        return Ok(table(&rows, None));
     }
     let network = directory.network;
     with_node(&network, None, json, async |node| {
-        let health = census(node, &listing, usize::from(file.parameters().k), json).await?;
-        Ok(table(&listing, Some(&health)))
+        let health = census(node, &rows, usize::from(file.parameters().k), json).await?;
+        Ok(table(&rows, Some(&health)))
     })
     .await
+}
+
+/// What is kept, as it is told: by this process or by the node that runs with the directory.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Rows {
+    kept: Vec<Row>,
+    more: u64,
+    damaged: u64,
+}
+
+/// One thing that is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    key: String,
+    what: What,
+    bytes: u64,
+    records: u64,
+    missing: u64,
+    expires_unix: Option<u64>,
+    /// Keys to count the copies of.
+    sample: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum What {
+    File { encrypted: bool, code: Option<String> },
+    Wanted,
+    Value,
+    Mutable { seq: u64, deleted: bool },
+    Provider { provider: String, withdrawn: bool },
+}
+
+pub(crate) fn rows(listing: &Listing) -> Rows {
+    Rows {
+        kept: listing.holdings.iter().map(Row::of).collect(),
+        more: listing.more,
+        damaged: listing.damaged,
+    }
+}
+
+impl Row {
+    fn of(holding: &Holding) -> Self {
+        let what = match holding.kind {
+            HoldingKind::File { is_sealed, code } => What::File {
+                encrypted: is_sealed,
+                code: code.map(|code| code.to_string()),
+            },
+            HoldingKind::Wanted => What::Wanted,
+            HoldingKind::Mutable { seq, is_deleted } => What::Mutable {
+                seq,
+                deleted: is_deleted,
+            },
+            HoldingKind::Provider {
+                provider,
+                is_withdrawn,
+            } => What::Provider {
+                provider: provider.to_string(),
+                withdrawn: is_withdrawn,
+            },
+            _ => What::Value,
+        };
+        Self {
+            key: holding.key.to_string(),
+            what,
+            bytes: holding.bytes,
+            records: holding.records,
+            missing: holding.missing,
+            expires_unix: holding.until.map(UnixTime::as_secs),
+            sample: holding.sample.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn until(&self) -> Option<UnixTime> {
+        self.expires_unix.map(UnixTime::from_secs)
+    }
 }
 
 /// How many copies there are.
@@ -92,15 +171,16 @@ struct Health {
     copies: Vec<Vec<usize>>,
 }
 
-async fn census(node: &Node, listing: &Listing, k: usize, json: bool) -> Result<Health, Failure> {
-    let keys: Vec<(usize, Key, Kind)> = (listing.holdings.iter().enumerate())
-        .flat_map(|(place, holding)| {
-            let kind = match holding.kind {
-                HoldingKind::Mutable { .. } => Kind::Mutable,
-                HoldingKind::Provider { .. } => Kind::Provider,
-                _ => Kind::Immutable,
+async fn census(node: &Node, rows: &Rows, k: usize, json: bool) -> Result<Health, Failure> {
+    let keys: Vec<(usize, Key, Kind)> = (rows.kept.iter().enumerate())
+        .flat_map(|(place, row)| {
+            let kind = match row.what {
+                What::Mutable { .. } => Kind::Mutable,
+                What::Provider { .. } => Kind::Provider,
+                What::File { .. } | What::Wanted | What::Value => Kind::Immutable,
             };
-            holding.sample.iter().map(move |key| (place, *key, kind))
+            let sample = row.sample.iter().filter_map(|key| key.parse().ok());
+            sample.map(move |key| (place, key, kind))
         })
         .collect();
     let Some((_, first, _)) = keys.first().copied() else {
@@ -117,7 +197,7 @@ async fn census(node: &Node, listing: &Listing, k: usize, json: bool) -> Result<
         .map(|(place, key, kind)| async move { (place, node.census(key, kind).await) })
         .buffer_unordered(MAX_CENSUSES);
     let mut counting = std::pin::pin!(counting);
-    let mut copies = vec![Vec::new(); listing.holdings.len()];
+    let mut copies = vec![Vec::new(); rows.kept.len()];
     let mut done = 0;
     while let Some((place, counted)) = counting.next().await {
         let holders = match counted {
@@ -134,54 +214,57 @@ async fn census(node: &Node, listing: &Listing, k: usize, json: bool) -> Result<
     Ok(Health { wanted, copies })
 }
 
-fn table(listing: &Listing, health: Option<&Health>) -> Answer {
+fn table(rows: &Rows, health: Option<&Health>) -> Answer {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     let copies_head = health.map(|health| format!("copies of {}", health.wanted));
     let head = ["key", "what", "bytes", "records", "here until"].map(str::to_owned);
     table.set_header(head.into_iter().chain(copies_head));
     let mut all = Vec::new();
-    for (place, holding) in listing.holdings.iter().enumerate() {
+    for (place, row) in rows.kept.iter().enumerate() {
         let copies = health.map(|health| &health.copies[place][..]);
-        let records = match holding.missing {
-            0 => holding.records.to_string(),
-            missing => format!("{} of {}", holding.records - missing, holding.records),
+        let records = match row.missing {
+            0 => row.records.to_string(),
+            missing => format!("{} of {}", row.records.saturating_sub(missing), row.records),
         };
-        let row = [
-            holding.key.to_string(),
-            what(&holding.kind),
-            holding.bytes.to_string(),
+        let cells = [
+            row.key.clone(),
+            row.what.to_string(),
+            row.bytes.to_string(),
             records,
-            holding.until.map_or_else(|| "not here yet".to_owned(), until),
+            row.until().map_or_else(|| "not here yet".to_owned(), until),
         ];
-        let of_sample = copies.map(|copies| {
-            let Some((fewest, median, most)) = spread(copies) else {
-                return String::new();
-            };
-            match copies.len() {
-                1 => fewest.to_string(),
-                // Not all were asked about.
-                sample if (sample as u64) < holding.records => {
-                    format!("{fewest} / {median} / {most} ({sample} records)")
-                }
-                _ => format!("{fewest} / {median} / {most}"),
-            }
-        });
-        table.add_row(row.into_iter().chain(of_sample));
-        all.push(object(holding, copies, health));
+        table.add_row(
+            cells
+                .into_iter()
+                .chain(copies.map(|copies| told(copies, row.records))),
+        );
+        all.push(object(row, copies, health));
     }
-    let fields = json!({ "kept": all, "more": listing.more, "damaged": listing.damaged });
-    let mut text = match listing.holdings.is_empty() {
+    let fields = json!({ "kept": all, "more": rows.more, "damaged": rows.damaged });
+    let mut text = match rows.kept.is_empty() {
         true => "this node keeps nothing of its own".to_owned(),
         false => table.trim_fmt(),
     };
-    if listing.more > 0 {
-        text = format!("{text}\nand {} more", listing.more);
+    if rows.more > 0 {
+        text = format!("{text}\nand {} more", rows.more);
     }
-    if listing.damaged > 0 {
-        text = format!("{text}\n{} records are damaged on this disk", listing.damaged);
+    if rows.damaged > 0 {
+        text = format!("{text}\n{} records are damaged on this disk", rows.damaged);
     }
     Answer::new(fields, text)
+}
+
+/// The copies of the records that were counted, of so many.
+fn told(copies: &[usize], records: u64) -> String {
+    match (spread(copies), copies.len()) {
+        (None, _) => String::new(),
+        (Some((fewest, ..)), 1) => fewest.to_string(),
+        (Some((fewest, median, most)), counted) if (counted as u64) < records => {
+            format!("{fewest} / {median} / {most} ({counted} records)")
+        }
+        (Some((fewest, median, most)), _) => format!("{fewest} / {median} / {most}"),
+    }
 }
 
 /// The fewest, the median and the most of what is sorted.
@@ -189,61 +272,51 @@ fn spread(sorted: &[usize]) -> Option<(usize, usize, usize)> {
     Some((*sorted.first()?, sorted[sorted.len() / 2], *sorted.last()?))
 }
 
-fn what(kind: &HoldingKind) -> String {
-    match kind {
-        HoldingKind::File { is_sealed, code } => {
-            let sealed = if *is_sealed { ", encrypted" } else { "" };
-            let coded = code.map_or_else(String::new, |code| format!(", coded {code}"));
-            format!("file{sealed}{coded}")
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { encrypted, code } => {
+                f.write_str(if *encrypted { "file, encrypted" } else { "file" })?;
+                code.as_ref().map_or(Ok(()), |code| write!(f, ", coded {code}"))
+            }
+            Self::Wanted => f.write_str("to be fetched"),
+            Self::Value => f.write_str("value"),
+            Self::Mutable { seq, deleted: true } => write!(f, "deletion {seq}"),
+            Self::Mutable { seq, .. } => write!(f, "version {seq}"),
+            Self::Provider { withdrawn: true, .. } => f.write_str("withdrawal"),
+            Self::Provider { .. } => f.write_str("announcement"),
         }
-        HoldingKind::Wanted => "to be fetched".to_owned(),
-        HoldingKind::Mutable {
-            seq,
-            is_deleted: true,
-        } => format!("deletion {seq}"),
-        HoldingKind::Mutable { seq, .. } => format!("version {seq}"),
-        HoldingKind::Provider {
-            is_withdrawn: true, ..
-        } => "withdrawal".to_owned(),
-        HoldingKind::Provider { .. } => "announcement".to_owned(),
-        _ => "value".to_owned(),
     }
 }
 
-fn object(holding: &Holding, copies: Option<&[usize]>, health: Option<&Health>) -> Value {
+fn object(row: &Row, copies: Option<&[usize]>, health: Option<&Health>) -> Value {
     let mut fields = json!({
-        "key": holding.key.to_string(),
-        "what": match holding.kind {
-            HoldingKind::File { .. } => "file",
-            HoldingKind::Wanted => "wanted",
-            HoldingKind::Mutable { .. } => "mutable",
-            HoldingKind::Provider { .. } => "provider",
-            _ => "value",
-        },
-        "bytes": holding.bytes,
-        "records": holding.records,
-        "missing": holding.missing,
-        "expires": holding.until.map(date),
-        "expires_unix": holding.until.map(kad_core::UnixTime::as_secs),
+        "key": row.key,
+        "bytes": row.bytes,
+        "records": row.records,
+        "missing": row.missing,
+        "expires": row.until().map(date),
+        "expires_unix": row.expires_unix,
     });
-    match holding.kind {
-        HoldingKind::File { is_sealed, code } => {
-            fields["encrypted"] = json!(is_sealed);
-            fields["code"] = json!(code.map(|code| code.to_string()));
+    fields["what"] = json!(match &row.what {
+        What::File { encrypted, code } => {
+            fields["encrypted"] = json!(encrypted);
+            fields["code"] = json!(code);
+            "file"
         }
-        HoldingKind::Mutable { seq, is_deleted } => {
+        What::Wanted => "wanted",
+        What::Value => "value",
+        What::Mutable { seq, deleted } => {
             fields["seq"] = json!(seq);
-            fields["deleted"] = json!(is_deleted);
+            fields["deleted"] = json!(deleted);
+            "mutable"
         }
-        HoldingKind::Provider {
-            provider,
-            is_withdrawn,
-        } => {
-            fields["provider"] = json!(provider.to_string());
-            fields["withdrawn"] = json!(is_withdrawn);
+        What::Provider { provider, withdrawn } => {
+            fields["provider"] = json!(provider);
+            fields["withdrawn"] = json!(withdrawn);
+            "provider"
         }
-        _ => {}
-    }
+    });
     if let (Some(copies), Some(health)) = (copies, health)
         && let Some((fewest, median, most)) = spread(copies)
     {
@@ -272,7 +345,8 @@ pub(crate) struct ForgetArgs {
 pub(crate) fn forget(args: &ForgetArgs) -> Result<Answer, Failure> {
     let ForgetArgs { key, directory } = args;
     let file = directory.network.config()?;
-    let mut holdings = directory.open(&file)?;
+    let data = directory.data(&file)?;
+    let mut holdings = directory.open(&data, &file)?;
     let Some(forgotten) = holdings.forget(*key, now())? else {
         return Err(Failure::negative(format!(
             "nothing of this node's own is named {key}; 'kad-node list' shows what is"

@@ -1,15 +1,18 @@
 //! `keep`: a node that takes on keeping files alive, and every node that did so before.
 
 use std::path::PathBuf;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
 use kad_core::Key;
 use kad_node::Node;
 use kad_node::file::{FetchOptions, TendedFile};
-use kad_node::kept::{KeptError, KeptFiles};
+use kad_node::kept::KeptFiles;
 use serde_json::json;
 
-use super::arguments::{now, parse_key};
+use super::arguments::parse_key;
+use super::control::{self, Shared};
 use super::lists;
 use super::reply::{self, Answer, Failure};
 use super::run;
@@ -19,7 +22,7 @@ use super::run;
     after_help = "Examples:\n  kad-node keep KEY --data /var/lib/kad-node --bootstrap 192.0.2.7:4000\n  \
                   kad-node keep --list keys --data /var/lib/kad-node --listen 0.0.0.0:4000 --bootstrap 192.0.2.7:4000\n\n\
                   It is 'run' with something to do: all chunks are fetched, kept in the data directory, and published anew for as \
-                  long as a node runs there; 'kad-node run' goes on with what was begun. The secret of an encrypted file is not \
+                  long as a node runs there; 'kad-node run' goes on with what was begun, and a node that runs there already is told. The secret of an encrypted file is not \
                   needed, and not kept if it is given. 'kad-node list' shows what is kept, 'kad-node forget' ends it."
 )]
 pub(crate) struct KeepArgs {
@@ -41,8 +44,21 @@ pub(crate) async fn execute(args: KeepArgs, json: bool) -> Result<Answer, Failur
         }
         None => args.keys,
     };
+    if let Some(data) = args.run.data()?
+        && let Some(added) = control::keep(&data, &keys).await
+    {
+        let added = added?;
+        let text = format!(
+            "the node that runs with {} keeps {added} more from now on",
+            data.display()
+        );
+        return Ok(Answer::new(json!({ "running": true, "added": added }), text));
+    }
     run::execute(args.run, json, keys).await
 }
+
+/// Files that are looked after at once: with their chunks, an eighth of the queries of an application.
+const MAX_FILES: usize = 4;
 
 /// How often a node looks whether it still has all of what it keeps. Its own disk tells, so it costs nobody anything; what
 /// can be lost meanwhile is the life of a record while the node was away.
@@ -53,54 +69,54 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// A file that nobody had may be there a few minutes later.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// The files that a node keeps.
+/// Looks after the files that a node keeps.
 pub(crate) struct Keeper {
     node: Node,
-    files: KeptFiles,
+    shared: Arc<Shared>,
     json: bool,
 }
 
 impl Keeper {
-    /// With these as well.
-    ///
-    /// # Errors
-    /// The list on the disk cannot be used, or is full.
-    pub(crate) fn new(
-        node: Node,
-        mut files: KeptFiles,
-        wanted: &[Key],
-        json: bool,
-    ) -> Result<Self, KeptError> {
-        for key in wanted {
-            files.add(*key, now())?;
-        }
-        Ok(Self { node, files, json })
+    pub(crate) const fn new(node: Node, shared: Arc<Shared>, json: bool) -> Self {
+        Self { node, shared, json }
     }
 
-    /// Fetches what is missing, again and again; ends if there is nothing to keep.
-    pub(crate) async fn run(mut self) {
+    /// Fetches what is missing, again and again; ends only with its task.
+    pub(crate) async fn run(self) {
         let mut pause = FIRST_PAUSE;
-        while !self.files.files().is_empty() {
+        loop {
             // Who has not joined and does not have everything is told so by the first file.
             let _ = self.node.joined().await;
-            if self.look_through().await {
-                pause = FIRST_PAUSE;
-                tokio::time::sleep(CHECK).await;
-            } else {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+            let wait = match self.look_through().await {
+                true => {
+                    pause = FIRST_PAUSE;
+                    CHECK
+                }
+                false => {
+                    let wait = pause;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    wait
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.shared.more.notified() => pause = FIRST_PAUSE,
             }
         }
     }
 
     /// Says whether everything is here.
-    async fn look_through(&mut self) -> bool {
+    async fn look_through(&self) -> bool {
         let mut whole = true;
-        for file in self.files.files().to_vec() {
-            let kept = self
-                .node
-                .keep_file(file.key, FetchOptions::default(), |_| ())
-                .await;
+        let node = self.node.clone();
+        let keeping = stream::iter(self.files().files().to_vec())
+            .map(|file| {
+                let keeping = node.keep_file(file.key, FetchOptions::default(), |_| ());
+                async move { (file, keeping.await) }
+            })
+            .buffer_unordered(MAX_FILES);
+        let mut keeping = std::pin::pin!(keeping);
+        while let Some((file, kept)) = keeping.next().await {
             let is_whole = kept.as_ref().is_ok_and(|kept| kept.repair.failed == 0);
             whole &= is_whole;
             match &kept {
@@ -112,14 +128,18 @@ impl Keeper {
                 ),
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(key = %file.key, %error, "a file could not be kept; trying again")
+                    tracing::warn!(key = %file.key, %error, "a file could not be kept; trying again");
                 }
             }
-            if let Err(error) = self.files.note(file.key, is_whole) {
+            if let Err(error) = self.files().note(file.key, is_whole) {
                 tracing::error!(%error, "what is kept could not be noted");
             }
         }
         whole
+    }
+
+    fn files(&self) -> MutexGuard<'_, KeptFiles> {
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, kept: &TendedFile) {

@@ -103,8 +103,10 @@ pub(crate) fn all_apart(name: &Path, lines: &[Line<Wanted>]) -> Result<(), Failu
 
 fn split(line: &str) -> (&str, &str) {
     let line = line.trim_start();
-    line.split_once([' ', '\t'])
-        .map_or((line.trim_end(), ""), |(first, rest)| (first, rest.trim_start()))
+    line.split_once([' ', '\t']).map_or_else(
+        || (line.trim_end(), ""),
+        |(first, rest)| (first, rest.trim_start()),
+    )
 }
 
 /// A place below the directory: without the root, as `tar` does it, and never above.

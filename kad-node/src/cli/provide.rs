@@ -97,7 +97,7 @@ pub(crate) async fn provide(args: ProvideArgs, json: bool) -> Result<Answer, Fai
             (_, false) => {
                 let mut ledger = Ledger::new("announcing", announced.keys.len(), json);
                 announce(node, &announced, announced.keys.clone(), |one| {
-                    tell(&mut ledger, one)
+                    tell(&mut ledger, one);
                 })
                 .await?;
                 ledger.end(json!({ "withdrawn": false }), "keys", "announced")

@@ -5,6 +5,7 @@ mod report;
 use std::io::{self, IsTerminal as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -14,10 +15,12 @@ use kad_node::kept::KeptFiles;
 use kad_node::{DenyList, JoinError, Node, TableMode};
 use serde_json::{Map, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-use super::arguments::{NetworkArgs, parse_span, read_key};
+use super::arguments::{NetworkArgs, now, parse_span, read_key};
+use super::control::{self, Shared};
 use super::keep::Keeper;
 use super::reply::{self, Answer, Failure};
 use super::values::addresses;
@@ -64,6 +67,16 @@ pub(crate) struct Args {
     /// How to log, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+}
+
+impl Args {
+    /// The data directory, if there is one.
+    pub(crate) fn data(&self) -> Result<Option<PathBuf>, Failure> {
+        match &self.data {
+            Some(data) => Ok(Some(data.clone())),
+            None => Ok(self.network.config()?.data),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -152,12 +165,12 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         .report
         .map(|every| tokio::spawn(report::report(node.clone(), every, json)));
     let keeping = match &data {
-        Some(directory) => keep_files(&node, directory, &keep, json)?,
+        Some(directory) => keep_files(&node, directory, keep, json)?,
         None => None,
     };
     stop.wait().await;
     watching.abort();
-    for task in [reloading, keeping].into_iter().flatten() {
+    for task in reloading.iter().chain(keeping.iter().flatten()) {
         task.abort();
     }
     // The last line is that of the end.
@@ -205,19 +218,34 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
     ))
 }
 
-/// Goes on with the files that the data directory keeps, and begins with these.
-fn keep_files(node: &Node, data: &Path, keep: &[Key], json: bool) -> Result<Option<JoinHandle<()>>, Failure> {
-    let keeper =
-        KeptFiles::open(data, node.network()).and_then(|files| Keeper::new(node.clone(), files, keep, json));
-    match keeper {
-        Ok(keeper) => Ok(Some(tokio::spawn(keeper.run()))),
+/// Goes on with the files that the data directory keeps, and begins with these; commands may ask for more of them.
+fn keep_files(
+    node: &Node,
+    data: &Path,
+    keep: Vec<Key>,
+    json: bool,
+) -> Result<Option<[JoinHandle<()>; 2]>, Failure> {
+    let is_asked = !keep.is_empty();
+    let files = KeptFiles::open(data, node.network()).and_then(|mut files| {
+        files.add(keep, now())?;
+        Ok(files)
+    });
+    let files = match files {
+        Ok(files) => files,
+        Err(error) if is_asked => return Err(Failure::usage(error.to_string())),
         // A node is of use without.
-        Err(error) if keep.is_empty() => {
+        Err(error) => {
             tracing::error!(%error, "files that are to be kept are not looked after");
-            Ok(None)
+            return Ok(None);
         }
-        Err(error) => Err(Failure::usage(error.to_string())),
-    }
+    };
+    let shared = Arc::new(Shared {
+        files: Mutex::new(files),
+        more: Notify::new(),
+    });
+    let serving = control::serve(node.clone(), data.to_owned(), Arc::clone(&shared));
+    let keeper = Keeper::new(node.clone(), shared, json);
+    Ok(Some([tokio::spawn(keeper.run()), tokio::spawn(serving)]))
 }
 
 /// The first lines of standard output: who, where, in which network. A node that listens everywhere has a loopback address

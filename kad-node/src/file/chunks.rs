@@ -158,9 +158,8 @@ pub(super) async fn get_patiently<C: Chunks>(
 /// Whether the same may succeed a moment later.
 pub(super) fn may_pass(error: &NodeError) -> bool {
     match error {
-        NodeError::QuorumNotMet { .. } | NodeError::TooOften { .. } => true,
+        NodeError::QuorumNotMet { .. } | NodeError::NotKept | NodeError::TooOften { .. } => true,
         NodeError::Query(query) => !matches!(query, QueryError::NoContacts),
-        NodeError::NotKept => true,
         NodeError::Record(_)
         | NodeError::Denied(_)
         | NodeError::Conflict { .. }

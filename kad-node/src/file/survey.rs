@@ -10,7 +10,7 @@ use super::tree::{Room, Step, Walker, children};
 
 /// The parts of a file, as its root tells of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Survey {
+pub(crate) struct Surveyed {
     pub(crate) chunks: u64,
     pub(crate) parity: u64,
     pub(crate) indexes: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Survey {
 /// A file, as far as its index nodes are here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tree {
-    pub(crate) survey: Survey,
+    pub(crate) survey: Surveyed,
     /// The keys of its records, each once, however often it is named.
     pub(crate) keys: BTreeSet<Key>,
     /// Whether all index nodes are here, so that these are all keys.
@@ -42,7 +42,7 @@ pub(crate) fn survey(
     let chunks = bytes.div_ceil(shape.chunk());
     let stripes = chunks.div_ceil(shape.data());
     let format = shape.format();
-    let mut survey = Survey {
+    let mut survey = Surveyed {
         chunks,
         parity: stripes * shape.parity(),
         indexes: 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::record::Content;
-use kad_core::{Contact, Effort, Key, NodeId, Outcome, PublicKey, QueryId, UnixTime};
+use kad_core::{Contact, Effort, Key, NodeId, Outcome, PublicKey, QueryId, Record, UnixTime};
 
 use crate::NodeError;
 
@@ -67,6 +67,18 @@ pub struct Value {
     pub expires: UnixTime,
     /// What it took.
     pub effort: Effort,
+}
+
+impl Value {
+    /// What an immutable record says.
+    pub(super) fn of(record: &Record, effort: Effort) -> Self {
+        Self {
+            bytes: record.value(),
+            content: record.content(),
+            expires: record.expiry(),
+            effort,
+        }
+    }
 }
 
 /// Where something was stored.

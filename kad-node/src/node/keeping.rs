@@ -7,8 +7,27 @@ use tokio::sync::oneshot;
 use super::Node;
 use crate::NodeError;
 use crate::driver::{Order, unix_now};
+use crate::holdings::Listing;
 
 impl<A: WireAddress> Node<A> {
+    /// What this node keeps as its own: files, and records that belong to none. Of these files it is told too if their roots
+    /// are not here. All records are read and checked, on a thread where that disturbs nobody.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] if the store cannot be read.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn holdings(&self, wanted: Vec<Key>) -> Result<Listing, NodeError> {
+        let node = self.clone();
+        let listing = move || (node.inner.doors.listing)(&wanted, unix_now());
+        match tokio::task::spawn_blocking(listing).await {
+            Ok(Ok(listing)) => Ok(listing),
+            Ok(Err(error)) => Err(NodeError::Store(error.to_string())),
+            Err(_) => Err(NodeError::Stopped),
+        }
+    }
+
     /// Whether this node keeps the immutable value with this key as its own. It is a short read, as for a peer.
     pub(crate) fn has_own(&self, key: Key) -> bool {
         let slot = Slot {

@@ -9,15 +9,17 @@
 //! takes forty. They only run side by side. (In simulations of 150 and 1,000 nodes, reading in the order of the keys
 //! took 3.3 and 2.3 requests each, in any order 3.6 and 2.2.)
 
+mod bulks;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use kad_core::record::{Content, immutable_key};
 use kad_core::{
-    Announcement, Command, Effort, Key, Keypair, MAX_BULK, Outcome, Placement, Prefix, QueryId, Record,
-    RecordError,
+    Announcement, Command, Effort, Key, Keypair, Kind, Outcome, Placement, QueryId, Read, Record, RecordError,
 };
 use kad_net::WireAddress;
 
+use self::bulks::bulks;
 use super::records::judged;
 use super::{Node, PutOptions, Stored, Value};
 use crate::NodeError;
@@ -29,10 +31,6 @@ const MAX_HELD: usize = 16_384;
 
 /// Bytes of records that a call holds at once: 500 of the largest values. Exceeded by at most one record.
 const MAX_HELD_BYTES: usize = 32 << 20;
-
-/// Bytes of records in one bulk: copied to 20 holders they are on their way for half a minute over an uplink of 6 Mbit/s,
-/// and a query may take a minute.
-const MAX_BULK_BYTES: usize = 1 << 20;
 
 /// Regions that are stored to at once. Each has up to 2 k STOREs under way.
 const PARALLEL_REGIONS: usize = 4;
@@ -63,7 +61,7 @@ pub struct ManyReport {
     pub keys: u64,
     /// Those whose outcome was an error.
     pub failed: u64,
-    /// Requests sent to other nodes.
+    /// Requests sent to other nodes, those of queries that failed not counted.
     pub requests: u64,
     /// Queries that these were: regions, or batches of them, and keys that were stored or read alone.
     pub queries: u64,
@@ -175,21 +173,29 @@ impl<A: WireAddress> Node<A> {
     ) -> Result<ManyReport, NodeError> {
         let reads = stream::iter((0..).zip(keys))
             .map(|(position, key)| async move {
-                OneOfMany {
-                    position,
-                    key,
-                    outcome: self.get(key).await,
-                }
+                let found = self.find(key, Kind::Immutable, Read::First).await;
+                (position, key, found)
             })
             .buffer_unordered(PARALLEL_KEYS);
         let mut reads = std::pin::pin!(reads);
         let mut report = ManyReport::default();
-        while let Some(read) = reads.next().await {
-            if let Ok(Some(value)) = &read.outcome {
-                report.requests += u64::from(value.effort.requests);
-            }
+        while let Some((position, key, found)) = reads.next().await {
+            let outcome = found.map(|(records, _, effort)| {
+                report.requests += u64::from(effort.requests);
+                records
+                    .into_iter()
+                    .next()
+                    .map(|record| Value::of(&record, effort))
+            });
             report.queries += 1;
-            report.tell(read, &mut told)?;
+            report.tell(
+                OneOfMany {
+                    position,
+                    key,
+                    outcome,
+                },
+                &mut told,
+            )?;
         }
         Ok(report)
     }
@@ -373,69 +379,4 @@ fn stored<A: WireAddress>(
         query,
     };
     judged(stored, &refused, options)
-}
-
-/// Sorts records by key and cuts them where a region ends, or where they are too many for one query.
-fn bulks(mut records: Vec<Numbered>, bits: u8) -> Vec<Vec<Numbered>> {
-    records.sort_by_key(|(_, record)| record.key());
-    let region = |record: &Record| Prefix::new(record.key().to_limbs()[0], bits);
-    let mut bulks: Vec<Vec<Numbered>> = Vec::new();
-    let (mut of, mut bytes) = (None, 0);
-    for (position, record) in records {
-        bytes += record.as_bytes().len();
-        match bulks.last_mut() {
-            Some(bulk) if of == Some(region(&record)) && bulk.len() < MAX_BULK && bytes <= MAX_BULK_BYTES => {
-                bulk.push((position, record));
-            }
-            _ => {
-                (of, bytes) = (Some(region(&record)), record.as_bytes().len());
-                bulks.push(vec![(position, record)]);
-            }
-        }
-    }
-    bulks
-}
-
-#[cfg(test)]
-mod tests {
-    use kad_core::{NetworkId, Parameters, Rules};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn record(number: u64, bytes: usize) -> Numbered {
-        let parameters = Parameters::default();
-        let rules = Rules::new(NetworkId::new("test", &parameters), &parameters);
-        let now = unix_now();
-        let end = now + std::time::Duration::from_secs(100);
-        let value = [&number.to_be_bytes()[..], &vec![0; bytes]].concat();
-        (number, Record::immutable(&value, end, &rules, now).unwrap())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        #[test]
-        fn every_record_is_in_one_bulk_of_its_region_and_neighbours_are_together(
-            sizes in prop::collection::vec(prop_oneof![0_usize..50, 30_000_usize..65_000], 0..600),
-            bits in 0_u8..7,
-        ) {
-            let records: Vec<_> = sizes.iter().zip(0..).map(|(size, number)| record(number, *size)).collect();
-            let cut = bulks(records, bits);
-            let mut seen: Vec<u64> = cut.iter().flatten().map(|(position, _)| *position).collect();
-            seen.sort_unstable();
-            prop_assert_eq!(seen, (0..sizes.len() as u64).collect::<Vec<_>>());
-            let region = |record: &Record| Prefix::new(record.key().to_limbs()[0], bits);
-            let bytes = |bulk: &[Numbered]| -> usize { bulk.iter().map(|(_, record)| record.as_bytes().len()).sum() };
-            for bulk in &cut {
-                prop_assert!(!bulk.is_empty() && bulk.len() <= MAX_BULK);
-                prop_assert!(bytes(bulk) <= MAX_BULK_BYTES);
-                prop_assert!(bulk.iter().all(|(_, record)| region(record) == region(&bulk[0].1)));
-            }
-            for pair in cut.windows(2) {
-                let next = &pair[1][0].1;
-                let is_full = pair[0].len() == MAX_BULK || bytes(&pair[0]) + next.as_bytes().len() > MAX_BULK_BYTES;
-                prop_assert!(is_full || region(&pair[0][0].1) != region(next), "cut for nothing");
-            }
-        }
-    }
 }

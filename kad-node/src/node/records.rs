@@ -92,12 +92,10 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// deny-list.
     pub async fn get(&self, key: Key) -> Result<Option<Value>, NodeError> {
         let (records, _, effort) = self.find(key, Kind::Immutable, Read::First).await?;
-        Ok(records.into_iter().next().map(|record| Value {
-            bytes: record.value(),
-            content: record.content(),
-            expires: record.expiry(),
-            effort,
-        }))
+        Ok(records
+            .into_iter()
+            .next()
+            .map(|record| Value::of(&record, effort)))
     }
 
     /// Announces that `provider` has what `key` names, with a payload of at most 1 KiB.

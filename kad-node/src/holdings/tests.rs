@@ -1,0 +1,91 @@
+//! What is told of a store, and what is only counted.
+
+use kad_core::{Keypair, MutableVersion, NetworkId, Parameters};
+use kad_store::{Limits, MemoryStore, Put, RecordStore as _};
+
+use super::*;
+use crate::file::Surveyed;
+
+const NOW: UnixTime = UnixTime::from_secs(1000);
+const END: UnixTime = UnixTime::from_secs(5000);
+
+fn rules(network: &str) -> Rules {
+    let parameters = Parameters::default();
+    Rules::new(NetworkId::new(network, &parameters), &parameters)
+}
+
+fn put(store: &mut MemoryStore, record: &Record, own: bool) {
+    let put = Put {
+        record,
+        expected: None,
+        due: END,
+        own,
+        source: Source::UNKNOWN,
+    };
+    assert!(store.put(put).unwrap().is_acknowledgement());
+}
+
+#[test]
+fn of_more_holdings_than_are_listed_the_others_are_counted() {
+    let mut store = MemoryStore::new(Limits::default());
+    for number in 0..MAX_LISTED as u64 + 7 {
+        let record = Record::immutable(&number.to_be_bytes(), END, &rules("test"), NOW).unwrap();
+        put(&mut store, &record, true);
+    }
+    let of_others = Record::immutable(b"of others", END, &rules("test"), NOW).unwrap();
+    put(&mut store, &of_others, false);
+    store.flush().unwrap();
+    let listing = listing(&store.reader(), &rules("test"), &[], NOW).unwrap();
+    assert_eq!((listing.holdings.len(), listing.more), (MAX_LISTED, 7));
+    assert!(listing.holdings.is_sorted_by_key(|holding| holding.key));
+}
+
+#[test]
+fn what_is_no_record_of_this_network_is_counted_as_damaged() {
+    let mut store = MemoryStore::new(Limits::default());
+    let version = MutableVersion {
+        salt: b"a",
+        seq: 1,
+        issued: NOW,
+        expiry: END,
+        value: Some(b"one"),
+    };
+    let record = Record::mutable(&Keypair::from_secret(&[1; 32]), &version, &rules("test"), NOW).unwrap();
+    put(&mut store, &record, true);
+    store.flush().unwrap();
+    let damaged = |network: &str| {
+        listing(&store.reader(), &rules(network), &[], NOW)
+            .unwrap()
+            .damaged
+    };
+    assert_eq!((damaged("test"), damaged("other")), (0, 1));
+}
+
+#[test]
+fn the_sample_of_a_large_file_is_small_spread_and_begins_with_its_root() {
+    let root = Key::from_limbs([500, 0, 0, 0]);
+    for count in [1_u64, 2, 31, 32, 33, 34, 64, 65, 1000, 100_000] {
+        let keys: BTreeSet<Key> = (0..count).map(|n| Key::from_limbs([n * 7, 0, 0, 1])).collect();
+        let tree = Tree {
+            survey: Surveyed {
+                chunks: count,
+                parity: 0,
+                indexes: 1,
+                bytes: count,
+                is_sealed: false,
+                code: None,
+            },
+            keys: keys.into_iter().chain([root]).collect(),
+            is_walked: true,
+        };
+        let holding = file(root, &tree, &BTreeMap::new());
+        assert_eq!((holding.records, holding.missing), (count + 1, count + 1));
+        assert_eq!(holding.sample[0], root);
+        let (sample, most) = (holding.sample.len() as u64, MAX_SAMPLE + 1);
+        assert!(
+            sample <= most && sample >= (count + 1).min(most / 2),
+            "{sample} of {count}"
+        );
+        assert!(holding.sample[1..].is_sorted());
+    }
+}
