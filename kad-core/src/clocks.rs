@@ -1,43 +1,46 @@
 //! How far this node's wall clock is off, as far as its peers can tell.
 //!
 //! Every PONG carries the clock of who sent it. What is remembered of a contact is the difference of its wall clock and
-//! of this node's *monotonic* clock, so a jump of the own wall clock is seen at once and in full. The offset is the median
-//! over different contacts that are in the table: as long as fewer than half of them lie, it lies between two that do not.
-//! Of one site few count, so who has many addresses side by side has no more of a say.
+//! of this node's *monotonic* clock, so a jump of the own wall clock is seen at once and in full. The offset is the
+//! median over different contacts that were in the table when they said it: as long as fewer than half of them lie, it
+//! lies between two that do not. Of one site few count, so who has many addresses side by side has no more of a say.
 //!
-//! It is told and used for nothing: a node that set its clock, or judged records, by what peers say could be talked into
-//! forgetting them.
+//! It is told and used for nothing: a node that set its clock, or judged records, by what peers say could be talked
+//! into forgetting them.
 
 use alloc::vec::Vec;
 
 use crate::{Instant, NodeId, Now, UnixTime};
 
-/// Contacts that are remembered; the one that was asked longest ago makes room. Their median is as steady as that of the
-/// samples of the network's size, and costs little to find.
+/// Contacts that are remembered; the one that was asked longest ago makes room. Their median is as steady as that of
+/// the samples of the network's size, and costs little to find.
 const MAX_CLOCKS: usize = 32;
 
 /// Fewer say nothing: two of five may lie.
 const ENOUGH: usize = 5;
 
-/// Nor do fewer than so many hundredths of those that could count: of the first few that answer, most may lie by chance.
+/// Nor do fewer than so many hundredths of those that could count: of the first few that answer, most may lie by
+/// chance.
 const ENOUGH_OF_ALL: usize = 75;
 
 /// Contacts of one site (IPv4 /24, IPv6 /48) that count; a newer one takes the place of the oldest of them.
 const MAX_PER_SITE: usize = 2;
 
 /// An offset of more seconds than this is worth a warning. Records are refused from
-/// [`MAX_CLOCK_SKEW`](crate::record::MAX_CLOCK_SKEW) on, ten times as much; clocks that are set over a network are right
-/// to a fraction of a second.
+/// [`MAX_CLOCK_SKEW`](crate::record::MAX_CLOCK_SKEW) on, ten times as much; clocks that are set over a network are
+/// right to a fraction of a second.
 const WORTH_A_WARNING: u64 = 60;
 
 /// One that has been warned of has ended when it is no more than this, or it would be warned of again and again.
 const AS_GOOD_AS_NONE: u64 = 30;
 
-/// What a contact's clock said.
+/// What a contact's clock said, in 24 bytes, of which a node has up to 32.
 #[derive(Debug)]
 struct Reading {
-    of: NodeId,
-    site: Option<u64>,
+    /// The first 64 bits of its id.
+    of: u64,
+    /// Zero if its address has none.
+    site: u64,
     /// Its wall clock less this node's monotonic clock, in milliseconds.
     apart: i64,
 }
@@ -68,9 +71,10 @@ impl Clocks {
 
     /// A contact has said what its clock shows, half of its answer's way ago: at this instant of the own clock.
     pub(crate) fn read(&mut self, of: NodeId, site: Option<u64>, unix: UnixTime, at: Instant) {
+        let ([of, ..], site) = (of.to_limbs(), site.unwrap_or_default());
         let apart = millis(unix).saturating_sub(monotonic_millis(at));
         self.readings.retain(|reading| reading.of != of);
-        let same_site = |reading: &Reading| site.is_some() && reading.site == site;
+        let same_site = |reading: &Reading| site != 0 && reading.site == site;
         let of_site = self.readings.iter().filter(|reading| same_site(reading)).count();
         if of_site >= MAX_PER_SITE
             && let Some(oldest) = self.readings.iter().position(same_site)
@@ -87,16 +91,14 @@ impl Clocks {
         self.readings.push(Reading { of, site, apart });
     }
 
-    /// By how many seconds the clocks of contacts that count are ahead of the own one: less than zero if they are behind,
-    /// `None` if too few are known. So many contacts could count.
-    pub(crate) fn offset(&self, now: Now, contacts: usize, counts: impl Fn(NodeId) -> bool) -> Option<i64> {
+    /// By how many seconds the clocks of contacts are ahead of the own one: less than zero if they are behind, `None`
+    /// if too few are known. There are so many contacts now.
+    pub(crate) fn offset(&self, now: Now, contacts: usize) -> Option<i64> {
         let own = millis(now.unix).saturating_sub(monotonic_millis(now.monotonic));
         let mut room = [0; MAX_CLOCKS];
-        let mut known = 0;
-        let counted = self.readings.iter().filter(|reading| counts(reading.of));
-        for (place, reading) in room.iter_mut().zip(counted) {
+        let known = self.readings.len();
+        for (place, reading) in room.iter_mut().zip(&self.readings) {
             *place = reading.apart.saturating_sub(own);
-            known += 1;
         }
         let known = &mut room[..known];
         known.sort_unstable();
@@ -166,7 +168,7 @@ mod tests {
     }
 
     fn offset(clocks: &Clocks, now: Now) -> Option<i64> {
-        clocks.offset(now, clocks.readings.len(), |_| true)
+        clocks.offset(now, clocks.readings.len())
     }
 
     #[test]
@@ -183,15 +185,16 @@ mod tests {
     fn few_contacts_say_nothing() {
         let clocks = read([900; 5]);
         assert_eq!(offset(&clocks, now(9, 0)), Some(900));
-        assert_eq!(clocks.offset(now(9, 0), 5, |of| of != id(0)), None);
+        assert_eq!(clocks.offset(now(9, 0), 7), Some(900));
+        assert_eq!(clocks.offset(now(9, 0), 8), None);
         assert_eq!(offset(&read([900; 4]), now(9, 0)), None);
     }
 
     #[test]
     fn the_first_few_of_many_contacts_say_nothing() {
-        assert_eq!(read([900; 23]).offset(now(99, 0), 500, |_| true), None);
-        assert_eq!(read([900; 24]).offset(now(99, 0), 500, |_| true), Some(900));
-        assert_eq!(read([900; 7]).offset(now(99, 0), 10, |_| true), Some(900));
+        assert_eq!(read([900; 23]).offset(now(99, 0), 500), None);
+        assert_eq!(read([900; 24]).offset(now(99, 0), 500), Some(900));
+        assert_eq!(read([900; 7]).offset(now(99, 0), 10), Some(900));
     }
 
     #[test]

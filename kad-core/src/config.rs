@@ -25,8 +25,8 @@ pub struct Config {
     /// others. Default false.
     pub read_only: bool,
     /// Whether this node stores records for others. Default true. One that does not still routes, and keeps its own
-    /// records; it answers [`Verdict::StoresNothing`](crate::Verdict), and writers go to the next nearest. What it costs
-    /// the network is in `docs/guarantees.md`.
+    /// records; it answers [`Verdict::StoresNothing`](crate::Verdict), and writers go to the next nearest. What it
+    /// costs the network is in `docs/guarantees.md`.
     pub stores: bool,
     /// The routing table.
     pub table: TableConfig,
@@ -72,8 +72,8 @@ pub struct Config {
     /// Default 1024.
     pub max_pending_requests: usize,
     /// Versions of a mutable record, or of an announcement, that peers may store here at once; one more comes every
-    /// [`rewrite_every`](Self::rewrite_every). More are refused: [`Verdict::TooOften`](crate::Verdict). Default 16: a few
-    /// writers who race and try again a few times. At least 1.
+    /// [`rewrite_every`](Self::rewrite_every). More are refused: [`Verdict::TooOften`](crate::Verdict). Default 16: a
+    /// few writers who race and try again a few times. At least 1.
     pub rewrite_burst: usize,
     /// How long a record that has used up its burst waits for the next version. Default 1 s, many times what a human
     /// writes; [`Duration::ZERO`] is no limit.

@@ -172,8 +172,7 @@ impl<A: Address> Kademlia<A> {
     }
 
     fn clock_offset(&self) -> Option<i64> {
-        let is_contact = |id| self.table.get(id).is_some();
-        self.clocks.offset(self.now, self.table.len(), is_contact)
+        self.clocks.offset(self.now, self.table.len())
     }
 
     /// Tells the application if the wall clock has turned out to be wrong, or right again.

@@ -153,8 +153,8 @@ pub enum Event<A> {
         /// What it took, all in all.
         effort: Effort,
     },
-    /// This node's wall clock is wrong, by what most of its contacts say: records may be refused, here or elsewhere. Told
-    /// once, until [`ClockRight`](Self::ClockRight).
+    /// This node's wall clock is wrong, by what most of its contacts say: records may be refused, here or elsewhere.
+    /// Told once, until [`ClockRight`](Self::ClockRight).
     ClockOff {
         /// As [`Stats::clock_offset`](crate::Stats::clock_offset).
         offset: i64,

@@ -495,8 +495,8 @@ impl Verdict {
         matches!(self, Self::Stored | Self::Unchanged)
     }
 
-    /// Whether the node says that it is no holder of this record, whatever becomes of it: the next nearest should have it
-    /// in its place.
+    /// Whether the node says that it is no holder of this record, whatever becomes of it: the next nearest should have
+    /// it in its place.
     #[must_use]
     pub const fn is_no_holder(&self) -> bool {
         matches!(self, Self::NotNear | Self::StoresNothing)

@@ -1,9 +1,9 @@
 //! How fast records are written anew.
 //!
-//! Each version of a record is a write and a flush, and its owner can sign versions without end. So a slot takes a burst
-//! of versions at once and then one in a while: a token bucket, kept as the instant at which it will be full again
-//! (what ATM calls the generic cell rate algorithm). Only versions that were stored count. Whoever sends one that is
-//! held, or an old one, changes nothing, or somebody could use up the tokens of a record that is not theirs.
+//! Each version of a record is a write and a flush, and its owner can sign versions without end. So a slot takes a
+//! burst of versions at once and then one in a while: a token bucket, kept as the instant at which it will be full
+//! again (what ATM calls the generic cell rate algorithm). Only versions that were stored count. Whoever sends one that
+//! is held, or an old one, changes nothing, or somebody could use up the tokens of a record that is not theirs.
 
 use alloc::collections::BTreeMap;
 

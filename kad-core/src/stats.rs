@@ -20,9 +20,9 @@ pub struct Stats {
     pub isolated: bool,
     /// How many nodes the network has, as far as this one can tell now.
     pub population: Option<Population>,
-    /// By how many seconds the wall clocks of this node's contacts are ahead of its own now, the median of those that it
-    /// has lately PINGed; less than zero if they are behind, `None` while it knows too few. Peers may lie, so it is told
-    /// and used for nothing.
+    /// By how many seconds the wall clocks of this node's contacts are ahead of its own now, the median of those that
+    /// it has lately PINGed; less than zero if they are behind, `None` while it knows too few. Peers may lie, so it is
+    /// told and used for nothing.
     pub clock_offset: Option<i64>,
     /// Requests sent.
     pub requests_sent: u64,

@@ -127,9 +127,9 @@ impl Builder {
         self
     }
 
-    /// Whether the node stores records for others. Default true. One that does not still routes and keeps its own records;
-    /// a network of such nodes stores nothing at all (`docs/guarantees.md`). `stores` of [`config`](Self::config) must
-    /// not say no either.
+    /// Whether the node stores records for others. Default true. One that does not still routes and keeps its own
+    /// records; a network of such nodes stores nothing at all (`docs/guarantees.md`). `stores` of
+    /// [`config`](Self::config) must not say no either.
     #[must_use]
     pub fn stores(mut self, stores: bool) -> Self {
         self.stores = stores;

@@ -27,7 +27,8 @@ const MAX_BYTES: u64 = 16 << 20;
 /// Keys and publishers that a node does not serve. See [`Builder::deny`](crate::Builder::deny).
 ///
 /// As text it has one of them on each line, in 64 hexadecimal digits: a key, alone or behind the word `key`; or behind
-/// `publisher` a public key, or behind `node` a node id, of somebody whose records are not wanted. `#` begins a comment.
+/// `publisher` a public key, or behind `node` a node id, of somebody whose records are not wanted. `#` begins a
+/// comment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DenyList {
     keys: HashSet<Key>,
@@ -119,10 +120,16 @@ impl DenyList {
         self.keys.contains(&key)
     }
 
+    /// Whether whatever this node id has signed is denied.
+    #[must_use]
+    pub fn has_publisher(&self, publisher: NodeId) -> bool {
+        self.publishers.contains(&publisher)
+    }
+
     /// Whether a record under this key is denied.
     pub(crate) fn has(&self, key: Key, record: &RawRecord) -> bool {
-        let is_publisher = |author| self.publishers.contains(&NodeId::from_public_key(&author));
-        self.has_key(key) || !self.publishers.is_empty() && record.author().is_some_and(is_publisher)
+        let is_denied = |author| self.has_publisher(NodeId::from_public_key(&author));
+        self.has_key(key) || !self.publishers.is_empty() && record.author().is_some_and(is_denied)
     }
 
     fn add(&mut self, line: &str) -> Result<(), String> {

@@ -42,13 +42,12 @@
 //!                        ▼  │
 //!        kad_net::Transport   the store's thread: one flush for all that wait
 //! ```
-//! `builder` puts a node together and ends it in order. `driver` carries out what the state machine wants. `node` is the
-//! handle. `storage` is the thread that writes; reads go past it. `join` finds the way in and back in, `snapshot` saves
-//! contacts so that a restart needs no bootstrap node, [`identity`] reads and writes key files, `peer` names a node as
-//! people do. `policy` asks the application's [`Validator`] and the operator's [`DenyList`] about every record. [`mod@file`] makes values of files, and files of values. [`crawl`] walks over the whole network,
-//! and `full_table` does so to know everybody.
-//! `docs/architecture.md` tells the whole story,
-//! `docs/bounds.md` every limit.
+//! `builder` puts a node together and ends it in order. `driver` carries out what the state machine wants. `node` is
+//! the handle. `storage` is the thread that writes; reads go past it. `join` finds the way in and back in, `snapshot`
+//! saves contacts so that a restart needs no bootstrap node, [`identity`] reads and writes key files, `peer` names a
+//! node as people do. `policy` asks the application's [`Validator`] and the operator's [`DenyList`] about every record.
+//! [`mod@file`] makes values of files, and files of values. [`crawl`] walks over the whole network, and `full_table`
+//! does so to know everybody. `docs/architecture.md` tells the whole story, `docs/bounds.md` every limit.
 //!
 //! # What it refuses to do
 //! - Decide anything about the protocol: whom to ask, how long to wait, what to keep.

@@ -310,9 +310,9 @@ impl<A: kad_net::WireAddress> Node<A> {
         self.inner.stores
     }
 
-    /// Another deny-list in the place of the one before: from now on its records are neither taken in nor handed out. What
-    /// is held of them is then removed from the disk, which takes as long as reading the store. Says how many records
-    /// that were. If this future is dropped, the list counts all the same and the removal goes on.
+    /// Another deny-list in the place of the one before: from now on its records are neither taken in nor handed out.
+    /// What is held of them is then removed from the disk, which takes as long as reading the store. Says how many
+    /// records that were. If this future is dropped, the list counts all the same and the removal goes on.
     ///
     /// # Errors
     /// [`NodeError::Store`] if the store could not be read or written: the list counts, and not all was removed.

@@ -7,7 +7,7 @@
 //! ```text
 //!   STORE ──► verified ─┐                  ┌─ no ──► the peer is told: denied
 //!   answers ► verified ─┼► list, Validator ┼─ no ──► left out
-//!   put ──────────────── ┘                 └─ yes ─► the core ─► the store's thread: list, Validator::choose
+//!   put ─────────────────┘                 └─ yes ─► the core ─► the store's thread: list, Validator::choose
 //! ```
 
 use std::collections::{HashSet, VecDeque};
@@ -16,12 +16,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use kad_core::record::precedence;
 use kad_core::summary::short;
-use kad_core::{Found, Key, RawRecord, Record, RecordError, Request, Response, Rules, StoreReply, UnixTime};
+use kad_core::{
+    Found, Key, NodeId, PublicKey, RawRecord, Record, RecordError, Request, Response, Rules, StoreReply,
+    UnixTime,
+};
 
 use crate::DenyList;
 
-/// Records that peers offer again and again, because they hold them and this node refused them; the one that was refused
-/// first is forgotten, and fetched and refused once more.
+/// Records that peers offer again and again, because they hold them and this node refused them; the one that was
+/// refused first is forgotten, and fetched and refused once more.
 const MAX_UNWANTED: usize = 4096;
 
 /// The judgement of an application about records of others, registered with
@@ -32,7 +35,7 @@ const MAX_UNWANTED: usize = 4096;
 /// themselves. Records that were stored before it refused them stay until they expire.
 ///
 /// ```
-/// use kad_node::{Node, Refusal, Validator};
+/// use kad_node::{MutableOptions, Node, Refusal, Validator};
 /// use kad_core::Record;
 ///
 /// /// Records under the salt `port` hold a port number, and nothing else.
@@ -41,7 +44,9 @@ const MAX_UNWANTED: usize = 4096;
 /// impl Validator for Ports {
 ///     fn admit(&self, record: &Record) -> Result<(), Refusal> {
 ///         match record.salt() {
-///             b"port" if !record.is_tombstone() && record.value().len() != 2 => Err(Refusal::new("a port has two bytes")),
+///             b"port" if !record.is_tombstone() && record.value().len() != 2 => {
+///                 Err(Refusal::new("a port has two bytes"))
+///             }
 ///             _ => Ok(()),
 ///         }
 ///     }
@@ -49,7 +54,9 @@ const MAX_UNWANTED: usize = 4096;
 ///
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let node = Node::builder().listen("127.0.0.1:0".parse()?).validator(Ports).spawn().await?;
-/// let put = node.put_mutable(node.keypair(), b"port", "eighty", Default::default()).await;
+/// let mut options = MutableOptions::default();
+/// options.seq = Some(1);
+/// let put = node.put_mutable(node.keypair(), b"port", "eighty", options).await;
 /// assert!(put.is_err_and(|error| error.to_string().contains("two bytes")));
 /// # node.shutdown().await?;
 /// # Ok(())
@@ -227,6 +234,11 @@ impl Policy {
     /// Whether anybody chooses between versions.
     pub(crate) const fn chooses(&self) -> bool {
         self.validator.0.is_some()
+    }
+
+    /// Whether a publisher's records must not be asked for.
+    pub(crate) fn denies_publisher(&self, publisher: &PublicKey) -> bool {
+        self.denied().has_publisher(NodeId::from_public_key(publisher))
     }
 
     /// Whether a key must not be asked for.

@@ -172,8 +172,8 @@ impl Storage {
         let _ = self.send(Write::Discard(slot));
     }
 
-    /// Removes what is in these slots, and waits until that is durable. False if it is not: the store is closed, or could
-    /// not write.
+    /// Removes what is in these slots, and waits until that is durable. False if it is not: the store is closed, or
+    /// could not write.
     pub(crate) fn forget(&self, slots: Vec<Slot>) -> bool {
         // Nobody else waits for the lock while this waits for room.
         let writes = self.writes.lock().ok().and_then(|writes| writes.clone());

@@ -114,6 +114,7 @@ async fn repair_leaves_out_what_is_refused_and_asks_for_it_once() {
     }
     let mut list = DenyList::default();
     list.deny_key(keys[1]);
+    list.deny_publisher(lax.id());
     let strict = node(&network, 2, quickly().validator(Strict).deny(list)).await;
     let rounds = async |more| {
         let begun = strict.stats().await.unwrap().core.repairs;
@@ -125,15 +126,17 @@ async fn repair_leaves_out_what_is_refused_and_asks_for_it_once() {
     assert_eq!((stats.storage.records, stats.core.records_drawn), (1, 1));
     // From now on a round costs the question for what differs, and no FETCH.
     let sent = stats.core.requests_sent;
-    rounds(5).await;
+    rounds(10).await;
     let stats = (strict.stats().await.unwrap().core, stats.core);
     let (rounds, requests) = (stats.0.repairs - stats.1.repairs, stats.0.requests_sent - sent);
     assert!(
-        requests <= 2 * rounds + 2,
+        requests <= 3 * rounds / 2 + 2,
         "{requests} requests in {rounds} rounds"
     );
     assert!(lax.census(keys[0], Kind::Immutable).await.unwrap().len() == 1);
     let denied = strict.get(keys[1]).await;
+    assert!(matches!(denied, Err(NodeError::Denied(_))), "{denied:?}");
+    let denied = strict.get_mutable(&lax.keypair().public(), b"").await;
     assert!(matches!(denied, Err(NodeError::Denied(_))), "{denied:?}");
     // Another list lets it in.
     assert_eq!(strict.deny(DenyList::default()).await.unwrap(), 0);

@@ -4,6 +4,7 @@
 
 mod churn;
 mod clients;
+mod clocks;
 mod commands;
 mod crawl;
 mod durability;

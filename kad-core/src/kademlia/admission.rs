@@ -10,15 +10,16 @@
 //!
 //! # Nowhere near
 //!
-//! Writers find holders by lookups, which differ a little from node to node, and a record may be meant for whoever moves
-//! up when another one leaves. So "near" is generous: a node turns a record away only if eight times as many nodes as hold it
-//! are expected to be nearer, by the fewest nodes that the network is likely to have, and if it also knows k contacts
-//! that are alive and nearer. By the first rule no network of fewer than 8 k nodes ever turns anything away, and neither
-//! does a node that has not measured the network; a guess from the own neighbourhood does not count, which others could
-//! crowd. By the second rule a network that has shrunk since it was measured does not lose its holders.
+//! Writers find holders by lookups, which differ a little from node to node, and a record may be meant for whoever
+//! moves up when another one leaves. So "near" is generous: a node turns a record away only if eight times as many
+//! nodes as hold it are expected to be nearer, by the fewest nodes that the network is likely to have, and if it also
+//! knows k contacts that are alive and nearer. By the first rule no network of fewer than 8 k nodes ever turns anything
+//! away, and neither does a node that has not measured the network; a guess from the own neighbourhood does not count,
+//! which others could crowd. By the second rule a network that has shrunk since it was measured does not lose its
+//! holders.
 //!
-//! Where a crowd hides a key, writers go as far as k nodes are expected by *their* estimate (`query/region.rs`). That is
-//! refused only if this node's least likely number is eight times the writer's likely one.
+//! Where a crowd hides a key, writers go as far as k nodes are expected by *their* estimate (`query/region.rs`). That
+//! is refused only if this node's least likely number is eight times the writer's likely one.
 //!
 //! A node that is nowhere near and holds an older version, because it once was near, does not get the newer one. Nobody
 //! who looks for the record comes here.
@@ -93,8 +94,8 @@ impl<A: Address> Kademlia<A> {
         self.rewrites.room(slot, now, burst, every)
     }
 
-    /// The store has judged what came so far, in the order of the slots. An immutable value has one version; who extends its
-    /// life must not keep others from that.
+    /// The store has judged what came so far, in the order of the slots. An immutable value has one version; who
+    /// extends its life must not keep others from that.
     pub(super) fn note_versions(&mut self, now: Now, slots: &[Slot], judged: &[Verdict]) {
         for (slot, verdict) in slots.iter().zip(judged) {
             if *verdict == Verdict::Stored && slot.kind != Kind::Immutable {

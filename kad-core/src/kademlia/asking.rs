@@ -96,7 +96,9 @@ impl<A: Address> Kademlia<A> {
             }
             response => {
                 self.admit(now, &flight.contact, rtt, out);
-                if let Response::Pong { unix, .. } = response {
+                if let Response::Pong { unix, .. } = response
+                    && self.table.get(flight.contact.id).is_some()
+                {
                     let took = rtt.unwrap_or_else(|| now.monotonic.since(flight.sent));
                     // It read its clock half of the way ago.
                     let at = Instant::ZERO + now.monotonic.since(Instant::ZERO + took / 2);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use kad_core::{
-    Command, Config, Duration, Effort, Key, MAX_BULK, Outcome, Placement, Prefix, Record, StoreOp, Verdict,
+    Command, Config, Duration, Effort, Key, MAX_BULK, Outcome, Placement, Prefix, Record, Source, StoreOp,
+    Verdict,
 };
 
 use crate::records::{DAY, holds, immutable, put};
@@ -281,6 +282,7 @@ fn a_sweep_in_a_network_that_has_grown_since_reaches_all_holders() {
         entries: records.iter().cloned().map(Into::into).collect(),
         due: now,
         own: true,
+        source: Source::UNKNOWN,
     };
     world.nodes[3].shelf.carry_out(op, now);
     // What is due is looked for once a minute, and what crowds are taken for takes some lookups after that.

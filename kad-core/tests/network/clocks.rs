@@ -70,8 +70,8 @@ fn a_node_whose_clock_is_a_quarter_of_an_hour_off_stores_and_reads_values() {
                 "{node}"
             );
         }
-        // A signed one is refused by the right clocks if it was issued by one that is too far ahead, and lives until its
-        // date if by one that is behind.
+        // A signed one is refused by the right clocks if it was issued by one that is too far ahead, and lives until
+        // its date if by one that is behind.
         let signed = version(3, 1, b"signed", its_now);
         let judged = Record::verify(signed.as_raw().clone(), &rules(), world.unix());
         match ahead > 0 {

@@ -10,6 +10,7 @@ mod clocks;
 mod contract;
 mod crowds;
 mod full_table;
+mod idlers;
 mod lookups;
 mod neighbourhood;
 mod population;

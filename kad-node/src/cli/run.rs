@@ -31,9 +31,9 @@ use super::values::addresses;
                   kad-node run --listen 0.0.0.0:0 --bootstrap 192.0.2.7:4000\n  \
                   kad-node run --config /etc/kad-node.toml --log-format json\n\n\
                   SIGINT or SIGTERM stops it in order; a second one stops it at once. With --json the first line of \
-                  standard output is an object with id, addresses, listen, network and network_id, and the last one says what was saved, \
-                  how many records were stored for others, how many were refused and why, and by how many seconds the clocks \
-                  of others are ahead."
+                  standard output is an object with id, addresses, listen, network and network_id, and the last one says what was \
+                  saved, how many records were stored for others, how many were refused and why, and by how many seconds \
+                  the clocks of others are ahead."
 )]
 pub(crate) struct Args {
     /// Where to listen, at most one address for each family; port 0 is any free port [default: 0.0.0.0:0]
@@ -51,8 +51,8 @@ pub(crate) struct Args {
     /// Store nothing for others, and still route and keep what is this node's own
     #[arg(long)]
     store_nothing: bool,
-    /// A file of keys and publishers that this node does not serve, one on each line; read again on SIGHUP [default: the
-    /// config file's, then none]
+    /// A file of keys and publishers that this node does not serve, one on each line; read again on SIGHUP [default:
+    /// the config file's, then none]
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
     /// Whom to know: many nearby and few far away, or everybody, so that lookups take one hop [default: the config file's,

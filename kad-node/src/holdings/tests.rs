@@ -1,6 +1,6 @@
 //! What is told of a store, and what is only counted.
 
-use kad_core::{Keypair, MutableVersion, NetworkId, Parameters};
+use kad_core::{Keypair, MutableVersion, NetworkId, Parameters, Source};
 use kad_store::{Limits, MemoryStore, Put, RecordStore as _};
 
 use super::*;

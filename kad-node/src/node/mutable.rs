@@ -8,8 +8,8 @@ use kad_core::{Effort, Key, Keypair, Kind, MutableVersion, PublicKey, Read, Reco
 
 use super::records::{PutOptions, claims, taken};
 use super::{Mutable, Node, Stored};
-use crate::NodeError;
 use crate::driver::unix_now;
+use crate::{NodeError, Refusal};
 
 /// How to write a mutable record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -137,8 +137,13 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// the node stops.
     ///
     /// # Errors
-    /// [`NodeError::Query`] if nobody is known or nobody answered.
+    /// [`NodeError::Query`] if nobody is known or nobody answered, [`NodeError::Denied`] if the key or the owner is on this
+    /// node's deny-list.
     pub async fn get_mutable(&self, owner: &PublicKey, salt: &[u8]) -> Result<Option<Mutable>, NodeError> {
+        if self.inner.policy.denies_publisher(owner) {
+            let why = "the publisher is on the deny-list of this node";
+            return Err(NodeError::Denied(Refusal::new(why)));
+        }
         Ok(self.newest(mutable_key(owner, salt)).await?.version())
     }
 

@@ -70,8 +70,8 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// Stores a value of at most 64 KiB at the nodes nearest to its hash.
     ///
     /// # Errors
-    /// [`NodeError::Record`] if it is too large or its life too long, [`NodeError::Denied`] if this node does not want it,
-    /// [`NodeError::QuorumNotMet`], [`NodeError::Query`].
+    /// [`NodeError::Record`] if it is too large or its life too long, [`NodeError::Denied`] if this node does not want
+    /// it, [`NodeError::QuorumNotMet`], [`NodeError::Query`].
     pub async fn put(&self, value: impl AsRef<[u8]>, options: PutOptions) -> Result<Stored<A>, NodeError> {
         let now = unix_now();
         let record = Record::immutable(value.as_ref(), now + options.ttl, &self.inner.rules, now)?;

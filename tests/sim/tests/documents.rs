@@ -67,7 +67,8 @@ fn the_scenario_with_every_field_is_one_and_has_every_field() {
 
 #[test]
 fn every_knob_of_the_core_can_be_turned_in_a_scenario() {
-    /// Who only asks makes no network, who stores nothing makes one that holds nothing; ids of a simulation are not ground; limits are all there or all not.
+    /// Who only asks makes no network, who stores nothing makes one that holds nothing; ids of a simulation are not
+    /// ground; limits are all there or all not.
     const OTHERS: [&str; 7] = [
         "read_only",
         "stores",

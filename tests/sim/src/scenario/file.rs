@@ -46,8 +46,8 @@ pub(super) enum SiteName {
     Scattered,
 }
 
-/// The knobs of [`Config`], by their names; `read_only` and `stores` are left out, because a network of such nodes is none,
-/// or holds nothing.
+/// The knobs of [`Config`], by their names; `read_only` and `stores` are left out, because a network of such nodes is
+/// none, or holds nothing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ConfigTable {
