@@ -211,10 +211,9 @@ impl Batch {
             Some(held) if was_own && !put.own => held.due.min(put.due),
             _ => put.due,
         };
-        let source = match &held {
-            _ if own => Source::UNKNOWN,
-            Some(held) => held.listing.source,
-            None => put.source,
+        let source = match own {
+            true => Source::UNKNOWN,
+            false => self.sender(&put, held.as_ref()),
         };
         let is_news = |held: &Held| verdict == Verdict::Stored || (held.due, was_own) != (due, own);
         if held.as_ref().is_none_or(is_news) {

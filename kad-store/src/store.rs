@@ -24,12 +24,15 @@ pub trait RecordStore: Send + 'static {
     ///
     /// | verdict | bytes | expiry | due | own | source |
     /// |---|---|---|---|---|---|
-    /// | `Stored` | the new ones | the new one | from the put* | once own, always own | from the first put, none of own ones |
-    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own | the same |
+    /// | `Stored` | the new ones | the new one | from the put* | once own, always own | from the put**, none of own ones |
+    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own | as it was, none of own ones |
     /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was | as it was |
     ///
     /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew
     ///   it.
+    ///
+    /// ** As it was if the bytes are those that are held, if the put has no source, or if its source has reached its
+    /// limits.
     ///
     /// `Full` is said only of records that would have been stored, or become own. A record that takes the place of
     /// another one is let in if it is no larger, even when the store is (over-)full.
@@ -159,7 +162,7 @@ pub struct Put<'a> {
     pub due: UnixTime,
     /// Whether the node itself published it and keeps it alive. Stays true for the slot until that is removed.
     pub own: bool,
-    /// Who sent it. Stays with the slot until that is removed or becomes own; own records have none.
+    /// Who sent it; own records have none.
     pub source: Source,
 }
 
@@ -174,7 +177,7 @@ pub struct StoredRecord {
     pub due: UnixTime,
     /// Whether the node itself published it.
     pub own: bool,
-    /// Who sent it; [`Source::UNKNOWN`] for own records.
+    /// Who sent these bytes; [`Source::UNKNOWN`] for own records.
     pub source: Source,
 }
 

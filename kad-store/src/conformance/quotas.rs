@@ -150,13 +150,41 @@ pub(super) fn senders<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         &ALICE,
         "a record tells who sent it",
     );
-    store.put_with(from(&version(3, 20), BOB));
+    store.put_with(from(&version(2, 20), BOB));
+    same(
+        &store.flushed(&version(2, 20)).source,
+        &ALICE,
+        "what is sent again stays with whoever sent it first",
+    );
+    store.put(&version(3, 20));
     same(
         &store.flushed(&version(3, 20)).source,
         &ALICE,
-        "a slot stays with its first sender",
+        "a new version that nobody sent stays with the sender of the one before",
+    );
+    store.put_with(from(&version(4, 20), BOB));
+    same(
+        &store.flushed(&version(4, 20)).source,
+        &BOB,
+        "a new version counts for its sender",
+    );
+    same(
+        &store.put_with(from(&samples.numbered(10), ALICE)),
+        &Verdict::Stored,
+        "and no more for the one before",
+    );
+    same(
+        &store.put_with(from(&version(5, 20), ALICE)),
+        &Verdict::Stored,
+        "a sender at its limit sends new versions of what others sent",
+    );
+    same(
+        &store.flushed(&version(5, 20)).source,
+        &BOB,
+        "which then count as before",
     );
     rule(store.remove(&late.slot()), "a record is removed");
+    rule(store.remove(&version(5, 20).slot()), "a record is removed");
     store.put_with(from(&samples.numbered(7), BOB));
     same(
         &store.put_with(from(&samples.numbered(8), BOB)),
