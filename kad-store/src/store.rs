@@ -58,9 +58,9 @@ pub trait RecordStore: Send + 'static {
     /// As for [`put`](Self::put).
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError>;
 
-    /// Forgets a slot whose record is damaged: [`RecordReader::get`] answers [`StoreError::Corrupt`] there. So the store
-    /// no longer tells of it, and the node's next comparison with others fetches it again. Does nothing if something
-    /// else lies there by now; says whether it was forgotten.
+    /// Forgets a slot whose record is damaged: [`RecordReader::get`] answers [`StoreError::Corrupt`] there. So the
+    /// store no longer tells of it, and the node's next comparison with others fetches it again. Does nothing if
+    /// something else lies there by now; says whether it was forgotten.
     ///
     /// # Errors
     /// As for [`put`](Self::put).
@@ -99,8 +99,8 @@ pub trait RecordReader: Clone + Send + 'static {
     /// What is held in a slot.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if there is something that is not what was written; other variants say why the store could
-    /// not be read.
+    /// [`StoreError::Corrupt`] if there is something that is not what was written; other variants say why the store
+    /// could not be read.
     fn get(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError>;
 
     /// One page of the records that the scan describes, in the order of their slots.
@@ -189,9 +189,9 @@ pub struct Limits {
     /// Beside its bytes a record costs some 650 bytes of memory in the memory backend; in redb some 2 KiB of the file
     /// and 50 bytes of memory, which are read from the file on opening.
     pub max_records: u64,
-    /// Canonical bytes of the records of others. Default 1 GiB: a disk hardly notices, and a node that leaves hands it over in
-    /// minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones wait for
-    /// reuse.
+    /// Canonical bytes of the records of others. Default 1 GiB: a disk hardly notices, and a node that leaves hands it
+    /// over in minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones
+    /// wait for reuse.
     pub max_bytes: u64,
     /// Records that one sender may have here, of those that it sent unasked ([`Source::UNKNOWN`] is no sender). Default
     /// 500,000: half of all, so that nobody fills a store alone.
