@@ -55,9 +55,9 @@ pub struct FindValue {
     pub kind: Kind,
     /// Mutable: only versions from this on; an older one counts as not held.
     pub min_seq: u64,
-    /// Provider: where a page begins. Providers come in the order of their ids, first those with greater ones than this,
-    /// and after the greatest it goes round to the smallest; this one itself is the last of all. `None` begins with the
-    /// smallest.
+    /// Provider: where a page begins. Providers come in the order of their ids, first those with greater ones than
+    /// this, and after the greatest it goes round to the smallest; this one itself is the last of all. `None` begins
+    /// with the smallest.
     pub after: Option<NodeId>,
     /// The records themselves, or only their digests.
     pub want: Want,

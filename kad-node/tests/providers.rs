@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use kad_core::{Key, Keypair};
+use kad_net::WireAddress as _;
 use kad_net::memory::{Conditions, Network};
+use kad_net::wire::Scope;
 use kad_node::{Node, PutOptions};
 use kad_store::{Limits, MemoryStore};
 
@@ -79,4 +81,36 @@ async fn a_payload_that_is_too_long_is_refused_and_not_cut() {
     let provided = nodes[1].provide(&own, KEY, &[7; 1025], options).await;
     let error = provided.unwrap_err().to_string();
     assert!(error.contains("larger than"), "{error}");
+}
+
+#[tokio::test]
+async fn over_quic_a_node_announces_the_address_at_which_others_see_it() {
+    let mut nodes: Vec<Node> = Vec::new();
+    for _ in 0..3 {
+        // On every interface, so that the node itself cannot know which address others reach.
+        let mut builder = Node::builder().listen("0.0.0.0:0".parse().unwrap());
+        if let Some(first) = nodes.first() {
+            let port = first.local().address.sockets()[0].port();
+            builder = builder.bootstrap(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        }
+        let own = Keypair::from_secret(&[60 + nodes.len() as u8; 32]);
+        let node = builder.keypair(own).scope(Scope::Any).spawn().await.unwrap();
+        if !nodes.is_empty() {
+            node.joined().await.unwrap();
+        }
+        nodes.push(node);
+    }
+    let own = Keypair::from_secret(&[61; 32]);
+    let options = PutOptions::default().settle(true);
+    nodes[1].provide(&own, KEY, b"here", options).await.unwrap();
+    let found = nodes[2].providers(KEY, 1).await.unwrap();
+    let contact = found[0].contact().expect("it says where it is");
+    assert_eq!(contact.id, nodes[1].id());
+    let port = nodes[1].local().address.sockets()[0].port();
+    assert_eq!(
+        contact.address.sockets(),
+        [SocketAddr::from((Ipv4Addr::LOCALHOST, port))]
+    );
+    nodes[2].ping(contact).await.unwrap();
+    assert_eq!(found[0].payload[..], *b"here");
 }

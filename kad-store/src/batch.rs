@@ -4,16 +4,13 @@
 //! it writes [`Batch::changes`] in one transaction and says [`done`](Batch::done) or [`refused`](Batch::refused). The batch does no I/O
 //! itself, and nothing it buffers is visible to readers.
 //!
-//! What fits is decided in `room.rs`, who leaves a key that is full of providers in `fair.rs`, and what is farthest from
-//! the node in `farthest.rs`.
+//! What fits is decided in `room.rs`, who leaves a key that is full of providers in `fair.rs`, and what is farthest
+//! from the node in `farthest.rs`.
 
 mod fair;
 mod farthest;
 mod ledger;
 mod room;
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -211,10 +208,9 @@ impl Batch {
             Some(held) if was_own && !put.own => held.due.min(put.due),
             _ => put.due,
         };
-        let source = match &held {
-            _ if own => Source::UNKNOWN,
-            Some(held) => held.listing.source,
-            None => put.source,
+        let source = match own {
+            true => Source::UNKNOWN,
+            false => self.sender(&put, held.as_ref()),
         };
         let is_news = |held: &Held| verdict == Verdict::Stored || (held.due, was_own) != (due, own);
         if held.as_ref().is_none_or(is_news) {
@@ -425,3 +421,6 @@ fn own_copy(record: &Record) -> Result<RawRecord, StoreError> {
 fn with_expiry(bytes: Bytes, expiry: UnixTime) -> Result<RawRecord, StoreError> {
     RawRecord::parse(bytes, expiry).map_err(|error| StoreError::Backend(error.into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@
 //! cache of the operating system, is for you to know. It needs a few seconds at most and buffers less than 2 MiB between
 //! two flushes.
 
+mod evicting;
 mod flushing;
 mod limits;
 mod ordering;
@@ -175,32 +176,32 @@ fn parts<S: RecordStore>() -> Vec<Part<S>> {
         part(
             "farthest",
             "a full store gives up what is farthest for what is nearer",
-            quotas::farthest,
+            evicting::farthest,
         ),
         part(
             "ends-first",
             "of one key a full store gives up what ends first",
-            quotas::ends_first,
+            evicting::ends_first,
         ),
         part(
             "farthest-bytes",
             "a full store gives up as many bytes as it needs, or nothing",
-            quotas::bytes,
+            evicting::bytes,
         ),
         part(
             "own-stay",
             "a full store never gives up what is its own",
-            quotas::own_stay,
+            evicting::own_stay,
         ),
         part(
             "shares",
             "a sender beyond its share takes the place of its own only",
-            quotas::shares,
+            evicting::shares,
         ),
         part(
             "fair-places",
             "the places of a full key are shared evenly among senders",
-            quotas::fair_places,
+            evicting::fair_places,
         ),
         part("tally", "what found no room is counted by reason", quotas::tally),
         part(

@@ -24,12 +24,15 @@ pub trait RecordStore: Send + 'static {
     ///
     /// | verdict | bytes | expiry | due | own | source |
     /// |---|---|---|---|---|---|
-    /// | `Stored` | the new ones | the new one | from the put* | once own, always own | from the first put, none of own ones |
-    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own | the same |
+    /// | `Stored` | the new ones | the new one | from the put* | once own, always own | from the put**, none of own ones |
+    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own | as it was, none of own ones |
     /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was | as it was |
     ///
     /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew
     ///   it.
+    ///
+    /// ** As it was if the bytes are those that are held, if the put has no source, or if its source has reached its
+    /// limits.
     ///
     /// `Full` is said only of records that would have been stored, or become own. A record that takes the place of
     /// another one is let in if it is no larger, even when the store is (over-)full.
@@ -55,9 +58,9 @@ pub trait RecordStore: Send + 'static {
     /// As for [`put`](Self::put).
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError>;
 
-    /// Forgets a slot whose record is damaged: [`RecordReader::get`] answers [`StoreError::Corrupt`] there. So the store
-    /// no longer tells of it, and the node's next comparison with others fetches it again. Does nothing if something
-    /// else lies there by now; says whether it was forgotten.
+    /// Forgets a slot whose record is damaged: [`RecordReader::get`] answers [`StoreError::Corrupt`] there. So the
+    /// store no longer tells of it, and the node's next comparison with others fetches it again. Does nothing if
+    /// something else lies there by now; says whether it was forgotten.
     ///
     /// # Errors
     /// As for [`put`](Self::put).
@@ -96,8 +99,8 @@ pub trait RecordReader: Clone + Send + 'static {
     /// What is held in a slot.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if there is something that is not what was written; other variants say why the store could
-    /// not be read.
+    /// [`StoreError::Corrupt`] if there is something that is not what was written; other variants say why the store
+    /// could not be read.
     fn get(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError>;
 
     /// One page of the records that the scan describes, in the order of their slots.
@@ -159,7 +162,7 @@ pub struct Put<'a> {
     pub due: UnixTime,
     /// Whether the node itself published it and keeps it alive. Stays true for the slot until that is removed.
     pub own: bool,
-    /// Who sent it. Stays with the slot until that is removed or becomes own; own records have none.
+    /// Who sent it; own records have none.
     pub source: Source,
 }
 
@@ -174,7 +177,7 @@ pub struct StoredRecord {
     pub due: UnixTime,
     /// Whether the node itself published it.
     pub own: bool,
-    /// Who sent it; [`Source::UNKNOWN`] for own records.
+    /// Who sent these bytes; [`Source::UNKNOWN`] for own records.
     pub source: Source,
 }
 
@@ -186,9 +189,9 @@ pub struct Limits {
     /// Beside its bytes a record costs some 650 bytes of memory in the memory backend; in redb some 2 KiB of the file
     /// and 50 bytes of memory, which are read from the file on opening.
     pub max_records: u64,
-    /// Canonical bytes of the records of others. Default 1 GiB: a disk hardly notices, and a node that leaves hands it over in
-    /// minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones wait for
-    /// reuse.
+    /// Canonical bytes of the records of others. Default 1 GiB: a disk hardly notices, and a node that leaves hands it
+    /// over in minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones
+    /// wait for reuse.
     pub max_bytes: u64,
     /// Records that one sender may have here, of those that it sent unasked ([`Source::UNKNOWN`] is no sender). Default
     /// 500,000: half of all, so that nobody fills a store alone.

@@ -65,6 +65,7 @@ enum Bug {
     SendersUnlimitedInBytes,
     ForgetsSenders,
     FollowsTheLastSender,
+    StaysWithTheFirstSender,
     OwnUnlimited,
     OwnUnlimitedInBytes,
     OwnCompetes,
@@ -73,7 +74,7 @@ enum Bug {
     TalliesNothing,
 }
 
-const BUGS: [Bug; 37] = [
+const BUGS: [Bug; 38] = [
     Bug::IgnoresExpected,
     Bug::AcceptsStale,
     Bug::ForgetsDueOfUnchanged,
@@ -105,6 +106,7 @@ const BUGS: [Bug; 37] = [
     Bug::SendersUnlimitedInBytes,
     Bug::ForgetsSenders,
     Bug::FollowsTheLastSender,
+    Bug::StaysWithTheFirstSender,
     Bug::OwnUnlimited,
     Bug::OwnUnlimitedInBytes,
     Bug::OwnCompetes,
@@ -163,9 +165,14 @@ impl RecordStore for Spoiled {
                 self.store.remove(&put.record.slot())?;
             }
             Bug::ForgetsSenders => put.source = Source::UNKNOWN,
+            Bug::StaysWithTheFirstSender => {
+                if let Some(held) = self.held(put.record) {
+                    put.source = held.source;
+                }
+            }
             Bug::FollowsTheLastSender => {
                 let held = self.held(put.record);
-                if held.is_some_and(|held| !held.own && held.raw.seq() < put.record.seq()) {
+                if held.is_some_and(|held| !held.own && held.source != put.source) {
                     self.store.remove(&put.record.slot())?;
                 }
             }

@@ -151,7 +151,18 @@ impl Model {
         };
         let source = match &held {
             _ if own => Source::UNKNOWN,
-            Some(held) => held.source,
+            Some(held) if held.raw.as_bytes() == put.record.as_bytes() || put.source.is_unknown() => {
+                held.source
+            }
+            Some(held) => {
+                let (records, sent) = sum(self.now.values().filter(|record| record.source == put.source));
+                let sent = sent + put.record.as_bytes().len() as u64;
+                let limits = &self.limits;
+                match records < limits.max_records_per_source && sent <= limits.max_bytes_per_source {
+                    true => put.source,
+                    false => held.source,
+                }
+            }
             None => put.source,
         };
         let raw = match (verdict, &held) {
@@ -213,7 +224,6 @@ impl Model {
         let of_source = |record: &&StoredRecord| !record.own && record.source == new.source;
         let (records, sent) = sum(after.values().filter(of_source));
         let is_over = records > limits.max_records_per_source || sent > limits.max_bytes_per_source;
-        // Of a version that grows only the bytes count; here nobody lowers limits, so records are never exceeded by it.
         if !new.source.is_unknown() && is_over {
             return false;
         }

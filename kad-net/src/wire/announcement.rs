@@ -41,8 +41,8 @@ pub fn without_address(payload: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What a provider signed, taken apart: where it can be reached, of which sockets outside of the scope are left out, and
-/// the payload of the application.
+/// What a provider signed, taken apart: where it can be reached, of which sockets outside of the scope are left out,
+/// and the payload of the application.
 #[must_use]
 pub fn announced<A: WireAddress>(signed: &Bytes, scope: Scope) -> (Option<A>, Bytes) {
     let Some(rest) = signed.strip_prefix(MARKER) else {

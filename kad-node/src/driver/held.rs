@@ -11,7 +11,8 @@ const MAX_KEYS: usize = 1 << 18;
 /// Records read at a time while the set is filled.
 const PAGE: usize = 1024;
 
-/// Damaged records that are told of when the store is read at the start. Further ones are found when they are read next.
+/// Damaged records that are told of when the store is read at the start. Further ones are found when they are read
+/// next.
 const MAX_DAMAGED: usize = 1024;
 
 /// A set of keys that may say "perhaps" for a key that is gone, and never "no" for one that is there.

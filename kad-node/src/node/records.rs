@@ -100,9 +100,9 @@ impl<A: kad_net::WireAddress> Node<A> {
 
     /// Announces that `provider` has what `key` names, with a payload of at most 1 KiB.
     ///
-    /// If `provider` is this node itself, and it serves others, the announcement also says where the node can be reached,
-    /// which a few of its contacts are asked for; unless that is not known, or does not fit beside the payload. It is
-    /// renewed as it is: announce again when the address changes.
+    /// If `provider` is this node itself, and it serves others, the announcement also says where the node can be
+    /// reached, which a few of its contacts are asked for; unless that is not known, or does not fit beside the
+    /// payload. It is renewed as it is: announce again when the address changes.
     ///
     /// # Errors
     /// As for [`put`](Self::put).
@@ -149,8 +149,8 @@ impl<A: kad_net::WireAddress> Node<A> {
         self.store(record, PutOptions::default().keep(true)).await
     }
 
-    /// Who has what a key names: at least `wanted` different providers if there are so many, and any of them as likely as
-    /// the others.
+    /// Who has what a key names: at least `wanted` different providers if there are so many, and any of them as likely
+    /// as the others.
     ///
     /// # Errors
     /// [`NodeError::Query`] if nobody is known or nobody answered.

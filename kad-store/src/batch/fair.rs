@@ -1,12 +1,12 @@
 //! Who leaves a key that is full of providers when one more comes.
 //!
-//! Places go to senders evenly, and within a sender to the providers nearest to the key: one too many is let in, and then
-//! the farthest of the sender that holds most leaves, which may be the newcomer. So whatever the order in which they
-//! come, a sender with no more providers than its even share of the places keeps all of them, however many others
+//! Places go to senders evenly, and within a sender to the providers nearest to the key: one too many is let in, and
+//! then the farthest of the sender that holds most leaves, which may be the newcomer. So whatever the order in which
+//! they come, a sender with no more providers than its even share of the places keeps all of them, however many others
 //! announce.
 //!
-//! Records of nobody in particular, which this node asked for, are each a sender of their own; but together they are one
-//! as soon as they take more than half of the places, or whoever tells us of many could fill the key.
+//! Records of nobody in particular, which this node asked for, are each a sender of their own; but together they are
+//! one as soon as they take more than half of the places, or whoever tells us of many could fill the key.
 
 use std::collections::BTreeMap;
 

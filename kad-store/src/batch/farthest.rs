@@ -13,8 +13,8 @@ use super::{Batch, Committed, Listing, Order};
 use crate::StoreError;
 use crate::scan::LAST_SLOT;
 
-/// The most slots that one put looks at to find what it can take the place of: milliseconds of a file, and enough to get
-/// past a few hundred records that cannot be given up.
+/// The most slots that one put looks at to find what it can take the place of: milliseconds of a file, and enough to
+/// get past a few hundred records that cannot be given up.
 pub const MAX_LOOKED: usize = 1024;
 
 /// Looks that are left.
@@ -255,7 +255,8 @@ mod tests {
             };
             batch.farthest_first(&shelf, around, &mut each).unwrap();
             let mut oracle: Vec<_> = shelf.0.iter().collect();
-            oracle.sort_by_key(|(slot, listing)| (std::cmp::Reverse(around.distance(slot.key)), listing.expiry, **slot));
+            let near = |slot: &Slot| std::cmp::Reverse(around.distance(slot.key));
+            oracle.sort_by_key(|(slot, listing)| (near(slot), listing.expiry, **slot));
             prop_assert_eq!(met, oracle.into_iter().map(|(slot, _)| *slot).collect::<Vec<_>>());
         }
     }

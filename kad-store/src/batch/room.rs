@@ -68,15 +68,45 @@ impl Batch {
                 Err(shortage) => return Ok(Err(shortage)),
             }
         }
-        let source = held.map_or(put.source, |held| held.listing.source);
-        let displaced = victims.iter().map(|(_, listing)| listing);
-        let displaced = displaced.filter(|listing| listing.source == source);
-        let usage = without(self.ledger.of(source), displaced);
-        let (max_records, max_bytes) = (limits.max_records_per_source, limits.max_bytes_per_source);
-        if !source.is_unknown() && !fits(usage, more, max_records, max_bytes) {
+        let source = self.sender(put, held);
+        let is_moved = held.is_some_and(|held| held.listing.source != source);
+        if !is_moved && !self.sender_has_room(source, more, &victims) {
             return Ok(Err(Shortage::Sender));
         }
         self.evict(base, &slot, source, more, victims)
+    }
+
+    /// For whom a record of others will count: for whoever sent these bytes, if its limits allow, else for whom it
+    /// counted before.
+    pub(super) fn sender(&self, put: &Put<'_>, held: Option<&Held>) -> Source {
+        let Some(held) = held.filter(|held| !held.listing.own) else {
+            return put.source;
+        };
+        let bytes = held.raw.as_ref().map(kad_core::RawRecord::as_bytes);
+        let is_same = bytes.is_some_and(|bytes| bytes == put.record.as_bytes());
+        let more = Usage {
+            records: 1,
+            bytes: length(put.record.as_raw()),
+        };
+        match is_same || put.source.is_unknown() || !self.sender_has_room(put.source, more, &[]) {
+            true => held.listing.source,
+            false => put.source,
+        }
+    }
+
+    /// Whether a sender may have more, once these are gone.
+    fn sender_has_room(&self, source: Source, more: Usage, leaving: &[(Slot, Listing)]) -> bool {
+        let leaving = leaving.iter().map(|(_, listing)| listing);
+        let leaving = leaving.filter(|listing| listing.source == source);
+        let usage = without(self.ledger.of(source), leaving);
+        let limits = &self.limits;
+        source.is_unknown()
+            || fits(
+                usage,
+                more,
+                limits.max_records_per_source,
+                limits.max_bytes_per_source,
+            )
     }
 
     /// Adds to `victims` until `more` fits.

@@ -1,15 +1,15 @@
-//! Who may hold how much: the node itself, each sender, each key; and what goes when the store is full.
+//! Who may hold how much: the node itself, and each sender.
 
-use kad_core::{Key, Kind, NodeId, Record, Source, Verdict};
+use kad_core::{Key, NodeId, Record, Source, Verdict};
 
 use super::samples::{DUE, END, Samples, at, key};
 use super::{Limits, Open, Put, RecordStore, Scan, Tested, rule, same, unlimited};
 
-const ALICE: Source = Source::new(1);
-const BOB: Source = Source::new(2);
+pub(super) const ALICE: Source = Source::new(1);
+pub(super) const BOB: Source = Source::new(2);
 
 /// Limits of a node at the beginning of the key space, so that what is far from it has a great key.
-fn around_zero() -> Limits {
+pub(super) fn around_zero() -> Limits {
     Limits {
         around: Some(NodeId::default()),
         ..unlimited()
@@ -17,11 +17,11 @@ fn around_zero() -> Limits {
 }
 
 /// A record that lies at a key: what somebody provides.
-fn lying_at(samples: &Samples, key: Key) -> Record {
+pub(super) fn lying_at(samples: &Samples, key: Key) -> Record {
     samples.provider(1, key, 0, Some(b"here"))
 }
 
-const fn from(record: &Record, source: Source) -> Put<'_> {
+pub(super) const fn from(record: &Record, source: Source) -> Put<'_> {
     Put {
         record,
         expected: None,
@@ -31,7 +31,7 @@ const fn from(record: &Record, source: Source) -> Put<'_> {
     }
 }
 
-const fn of_our_own(record: &Record) -> Put<'_> {
+pub(super) const fn of_our_own(record: &Record) -> Put<'_> {
     Put {
         own: true,
         ..from(record, Source::UNKNOWN)
@@ -39,7 +39,7 @@ const fn of_our_own(record: &Record) -> Put<'_> {
 }
 
 /// The numbers of the keys that something lies at.
-fn numbers<S: RecordStore>(store: &Tested<S>) -> Vec<u64> {
+pub(super) fn numbers<S: RecordStore>(store: &Tested<S>) -> Vec<u64> {
     let records = store.scan(Scan::all(100));
     records
         .into_iter()
@@ -150,13 +150,41 @@ pub(super) fn senders<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         &ALICE,
         "a record tells who sent it",
     );
-    store.put_with(from(&version(3, 20), BOB));
+    store.put_with(from(&version(2, 20), BOB));
+    same(
+        &store.flushed(&version(2, 20)).source,
+        &ALICE,
+        "what is sent again stays with whoever sent it first",
+    );
+    store.put(&version(3, 20));
     same(
         &store.flushed(&version(3, 20)).source,
         &ALICE,
-        "a slot stays with its first sender",
+        "a new version that nobody sent stays with the sender of the one before",
+    );
+    store.put_with(from(&version(4, 20), BOB));
+    same(
+        &store.flushed(&version(4, 20)).source,
+        &BOB,
+        "a new version counts for its sender",
+    );
+    same(
+        &store.put_with(from(&samples.numbered(10), ALICE)),
+        &Verdict::Stored,
+        "and no more for the one before",
+    );
+    same(
+        &store.put_with(from(&version(5, 20), ALICE)),
+        &Verdict::Stored,
+        "a sender at its limit sends new versions of what others sent",
+    );
+    same(
+        &store.flushed(&version(5, 20)).source,
+        &BOB,
+        "which then count as before",
     );
     rule(store.remove(&late.slot()), "a record is removed");
+    rule(store.remove(&version(5, 20).slot()), "a record is removed");
     store.put_with(from(&samples.numbered(7), BOB));
     same(
         &store.put_with(from(&samples.numbered(8), BOB)),
@@ -193,234 +221,6 @@ pub(super) fn sender_bytes<S: RecordStore>(samples: &Samples, open: Open<'_, S>)
         &store.put(&version(5, 100)),
         &Verdict::Stored,
         "what is no larger is stored at the limit",
-    );
-}
-
-pub(super) fn farthest<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
-    let mut store = Tested(open(Limits {
-        max_records: 4,
-        ..around_zero()
-    }));
-    let far = 1 << 63;
-    for number in [far, 5, 9] {
-        store.keep(&lying_at(samples, key(number)));
-    }
-    store.flush();
-    store.keep(&lying_at(samples, key(7)));
-    same(
-        &store.put(&lying_at(samples, key(far + 1))),
-        &Verdict::Full,
-        "what is farther than everything is refused by a full store",
-    );
-    for (newcomer, left) in [
-        (6, [5, 6, 7, 9]),
-        (8, [5, 6, 7, 8]),
-        (1, [1, 5, 6, 7]),
-        (2, [1, 2, 5, 6]),
-    ] {
-        store.keep(&lying_at(samples, key(newcomer)));
-        if newcomer != 6 {
-            store.flush();
-            same(
-                &numbers(&store),
-                &left.to_vec(),
-                "a full store gives up what is farthest",
-            );
-        }
-    }
-    same(
-        &store.usage().records,
-        &4,
-        "a full store holds as many as it may after giving up others",
-    );
-}
-
-pub(super) fn ends_first<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
-    let ends = |number, issued| samples.provider(number, key(100), issued, Some(b"here"));
-    let mut store = Tested(open(Limits {
-        max_records: 3,
-        ..around_zero()
-    }));
-    for (number, issued) in [(2, 8), (3, 6), (4, 7)] {
-        store.keep(&ends(number, issued));
-    }
-    store.keep(&lying_at(samples, key(1)));
-    store.flush();
-    rule(
-        store.get(&ends(3, 6).slot()).is_none(),
-        "of one key what ends first is given up",
-    );
-    rule(
-        store.get(&ends(4, 7).slot()).is_some() && store.get(&ends(2, 8).slot()).is_some(),
-        "no more is given up than has to be",
-    );
-}
-
-pub(super) fn bytes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
-    let small = |number| lying_at(samples, key(number));
-    let large = |number, size: usize| samples.provider(2, key(number), 0, Some(&vec![0; size]));
-    let size = small(10).as_bytes().len();
-    let payload = b"here".len();
-    let mut store = Tested(open(Limits {
-        max_bytes: 10 * size as u64,
-        ..around_zero()
-    }));
-    for number in 10..20 {
-        store.keep(&small(number));
-    }
-    store.flush();
-    same(
-        &store.put(&large(15, 5 * size)),
-        &Verdict::Full,
-        "what would need the room of nearer records is refused",
-    );
-    store.flush();
-    same(
-        &numbers(&store),
-        &(10..20).collect(),
-        "where nothing is stored nothing is given up",
-    );
-    same(
-        &store.put(&large(1, 2 * size + payload)),
-        &Verdict::Stored,
-        "for a large record several are given up",
-    );
-    store.flush();
-    let left: Vec<u64> = std::iter::once(1).chain(10..17).collect();
-    same(&numbers(&store), &left, "as many as it needs, the farthest");
-    let grown = samples.provider(2, key(1), 1, Some(&vec![0; 3 * size + payload]));
-    same(
-        &store.put(&grown),
-        &Verdict::Stored,
-        "a new version that is larger takes the place of what is farther",
-    );
-    store.flush();
-    same(
-        &numbers(&store),
-        &left[..7].to_vec(),
-        "one more is given up for it",
-    );
-}
-
-pub(super) fn own_stay<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
-    let mut store = Tested(open(Limits {
-        max_records: 2,
-        ..around_zero()
-    }));
-    let far = |number: u64| lying_at(samples, key(1000 + number));
-    for number in 0..20 {
-        store.put_with(of_our_own(&far(number)));
-    }
-    store.keep(&lying_at(samples, key(900)));
-    store.flush();
-    store.keep(&lying_at(samples, key(800)));
-    same(
-        &store.put(&lying_at(samples, key(950))),
-        &Verdict::Full,
-        "own records are not given up",
-    );
-    store.keep(&lying_at(samples, key(700)));
-    store.flush();
-    let left: Vec<u64> = [700, 800].into_iter().chain(1000..1020).collect();
-    same(
-        &numbers(&store),
-        &left,
-        "what is farthest of others is found behind own records",
-    );
-}
-
-pub(super) fn shares<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
-    let mut store = Tested(open(Limits {
-        max_records: 6,
-        ..around_zero()
-    }));
-    let mut put = |number, source| store.put_with(from(&lying_at(samples, key(number)), source));
-    // An even share is 3 of 6.
-    for (number, source) in [
-        (100, ALICE),
-        (101, ALICE),
-        (70, ALICE),
-        (71, ALICE),
-        (90, BOB),
-        (91, BOB),
-    ] {
-        put(number, source);
-    }
-    same(
-        &put(50, ALICE),
-        &Verdict::Stored,
-        "a sender beyond its share takes the place of its own",
-    );
-    put(51, ALICE);
-    same(
-        &put(60, ALICE),
-        &Verdict::Stored,
-        "even where records of others are farther",
-    );
-    put(61, ALICE);
-    same(
-        &put(80, ALICE),
-        &Verdict::Full,
-        "but not the place of others, however far these are",
-    );
-    same(
-        &put(55, BOB),
-        &Verdict::Stored,
-        "a sender within its share takes the farthest place",
-    );
-    store.flush();
-    same(
-        &numbers(&store),
-        &vec![50, 51, 55, 60, 61, 90],
-        "what is left are the nearest of each",
-    );
-}
-
-pub(super) fn fair_places<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
-    let mut store = Tested(open(Limits {
-        max_providers_per_key: 4,
-        ..unlimited()
-    }));
-    let place = key(3);
-    let mut providers: Vec<u8> = (1..=8).collect();
-    let says = |number| samples.provider(number, place, 0, Some(b"here"));
-    providers.sort_by_key(|&number| says(number).slot().provider.distance(place));
-    let [a, b, c, d, e, f, g, h] = providers[..] else {
-        unreachable!("eight were made");
-    };
-    let mut put = |number, source| store.put_with(from(&says(number), source));
-    // From the farthest to the nearest.
-    for number in [h, g, f, e] {
-        put(number, ALICE);
-    }
-    same(
-        &put(d, ALICE),
-        &Verdict::Stored,
-        "at a full key a nearer provider takes a place of its own sender",
-    );
-    same(
-        &put(h, ALICE),
-        &Verdict::Full,
-        "at a full key a farther provider of the same sender is refused",
-    );
-    for number in [a, b, c] {
-        put(number, BOB);
-    }
-    store.flush();
-    let mut right = [d, e, a, b].map(|number| says(number).slot().provider);
-    right.sort_unstable();
-    let left = store.scan(Scan::slots_of(place, Kind::Provider, None, 10));
-    let left: Vec<_> = left.into_iter().map(|record| record.slot.provider).collect();
-    same(
-        &left,
-        &right.to_vec(),
-        "two senders have half of the places of a full key each, the nearest of each stay",
-    );
-    store.put_with(of_our_own(&says(h)));
-    store.flush();
-    rule(
-        store.get(&says(h).slot()).is_some() && store.get(&says(e).slot()).is_some(),
-        "an own provider takes no place of others",
     );
 }
 
