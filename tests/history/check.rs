@@ -339,7 +339,8 @@ mod tests {
 
     #[test]
     fn each_fault_is_called_by_its_name() {
-        let faults: [(&str, Vec<(usize, Did)>, u64); 8] = [
+        type Done = Vec<(usize, Did)>;
+        let faults: [(&str, Done, u64); 8] = [
             (
                 "Invented",
                 vec![(0, read(1, "a")), (1, wrote(1, "a", Told::Acknowledged))],

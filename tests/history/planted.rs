@@ -8,20 +8,20 @@ use kad_store::{Limits, MemoryStore, Put, RecordStore, StoreError, Tally, Usage}
 use crate::check::{Promise, Violation, check};
 use crate::network::World;
 
-/// What is wrong with a store.
+/// What a broken store keeps of the versions that it acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    /// It acknowledges later versions and keeps the first.
-    KeepsTheFirst,
-    /// It takes whatever comes last for the newest, and agrees with every condition.
-    KeepsTheLast,
-    /// It acknowledges without keeping.
-    KeepsNothing,
+enum Kept {
+    /// The first.
+    First,
+    /// Whatever comes last, agreeing with every condition.
+    Last,
+    /// None.
+    Nothing,
 }
 
 struct Broken {
     store: MemoryStore,
-    fault: Fault,
+    kept: Kept,
 }
 
 impl RecordStore for Broken {
@@ -31,8 +31,8 @@ impl RecordStore for Broken {
         if put.record.kind() != Kind::Mutable {
             return self.store.put(put);
         }
-        match self.fault {
-            Fault::KeepsTheFirst => {
+        match self.kept {
+            Kept::First => {
                 let first = Put {
                     expected: Some(0),
                     ..put
@@ -40,14 +40,14 @@ impl RecordStore for Broken {
                 self.store.put(first)?;
                 Ok(Verdict::Stored)
             }
-            Fault::KeepsTheLast => {
+            Kept::Last => {
                 self.store.remove(&put.record.slot())?;
                 self.store.put(Put {
                     expected: None,
                     ..put
                 })
             }
-            Fault::KeepsNothing => Ok(Verdict::Stored),
+            Kept::Nothing => Ok(Verdict::Stored),
         }
     }
 
@@ -83,11 +83,11 @@ impl RecordStore for Broken {
 /// More races than it takes to meet a fault that depends on who comes first.
 const MAX_ROUNDS: u64 = 100;
 
-/// Writers who race with compare-and-swap and somebody who reads, on stores with a fault, until it shows.
-async fn found_out(fault: Fault) -> Vec<Violation> {
+/// Writers who race with compare-and-swap and somebody who reads, on stores with a kept, until it shows.
+async fn found_out(kept: Kept) -> Vec<Violation> {
     let store = move || Broken {
         store: MemoryStore::new(Limits::default()),
-        fault,
+        kept,
     };
     let world = World::new(41, 16, store).await;
     let writers = [2, 8].map(|node| world.client(node));
@@ -109,14 +109,14 @@ async fn found_out(fault: Fault) -> Vec<Violation> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_keeps_the_first_version_is_found_out() {
-    let found = found_out(Fault::KeepsTheFirst).await;
+    let found = found_out(Kept::First).await;
     let stale = |violation: &Violation| matches!(violation, Violation::Stale { .. });
     assert!(found.iter().any(stale), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_keeps_the_last_to_come_is_found_out() {
-    let found = found_out(Fault::KeepsTheLast).await;
+    let found = found_out(Kept::Last).await;
     let two =
         |violation: &Violation| matches!(violation, Violation::TwoWinners(..) | Violation::Stale { .. });
     assert!(found.iter().any(two), "{found:?}");
@@ -124,7 +124,7 @@ async fn a_store_that_keeps_the_last_to_come_is_found_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_keeps_nothing_is_found_out() {
-    let found = found_out(Fault::KeepsNothing).await;
+    let found = found_out(Kept::Nothing).await;
     let lost = |violation: &Violation| matches!(violation, Violation::Lost(_));
     assert!(found.iter().any(lost), "{found:?}");
 }

@@ -56,7 +56,7 @@ fn in_words(stats: &NodeStats) -> String {
     let (core, storage) = (&stats.core, &stats.storage);
     let size = core
         .population
-        .map_or("?".to_owned(), |population| population.nodes.to_string());
+        .map_or_else(|| "?".to_owned(), |population| population.nodes.to_string());
     format!(
         "contacts {} of some {size}, records {} ({} bytes), requests {} sent {} received, repair {} drawn {} handed ({} bytes)",
         core.contacts,
