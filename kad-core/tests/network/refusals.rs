@@ -1,12 +1,14 @@
 //! What a node does not take: what is not near it, and what is written anew too fast.
 
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use kad_core::{
-    Command, Config, Duration, NodeId, Outcome, Parameters, Record, Request, Response, StoreEntry, Verdict,
+    Command, Config, Duration, NodeId, Outcome, Parameters, Record, Request, Response, StoreEntry, StoreOp,
+    Verdict,
 };
 
-use crate::records::{DAY, immutable, put, version};
+use crate::records::{DAY, holds, immutable, put, version};
 use crate::simulation::Simulation;
 
 /// A small k, so that a few hundred nodes are many.
@@ -115,10 +117,7 @@ fn in_a_small_network_everybody_is_near() {
     for _ in 0..10 {
         let record = any_record(&mut world);
         for node in 0..120 {
-            assert_eq!(
-                sent(&mut world, node, std::slice::from_ref(&record)),
-                [Verdict::Stored]
-            );
+            assert_eq!(sent(&mut world, node, from_ref(&record)), [Verdict::Stored]);
         }
     }
 }
@@ -133,7 +132,7 @@ fn a_network_that_has_just_lost_most_of_its_nodes_still_has_holders() {
     for _ in 0..100 {
         let record = any_record(&mut world);
         for node in world.nearest(record.key()).into_iter().take(K) {
-            let verdicts = sent(&mut world, node, std::slice::from_ref(&record));
+            let verdicts = sent(&mut world, node, from_ref(&record));
             assert_eq!(verdicts, [Verdict::Stored]);
         }
     }
@@ -153,7 +152,7 @@ fn who_has_seen_the_others_die_takes_their_place_whatever_the_network_once_was()
             let machine = world.nodes[node as usize].machine.machine();
             let believed = machine.population().expect("it has looked around");
             far += u64::from(believed.rank(machine.local_id().distance(record.key())) > 64);
-            let verdicts = sent(&mut world, node, std::slice::from_ref(&record));
+            let verdicts = sent(&mut world, node, from_ref(&record));
             assert_eq!(verdicts, [Verdict::Stored]);
         }
     }
@@ -245,6 +244,28 @@ fn a_record_takes_a_burst_of_versions_and_then_one_a_second() {
         assert_eq!(sent(&mut world, 0, &[record]), [Verdict::Stored]);
     }
     assert_eq!(world.nodes[0].machine.machine().stats().refused.too_often, 5);
+}
+
+#[test]
+fn what_repair_brings_is_not_too_fast_for_anybody() {
+    let mut config = Config::default();
+    (config.rewrite_burst, config.rewrite_every) = (1, DAY);
+    let mut world = Simulation::joined(613, 2, &config);
+    let now = world.unix();
+    let [old, new] = [1, 2].map(|seq| version(9, seq, b"value", now));
+    for node in 0..2 {
+        assert_eq!(sent(&mut world, node, from_ref(&old)), [Verdict::Stored]);
+        assert_eq!(sent(&mut world, node, from_ref(&new)), [Verdict::TooOften]);
+    }
+    // The newer one came to one of them in another way.
+    let put = StoreOp::Put {
+        entries: vec![new.clone().into()],
+        due: now + DAY,
+        own: false,
+    };
+    world.nodes[0].shelf.carry_out(put, now);
+    world.run_for(Duration::from_secs(1800));
+    assert!(holds(&world, 1, &new));
 }
 
 #[test]

@@ -224,6 +224,11 @@ class Storing(AgainstDaemons):
         on_wire = record.on_wire(remaining) if isinstance(record, Immutable) else record.on_wire()
         return (await self.client.store_at(self.node.contact, Entry(on_wire, expected)))[0]
 
+    async def test_a_record_that_is_written_too_fast_is_refused_by_name(self):
+        versions = [Entry(self.mutable(seq=seq, salt=b"fast").on_wire()) for seq in range(1, 21)]
+        verdicts = await self.client.store_at(self.node.contact, *versions)
+        self.assertEqual([code for code, _ in verdicts], [Verdict.STORED] * 16 + [Verdict.TOO_OFTEN] * 4)
+
     async def test_each_bad_record_costs_its_own_verdict(self):
         good = self.mutable()
         forged = replace(good, value=b"other").on_wire()
