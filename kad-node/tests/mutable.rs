@@ -163,7 +163,7 @@ async fn a_version_lives_at_least_as_long_as_the_one_that_it_replaces() {
         .await
         .unwrap();
     assert!(third.expires > second.expires);
-    nodes[4]
+    let deleted = nodes[4]
         .delete_mutable(&owner, b"a", MutableOptions::default())
         .await
         .unwrap();
@@ -173,7 +173,57 @@ async fn a_version_lives_at_least_as_long_as_the_one_that_it_replaces() {
         .await
         .unwrap();
     assert_eq!(anew.seq, 5, "a deletion is a version");
-    assert!(anew.expires < second.expires, "what was deleted counts no more");
+    assert!(
+        anew.expires >= deleted.expires,
+        "or what was deleted would come back after it"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_node_of_a_network_writes_and_reads_versions_alone() {
+    let nodes = nodes(1, 0).await;
+    let owner = Keypair::from_secret(&[94; 32]);
+    for version in 0..3 {
+        let stored = nodes[0]
+            .put_mutable(&owner, b"a", "a value", expecting(version))
+            .await
+            .unwrap();
+        assert_eq!((stored.seq, stored.copies()), (version + 1, 1));
+    }
+    let conflict = nodes[0].put_mutable(&owner, b"a", "late", expecting(1)).await;
+    assert!(
+        matches!(conflict, Err(NodeError::Conflict { current: 3 })),
+        "{conflict:?}"
+    );
+    assert_eq!(
+        nodes[0]
+            .get_mutable(&owner.public(), b"a")
+            .await
+            .unwrap()
+            .unwrap()
+            .seq,
+        3
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_that_is_denied_is_not_read_from_memory_either() {
+    let nodes = nodes(9, 0).await;
+    let owner = Keypair::from_secret(&[93; 32]);
+    let key = mutable_key(&owner.public(), b"a");
+    nodes[1]
+        .put_mutable(&owner, b"a", "a value", MutableOptions::default())
+        .await
+        .unwrap();
+    let mut watch = nodes[2].watch(key, WatchOptions::default());
+    assert_eq!(written(watch.next().await).0, 1);
+    let list = format!("publisher {}", owner.public()).parse().unwrap();
+    nodes[2].deny(list).await.unwrap();
+    let denied = nodes[2].get_mutable(&owner.public(), b"a").await;
+    assert!(matches!(denied, Err(NodeError::Denied(_))), "{denied:?}");
+    let mut watch = nodes[2].watch(key, WatchOptions::default());
+    let nothing = tokio::time::timeout(Duration::from_millis(500), watch.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

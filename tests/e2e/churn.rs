@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use kad_core::{Key, Keypair, Parameters};
+use kad_net::quic::QuicAddress;
 use kad_node::file::{FetchOptions, FileOptions};
-use kad_node::{MutableOptions, Node, NodeError, Peer, PutOptions};
+use kad_node::{Node, Peer};
 use serde_json::{Value, json};
 
-use crate::history::{Did, History, Promise, Told, Version, check, tally};
+use crate::check::{History, Promise, check, tally};
+use crate::client::Client;
 use crate::process::{DEADLINE, Daemon};
 
 const DAEMONS: usize = 30;
@@ -239,60 +241,35 @@ async fn reads_back(node: &Node, number: u64, key: Key) -> bool {
 /// A record that one writer writes and others read.
 struct Story {
     owner: Keypair,
-    history: History,
+    history: Arc<History>,
 }
-
-const SALT: &[u8] = b"churn";
 
 impl Story {
     fn new(number: u8) -> Self {
         Self {
             owner: Keypair::from_secret(&[number; 32]),
-            history: History::default(),
+            history: Arc::default(),
         }
     }
 
-    async fn write(&self, node: &Node, seq: u64) {
-        let mut options = MutableOptions::default();
-        options.put = PutOptions::default().quorum(QUORUM);
-        options.seq = Some(seq);
-        let value = format!("version {seq}");
-        let began = self.history.now();
-        let told = match node.put_mutable(&self.owner, SALT, &value, options).await {
-            Ok(_) => Told::Acknowledged,
-            Err(NodeError::Conflict { .. }) => Told::Conflict,
-            Err(_) => Told::Unknown,
-        };
-        let (version, expected) = (Version::new(seq, value), None);
-        self.history.ended(
-            0,
-            began,
-            Did::Write {
-                version,
-                expected,
-                told,
-            },
-        );
-    }
-
-    async fn read(&self, client: usize, node: &Node) -> Option<Version> {
-        let began = self.history.now();
-        let found = node.get_mutable(&self.owner.public(), SALT).await.ok()?;
-        let found = found.map(|found| Version::new(found.seq, found.value.to_vec()));
-        self.history
-            .ended(client, began, Did::Read { found: found.clone() });
-        found
+    fn client(&self, number: usize, node: &Node) -> Client<QuicAddress> {
+        Client::new(number, node, &self.owner, &self.history)
     }
 
     /// Reads by everybody until all find the same, and what cannot be.
     async fn ending(&self, nodes: &[Node]) {
+        let clients: Vec<_> = (10..)
+            .zip(nodes)
+            .map(|(number, node)| self.client(number, node))
+            .collect();
         let deadline = Instant::now() + DEADLINE;
         let rest = loop {
             let rest = self.history.now();
-            let reading = nodes.iter().enumerate();
-            let found = join_all(reading.map(|(number, node)| self.read(10 + number, node))).await;
-            if found.iter().all(|one| *one == found[0]) || Instant::now() > deadline {
-                break rest;
+            let found = join_all(clients.iter().map(Client::read)).await;
+            let found: Result<Vec<_>, _> = found.into_iter().collect();
+            match found {
+                Ok(found) if found.iter().all(|one| *one == found[0]) => break rest,
+                found => assert!(Instant::now() < deadline, "readers do not agree: {found:?}"),
             }
         };
         let operations = self.history.operations();
@@ -301,6 +278,10 @@ impl Story {
             [],
             "{:?}",
             tally(&operations)
+        );
+        assert!(
+            tally(&operations).contains_key("acknowledged"),
+            "nothing was written"
         );
     }
 }
@@ -341,8 +322,20 @@ async fn what_was_acknowledged_outlives_daemons_that_are_killed_and_started_anew
     let (mut round, mut tried) = (0, FILES);
     while Instant::now() < end {
         round += 1;
-        let writes = stories.iter().map(|story| story.write(&writer, round));
-        let reads = stories.iter().map(|story| story.read(1, &reader));
+        // Every tenth version deletes.
+        let write = async |story: &Story| match round % 10 {
+            0 => story.client(0, &writer).delete(round).await,
+            _ => {
+                story
+                    .client(0, &writer)
+                    .write(round, &format!("version {round}"))
+                    .await
+            }
+        };
+        let writes = stories.iter().map(write);
+        let reads = stories
+            .iter()
+            .map(async |story| story.client(1, &reader).read().await);
         let (_, _, key) = futures::join!(join_all(writes), join_all(reads), put(&writer, tried));
         files.extend(key.map(|key| (tried, key)));
         tried += 1;

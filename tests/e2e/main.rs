@@ -2,15 +2,18 @@
 //!
 //! Nothing here sleeps to synchronise. Whoever waits reads an output of a process, and gives up at a deadline.
 
+#[path = "../history/check.rs"]
+mod check;
 mod churn;
+#[allow(dead_code, reason = "the tests of histories use the rest")]
+#[path = "../history/client.rs"]
+mod client;
 mod clients;
 mod clocks;
 mod commands;
 mod crawl;
 mod durability;
 mod files;
-#[path = "../history/check.rs"]
-mod history;
 mod hostile;
 mod keeping;
 mod lists;

@@ -20,6 +20,14 @@ impl Version {
             value: value.into(),
         }
     }
+
+    pub(crate) const fn deletion(seq: u64) -> Self {
+        Self {
+            seq,
+            deleted: true,
+            value: Vec::new(),
+        }
+    }
 }
 
 /// What a writer was told.
@@ -309,6 +317,14 @@ mod tests {
         }
     }
 
+    fn deleted(seq: u64, told: Told) -> Did {
+        Did::Write {
+            version: Version::deletion(seq),
+            expected: None,
+            told,
+        }
+    }
+
     fn swapped(seq: u64, value: &str, told: Told) -> Did {
         Did::Write {
             version: Version::new(seq, value),
@@ -332,15 +348,19 @@ mod tests {
             (0, swapped(2, "b", Told::Acknowledged)),
             (2, swapped(2, "c", Told::Conflict)),
             (1, read(2, "c")),
-            (2, read(2, "c")),
+            (0, deleted(3, Told::Acknowledged)),
+            (1, read(0, "")),
+            (0, wrote(4, "d", Told::Acknowledged)),
+            (1, read(4, "d")),
+            (2, read(4, "d")),
         ]);
-        assert_eq!(check(&history, Promise::Unchanged, 10), []);
+        assert_eq!(check(&history, Promise::Unchanged, 18), []);
     }
 
     #[test]
     fn each_fault_is_called_by_its_name() {
         type Done = Vec<(usize, Did)>;
-        let faults: [(&str, Done, u64); 8] = [
+        let faults: [(&str, Done, u64); 10] = [
             (
                 "Invented",
                 vec![(0, read(1, "a")), (1, wrote(1, "a", Told::Acknowledged))],
@@ -364,6 +384,25 @@ mod tests {
             (
                 "Stale",
                 vec![(0, wrote(1, "a", Told::Acknowledged)), (1, read(0, ""))],
+                u64::MAX,
+            ),
+            (
+                "Stale",
+                vec![
+                    (0, wrote(1, "a", Told::Acknowledged)),
+                    (0, deleted(2, Told::Acknowledged)),
+                    (1, read(1, "a")),
+                ],
+                u64::MAX,
+            ),
+            (
+                "WentBack",
+                vec![
+                    (0, deleted(1, Told::Acknowledged)),
+                    (0, wrote(2, "a", Told::Unknown)),
+                    (1, read(2, "a")),
+                    (1, read(0, "")),
+                ],
                 u64::MAX,
             ),
             (

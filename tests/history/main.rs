@@ -5,6 +5,7 @@
 //! are broken in one way each, and have to be found out.
 
 mod check;
+mod client;
 mod network;
 mod planted;
 mod sound;

@@ -4,18 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use kad_core::record::mutable_key;
 use kad_core::{Config, Distance, Duration, Keypair, Parameters};
 use kad_net::memory::{Conditions, Network};
-use kad_node::{MutableOptions, Node, NodeError, PutOptions};
+use kad_node::Node;
 use kad_store::RecordStore;
 
-use crate::check::{Did, History, Told, Version};
+use crate::check::History;
+use crate::client::{Client, key_of};
 
 /// Holders of a record: of so many 6 must acknowledge, and a read asks 6.
 const K: u16 = 8;
-
-const SALT: &[u8] = b"history";
 
 /// Rounds of reads after which all must read the same.
 const MAX_ROUNDS: usize = 30;
@@ -84,20 +82,13 @@ impl World {
     }
 
     /// A client that acts through one of the nodes.
-    pub(crate) fn client(&self, node: usize) -> Client {
-        Client {
-            number: node,
-            node: self.nodes[node].clone(),
-            owner: self.owner.clone(),
-            history: self.history.clone(),
-        }
+    pub(crate) fn client(&self, node: usize) -> Client<SocketAddr> {
+        Client::new(node, &self.nodes[node], &self.owner, &self.history)
     }
 
     /// How far a node is from the key of the record.
     pub(crate) fn distance(&self, node: usize) -> Distance {
-        self.nodes[node]
-            .id()
-            .distance(mutable_key(&self.owner.public(), SALT))
+        self.nodes[node].id().distance(key_of(&self.owner))
     }
 
     /// Makes a node join again through another one.
@@ -112,70 +103,20 @@ impl World {
     /// never agree, the beginning of everything, so that all that was ever read is held against them.
     pub(crate) async fn rest(&self, nodes: impl Iterator<Item = usize>) -> u64 {
         // Each read meets only some of the holders and repairs in the background, so it may take more than one.
-        let clients: Vec<Client> = nodes.map(|node| self.client(node)).collect();
+        let clients: Vec<Client<SocketAddr>> = nodes.map(|node| self.client(node)).collect();
         let mut before = Vec::new();
         for _ in 0..MAX_ROUNDS {
             let rest = self.history.now();
             let round = join_all(clients.iter().map(Client::read)).await;
+            let round: Vec<_> = round
+                .into_iter()
+                .map(|found| found.expect("a node at rest reads"))
+                .collect();
             if round == before && round.iter().all(|found| *found == round[0]) {
                 return rest;
             }
             before = round;
         }
         0
-    }
-}
-
-/// Somebody who writes or reads, one thing at a time.
-pub(crate) struct Client {
-    number: usize,
-    node: Node<SocketAddr>,
-    owner: Keypair,
-    history: Arc<History>,
-}
-
-impl Client {
-    /// Reads, and gives back what was found. A read that fails tells nothing.
-    pub(crate) async fn read(&self) -> Option<Version> {
-        let began = self.history.now();
-        let found = self.node.get_mutable(&self.owner.public(), SALT).await.ok()?;
-        let found = found.map(|found| Version::new(found.seq, found.value.to_vec()));
-        let did = Did::Read { found: found.clone() };
-        self.history.ended(self.number, began, did);
-        found
-    }
-
-    /// Writes a version, if there is none of this number or a later one.
-    pub(crate) async fn write(&self, seq: u64, value: &str) -> Told {
-        self.put(seq, value, None).await
-    }
-
-    /// Writes a version if the one before it is there.
-    pub(crate) async fn swap(&self, seq: u64, value: &str) -> Told {
-        self.put(seq, value, Some(seq - 1)).await
-    }
-
-    async fn put(&self, seq: u64, value: &str, expected: Option<u64>) -> Told {
-        let mut options = MutableOptions::default();
-        // Whoever writes alone must be read by 6 of 8.
-        options.put = PutOptions::default().quorum(6);
-        (options.seq, options.expected) = (Some(seq), expected);
-        let began = self.history.now();
-        let told = match self.node.put_mutable(&self.owner, SALT, value, options).await {
-            Ok(_) => Told::Acknowledged,
-            Err(NodeError::Conflict { .. }) => Told::Conflict,
-            Err(_) => Told::Unknown,
-        };
-        let version = Version::new(seq, value);
-        self.history.ended(
-            self.number,
-            began,
-            Did::Write {
-                version,
-                expected,
-                told,
-            },
-        );
-        told
     }
 }

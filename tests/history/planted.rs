@@ -17,6 +17,8 @@ enum Kept {
     Last,
     /// None.
     Nothing,
+    /// All but deletions.
+    Undeleted,
 }
 
 struct Broken {
@@ -48,6 +50,8 @@ impl RecordStore for Broken {
                 })
             }
             Kept::Nothing => Ok(Verdict::Stored),
+            Kept::Undeleted if put.record.is_tombstone() => Ok(Verdict::Stored),
+            Kept::Undeleted => self.store.put(put),
         }
     }
 
@@ -97,7 +101,7 @@ async fn found_out(kept: Kept) -> Vec<Violation> {
             racing.map(|(number, writer)| async move { writer.swap(round, &format!("of {number}")).await }),
         )
         .await;
-        world.client(12).read().await;
+        world.client(12).read().await.unwrap();
         let found = check(&world.history.operations(), Promise::Unchanged, u64::MAX);
         if !found.is_empty() {
             break;
@@ -125,6 +129,22 @@ async fn a_store_that_keeps_the_last_to_come_is_found_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_keeps_nothing_is_found_out() {
     let found = found_out(Kept::Nothing).await;
+    let lost = |violation: &Violation| matches!(violation, Violation::Lost(_));
+    assert!(found.iter().any(lost), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_keeps_what_was_deleted_is_found_out() {
+    let store = || Broken {
+        store: MemoryStore::new(Limits::default()),
+        kept: Kept::Undeleted,
+    };
+    let world = World::new(42, 16, store).await;
+    let writer = world.client(3);
+    writer.write(1, "to be deleted").await;
+    writer.delete(2).await;
+    let rest = world.rest([5, 11, 14].into_iter()).await;
+    let found = check(&world.history.operations(), Promise::Unchanged, rest);
     let lost = |violation: &Violation| matches!(violation, Violation::Lost(_));
     assert!(found.iter().any(lost), "{found:?}");
 }

@@ -1,5 +1,7 @@
 //! What holds with stores that work.
 
+use std::time::Duration;
+
 use futures::future::{join, join_all};
 use kad_store::{Limits, MemoryStore};
 
@@ -19,18 +21,17 @@ async fn readers_of_one_writer_meet_what_was_acknowledged_and_never_go_back() {
         let writer = world.client(1);
         let writing = async {
             for seq in 1..=20 {
-                assert_eq!(
-                    writer.write(seq, &format!("version {seq}")).await,
-                    Told::Acknowledged
-                );
+                let told = match seq % 4 {
+                    0 if seq < 20 => writer.delete(seq).await,
+                    _ => writer.write(seq, &format!("version {seq}")).await,
+                };
+                assert_eq!(told, Told::Acknowledged);
             }
         };
         let readers = [3, 9, 14, 20].map(|node| world.client(node));
-        let reading = join_all(
-            readers
-                .iter()
-                .map(|reader| async { while reader.read().await.is_none_or(|found| found.seq < 20) {} }),
-        );
+        let reading = join_all(readers.iter().map(|reader| async {
+            while reader.read().await.unwrap().is_none_or(|found| found.seq < 20) {}
+        }));
         join(writing, reading).await;
         let rest = world.rest([2, 7, 23].into_iter()).await;
         let history = world.history.operations();
@@ -50,7 +51,8 @@ async fn of_those_who_compare_and_swap_at_once_one_at_most_wins_each_time() {
         let writers = [2, 8, 15, 21].map(|node| world.client(node));
         join_all(writers.iter().enumerate().map(|(number, writer)| async move {
             for round in 0..8 {
-                let seq = writer.read().await.map_or(1, |found| found.seq + 1);
+                let found = writer.read().await.unwrap();
+                let seq = found.map_or(1, |found| found.seq + 1);
                 writer.swap(seq, &format!("{number} in round {round}")).await;
             }
         }))
@@ -80,12 +82,13 @@ async fn writers_who_race_on_both_sides_of_a_partition_end_in_one_value_everywhe
     join(
         async {
             left.write(2, "left").await;
-            left.read().await;
+            // Alone with few holders a read may fail, which tells nothing.
+            let _ = left.read().await;
         },
         async {
             right.write(2, "right").await;
             right.write(3, "right again").await;
-            right.read().await;
+            let _ = right.read().await;
         },
     )
     .await;
@@ -110,7 +113,10 @@ async fn while_nodes_come_and_go_no_reader_goes_back_and_the_end_is_the_same_for
         let mut world = World::new(seed, NODES, store).await;
         let (writer, readers) = (world.client(1), [3, 4].map(|node| world.client(node)));
         for seq in 1..=12 {
-            writer.write(seq, &format!("version {seq}")).await;
+            match seq % 5 {
+                0 => writer.delete(seq).await,
+                _ => writer.write(seq, &format!("version {seq}")).await,
+            };
             join_all(readers.iter().map(|reader| reader.read())).await;
             // The client nodes stay, one of the others ends without a word, and a new one comes.
             world.network.disconnect(address(4 + seq as usize));
@@ -138,13 +144,16 @@ async fn who_moves_to_where_only_an_older_version_is_known_does_not_go_back_and_
     world.network.part(there.clone().map(address));
     writer.write(2, "known here").await;
     let seq = |found: Option<Version>| found.map(|found| found.seq);
-    assert_eq!(seq(reader.read().await), Some(2));
-    assert_eq!(seq(far.read().await), Some(1));
+    assert_eq!(seq(reader.read().await.unwrap()), Some(2));
+    assert_eq!(seq(far.read().await.unwrap()), Some(1));
     // The reader changes sides.
     world.network.part(there.chain([moving]).map(address));
     world.meet(moving, NODES - 1).await;
-    assert_eq!(seq(reader.read().await), Some(2));
-    assert_eq!(seq(far.read().await), Some(2), "the reader brought it");
+    assert_eq!(seq(reader.read().await.unwrap()), Some(2));
+    // The reader brings it, without waiting for that itself.
+    let brought = async { while seq(far.read().await.unwrap()) < Some(2) {} };
+    let brought = tokio::time::timeout(Duration::from_secs(30), brought).await;
+    assert!(brought.is_ok(), "the reader did not bring it");
     let history = world.history.operations();
     assert_eq!(check(&history, Promise::Always, u64::MAX), []);
 }

@@ -15,17 +15,18 @@ use alloc::vec::Vec;
 use super::Kademlia;
 use crate::query::{FindValueTask, Task};
 use crate::{
-    Address, Contact, Duration, FindValue, Found, Instant, Key, Kind, NodeId, Now, Outbox, Read, Record,
-    Response, Want,
+    Address, Contact, Duration, FindValue, Found, Instant, Key, Kind, Now, Outbox, Read, Record, Response,
+    Source, Want,
 };
 
-/// Different nodes that must have asked for a value within [`WINDOW`] before it is cached: fewer would be chance.
+/// Different nodes, of different sites where addresses tell, that must have asked for a value within [`WINDOW`] before it is cached: fewer would be chance.
 const ASKERS: usize = 3;
 
 /// See [`ASKERS`].
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Keys of which a node counts who asks for them. Full: the one that was first asked for longest ago is forgotten.
+/// Keys of which a node counts who asks for them. Full: the one that the fewest asked for is forgotten, the oldest of
+/// these.
 const MAX_COUNTED: usize = 64;
 
 /// Values that a node reads at once to cache them; others have to be asked for once more. Nobody can make it read faster.
@@ -54,7 +55,10 @@ pub(super) struct Cache {
 struct Counted {
     key: Key,
     since: Instant,
-    askers: Vec<NodeId>,
+    /// Who asked, by sites, as ids cost nothing.
+    askers: Vec<Source>,
+    /// It was read in vain, and is not read again before the window is over.
+    is_vain: bool,
 }
 
 impl Cache {
@@ -70,6 +74,9 @@ impl Cache {
     /// Keeps a copy; the copies that end first make room.
     fn keep(&mut self, record: Record, until: Instant, room: usize) {
         let (key, length) = (record.key(), record.as_bytes().len());
+        if length > room {
+            return;
+        }
         self.drop_copy(key);
         while self.bytes + length > room {
             let Some(&(_, first)) = self.by_end.first() else {
@@ -90,27 +97,45 @@ impl Cache {
     }
 
     /// Notes that somebody asked for what is not here. Says whether enough have by now; then counting begins anew.
-    fn is_popular(&mut self, key: Key, asker: NodeId, now: Instant) -> bool {
-        self.counted.retain(|counted| now < counted.since + WINDOW);
-        let place = self.counted.iter().position(|counted| counted.key == key);
-        let place = place.unwrap_or_else(|| {
-            if self.counted.len() >= MAX_COUNTED {
-                self.counted.remove(0);
-            }
-            let askers = Vec::new();
-            let since = now;
-            self.counted.push(Counted { key, since, askers });
-            self.counted.len() - 1
-        });
-        let askers = &mut self.counted[place].askers;
-        if !askers.contains(&asker) {
-            askers.push(asker);
+    fn is_popular(&mut self, key: Key, asker: Source, now: Instant) -> bool {
+        let place = self.count(key, now);
+        let counted = &mut self.counted[place];
+        if !counted.is_vain && !counted.askers.contains(&asker) {
+            counted.askers.push(asker);
         }
-        let enough = askers.len() >= ASKERS;
+        let enough = counted.askers.len() >= ASKERS;
         if enough {
             self.counted.remove(place);
         }
         enough
+    }
+
+    /// Notes that nobody had it.
+    fn is_nowhere(&mut self, key: Key, now: Instant) {
+        let place = self.count(key, now);
+        self.counted[place].is_vain = true;
+    }
+
+    /// Where a key is counted from now on.
+    fn count(&mut self, key: Key, now: Instant) -> usize {
+        self.counted.retain(|counted| now < counted.since + WINDOW);
+        if let Some(place) = self.counted.iter().position(|counted| counted.key == key) {
+            return place;
+        }
+        if self.counted.len() >= MAX_COUNTED {
+            // Or a mix of keys that are asked for once would keep those that are not from ever being popular.
+            let askers = |(_, counted): &(usize, &Counted)| (counted.askers.len(), counted.since);
+            let least = self.counted.iter().enumerate().min_by_key(askers);
+            let least = least.map_or(0, |(place, _)| place);
+            self.counted.remove(least);
+        }
+        self.counted.push(Counted {
+            key,
+            since: now,
+            askers: Vec::new(),
+            is_vain: false,
+        });
+        self.counted.len() - 1
     }
 }
 
@@ -140,7 +165,7 @@ impl<A: Address> Kademlia<A> {
         if !caches || !is_for_a_value(ask) || self.cache.fetching >= MAX_FETCHES {
             return;
         }
-        if self.cache.is_popular(ask.key, from.id, now.monotonic) {
+        if self.cache.is_popular(ask.key, Source::of(from), now.monotonic) {
             self.cache.fetching += 1;
             let ask = FindValue { after: None, ..*ask };
             let task = FindValueTask::new(ask, Read::First, self.region(ask.key));
@@ -150,9 +175,11 @@ impl<A: Address> Kademlia<A> {
     }
 
     /// What was read to be cached is kept for a while, which is the shorter the farther the key.
-    pub(super) fn fetched(&mut self, now: Now, found: &FindValueTask<A>) {
+    pub(super) fn keep_copy(&mut self, now: Now, found: &FindValueTask<A>) {
         self.cache.fetching = self.cache.fetching.saturating_sub(1);
-        let Some(record) = found.newest() else { return };
+        let Some(record) = found.newest() else {
+            return self.cache.is_nowhere(found.key(), now.monotonic);
+        };
         let distance = self.local_id().distance(record.key());
         let k = self.config.k.max(1) as u64;
         let between = self
@@ -190,8 +217,8 @@ mod tests {
         Record::immutable(&number.to_be_bytes(), end, &rules, now).unwrap()
     }
 
-    fn id(number: u64) -> NodeId {
-        NodeId::from_limbs([number, 0, 0, 0])
+    fn id(number: u64) -> Source {
+        Source::new(number)
     }
 
     #[test]
@@ -247,15 +274,31 @@ mod tests {
     fn only_so_many_keys_are_counted() {
         let mut cache = Cache::default();
         let key = |number: usize| Key::from_limbs([number as u64, 0, 0, 0]);
-        for number in 0..=MAX_COUNTED {
+        // One that two asked for stays among any number that one asked for.
+        assert!(!cache.is_popular(key(0), id(1), at(0).monotonic));
+        assert!(!cache.is_popular(key(0), id(2), at(0).monotonic));
+        for number in 1..=3 * MAX_COUNTED {
             assert!(!cache.is_popular(key(number), id(1), at(0).monotonic));
             assert!(cache.counted.len() <= MAX_COUNTED);
         }
+        assert!(cache.is_popular(key(0), id(3), at(0).monotonic));
         let mut asked_twice_more = |number: usize| {
             let key = key(number);
             cache.is_popular(key, id(2), at(0).monotonic) || cache.is_popular(key, id(3), at(0).monotonic)
         };
-        assert!(asked_twice_more(MAX_COUNTED));
-        assert!(!asked_twice_more(0), "it was forgotten");
+        assert!(asked_twice_more(3 * MAX_COUNTED));
+        assert!(!asked_twice_more(1), "it was forgotten");
+    }
+
+    #[test]
+    fn what_was_read_in_vain_is_not_read_again_within_the_window() {
+        let (mut cache, key) = (Cache::default(), Key::from_limbs([1; 4]));
+        let asked = |cache: &mut Cache, secs| {
+            (0..3).any(|asker| cache.is_popular(key, id(asker), at(secs).monotonic))
+        };
+        assert!(asked(&mut cache, 0));
+        cache.is_nowhere(key, at(1).monotonic);
+        assert!(!asked(&mut cache, 2) && !asked(&mut cache, 60));
+        assert!(asked(&mut cache, 61));
     }
 }

@@ -535,7 +535,7 @@ impl<A: Address> Kademlia<A> {
                 match task.kind() {
                     _ if query.id.is_some() => {}
                     Kind::Mutable => self.kept_up(now, task, out),
-                    Kind::Immutable => self.fetched(now, task),
+                    Kind::Immutable => self.keep_copy(now, task),
                     Kind::Provider => {}
                 }
             }

@@ -7,7 +7,7 @@ use super::{Misfit, Region, Todo};
 use crate::lookup::{Lookup, Step};
 use crate::record::{Record, precedence};
 use crate::{
-    Address, Contact, FindValue, Found, Holder, Kind, MAX_RECORDS, NodeId, Outcome, Read, Request,
+    Address, Contact, FindValue, Found, Holder, Key, Kind, MAX_RECORDS, NodeId, Outcome, Read, Request,
     StoreReply, Want,
 };
 
@@ -251,6 +251,10 @@ impl<A: Address> FindValueTask<A> {
         let stale = self.holders.iter().filter(|holder| holder.digest != digest);
         let stale: Vec<_> = stale.filter_map(|holder| holder.contact.clone()).collect();
         (!stale.is_empty()).then(|| (newest.clone(), stale))
+    }
+
+    pub(crate) const fn key(&self) -> Key {
+        self.ask.key
     }
 
     pub(crate) const fn kind(&self) -> Kind {

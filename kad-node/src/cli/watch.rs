@@ -50,18 +50,23 @@ pub(crate) async fn watch(args: WatchArgs, json: bool) -> Result<Answer, Failure
     let (network, identity) = (&args.client.network, args.client.key.as_deref());
     with_node(network, identity, json, async |node| {
         let mut watch = node.watch(key, options);
-        let mut told = 0;
+        let (mut told, mut failing) = (0, false);
         while args.count.is_none_or(|count| told < count) {
             match watch.next().await {
                 Some(Ok(change)) => {
+                    failing = false;
                     told += 1;
                     reply::try_line(&match json {
                         true => in_json(&change).to_string(),
                         false => in_words(&change),
                     })?;
                 }
-                // The next look may fare better.
-                Some(Err(error)) => tracing::warn!(%error, "the record could not be read"),
+                // The next look may fare better; a person is told of the first that does not.
+                Some(Err(error)) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        reply::aside(&format!("{error}; trying again"));
+                    }
+                }
                 None => break,
             }
         }

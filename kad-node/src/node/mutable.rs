@@ -1,13 +1,14 @@
 //! Mutable records: writing a version, reading the newest, and never going back.
 
 use std::cmp::Ordering;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
 
 use kad_core::record::{mutable_key, precedence};
-use kad_core::{Effort, Key, Keypair, Kind, MutableVersion, PublicKey, Read, Record};
+use kad_core::{Effort, Key, Keypair, Kind, MutableVersion, PublicKey, QueryError, Read, Record};
 
 use super::records::{PutOptions, claims, taken};
-use super::{Mutable, Node, Stored};
+use super::{Mutable, Node, Seen, Stored};
 use crate::driver::unix_now;
 use crate::{NodeError, Refusal};
 
@@ -75,7 +76,8 @@ impl<A: kad_net::WireAddress> Node<A> {
         value: Option<&[u8]>,
         options: MutableOptions,
     ) -> Result<Stored<A>, NodeError> {
-        let before = self.newest(mutable_key(&owner.public(), salt)).await?.record;
+        let key = mutable_key(&owner.public(), salt);
+        let before = self.known(key, self.inner.quorum).await?;
         let current = before.as_ref().map_or(0, Record::seq);
         if options.expected.is_some_and(|expected| expected < current) {
             return Err(NodeError::Conflict { current });
@@ -88,8 +90,8 @@ impl<A: kad_net::WireAddress> Node<A> {
             .map_or(now, |issued| issued.max(now));
         let expiry = match (value, &before) {
             (None, _) => issued + rules.max_lifetime,
-            (Some(_), Some(before)) if !before.is_tombstone() => before.expiry().max(now + options.put.ttl),
-            (Some(_), _) => now + options.put.ttl,
+            (Some(_), Some(before)) => before.expiry().max(now + options.put.ttl),
+            (Some(_), None) => now + options.put.ttl,
         };
         let next = options.expected.unwrap_or(current).saturating_add(1);
         let seq = options.seq.unwrap_or(next);
@@ -110,31 +112,42 @@ impl<A: kad_net::WireAddress> Node<A> {
         let claimed = claims(&refused).max();
         if options.expected.is_some() || claimed.is_some() {
             // What somebody claims is not proven, and a rival may be where this one did not ask.
-            let after = self.newest_of(record.key(), usize::MAX).await?.record;
+            let after = self.known(key, usize::MAX).await?;
             if let Some(after) = after.filter(|after| is_older(&record, after)) {
                 return Err(NodeError::Conflict { current: after.seq() });
             }
         }
+        // Who says to be no holder counts no more than one that is not there.
+        let holders = refused.iter().filter(|(_, verdict)| !verdict.is_no_holder());
         let wanted = match options.expected {
             Some(_) => put
                 .quorum
-                .max((3 * (stored.copies() + refused.len())).div_ceil(4)),
+                .max((3 * (stored.copies() + holders.count())).div_ceil(4)),
             None => put.quorum,
         };
         if let Some(current) = claimed.filter(|_| stored.copies() < wanted) {
             return Err(NodeError::Conflict { current });
         }
         let stored = taken(stored, &refused, wanted)?;
-        self.remember(record.key(), Some(record));
+        self.remember(key, Some(record));
         Ok(stored)
+    }
+
+    /// The newest version, as far as it is known. The first node of a network knows what it has met.
+    async fn known(&self, key: Key, quorum: usize) -> Result<Option<Record>, NodeError> {
+        match self.newest_of(key, quorum).await {
+            Ok(newest) => Ok(newest.record),
+            Err(NodeError::Query(QueryError::NoContacts)) => Ok(self.remember(key, None)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The newest version of the record that `owner` has under `salt`, as far as a quorum of its holders knows; `None` if
     /// there is none or it was deleted. Holders of older versions are repaired on the way.
     ///
     /// Through one node nobody goes back: should the quorum know an older version than this node has met before, that one
-    /// is the answer, and is stored again. This holds for the 1,024 records (4 MiB) that were read or written last, until
-    /// the node stops.
+    /// is the answer, and is stored again, once a minute at most. This holds for the 1,024 records (4 MiB) that were read
+    /// or written last, until the node stops.
     ///
     /// # Errors
     /// [`NodeError::Query`] if nobody is known or nobody answered, [`NodeError::Denied`] if the key or the owner is on this
@@ -156,12 +169,18 @@ impl<A: kad_net::WireAddress> Node<A> {
         let (records, holders, effort) = self.find(key, Kind::Mutable, Read::Quorum(quorum)).await?;
         let found = records.into_iter().next();
         let record = self.remember(key, found.clone());
+        // What was met before may be denied by now.
+        let record = record.filter(|record| self.inner.policy.admit(record).is_ok());
         if let Some(newest) = record.as_ref().filter(|newest| newest.expiry() > unix_now())
             && found.is_none_or(|found| is_older(&found, newest))
+            && self.seen().wants_repair(key, Instant::now())
         {
             // Those who should have it do not. The answer is known whatever becomes of this.
-            let repair = self.place(newest.clone(), None, PutOptions::default()).await;
-            tracing::debug!(%key, repaired = repair.is_ok(), "holders had an older version than was met before");
+            let (node, newest) = (self.clone(), newest.clone());
+            tokio::spawn(async move {
+                let repair = node.place(newest, None, PutOptions::default()).await;
+                tracing::debug!(%key, repaired = repair.is_ok(), "holders had an older version than was met before");
+            });
         }
         Ok(Newest {
             record,
@@ -172,9 +191,13 @@ impl<A: kad_net::WireAddress> Node<A> {
 
     /// The newest version that this node has met, now that it has met this one.
     fn remember(&self, key: Key, found: Option<Record>) -> Option<Record> {
+        let life = self.inner.rules.max_lifetime;
+        self.seen().newest(key, found, life, unix_now())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         // A panic elsewhere leaves nothing half done that would matter here.
-        let mut seen = self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.newest(key, found, self.inner.rules.max_lifetime, unix_now())
+        self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::time::Instant;
 
 use kad_core::record::precedence;
 use kad_core::{Duration, Key, Record, UnixTime};
@@ -17,6 +18,9 @@ pub(crate) const MAX_SEEN: usize = 1024;
 
 /// The most bytes of such versions, 4 MiB: sixty of the largest. Beyond that the same are forgotten.
 pub(crate) const MAX_SEEN_BYTES: usize = 4 << 20;
+
+/// A version that holders lack is stored again so often at most.
+const REPAIR_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The newest versions.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ pub(crate) struct Seen {
 struct Met {
     record: Record,
     used: u64,
+    /// When it was last stored again because others had an older one.
+    repaired: Option<Instant>,
 }
 
 impl Seen {
@@ -44,7 +50,9 @@ impl Seen {
     ) -> Option<Record> {
         // Nothing older can be around any more.
         let over = |record: &Record| record.issued().is_none_or(|issued| issued + max_lifetime <= now);
-        let known = self.take(key).filter(|record| !over(record));
+        let known = self.take(key).filter(|met| !over(&met.record));
+        let repaired = known.as_ref().and_then(|met| met.repaired);
+        let known = known.map(|met| met.record);
         let newest = match (found, known) {
             (Some(found), Some(known)) => match precedence(found.as_raw(), known.as_raw()) {
                 Ordering::Less => known,
@@ -52,15 +60,33 @@ impl Seen {
             },
             (found, known) => found.or(known)?,
         };
-        self.keep(key, newest.clone());
+        self.keep(key, newest.clone(), repaired);
         Some(newest)
     }
 
-    fn keep(&mut self, key: Key, record: Record) {
+    /// Whether a version that others lack may be stored again: where holders want an older one, each read would be a
+    /// write.
+    pub(crate) fn wants_repair(&mut self, key: Key, now: Instant) -> bool {
+        let Some(met) = self.records.get_mut(&key) else {
+            return false;
+        };
+        let wants = met.repaired.is_none_or(|repaired| now >= repaired + REPAIR_EVERY);
+        if wants {
+            met.repaired = Some(now);
+        }
+        wants
+    }
+
+    fn keep(&mut self, key: Key, record: Record, repaired: Option<Instant>) {
         self.uses += 1;
         self.bytes += record.as_bytes().len();
         let used = self.uses;
-        self.records.insert(key, Met { record, used });
+        let met = Met {
+            record,
+            used,
+            repaired,
+        };
+        self.records.insert(key, met);
         while self.records.len() > MAX_SEEN || self.bytes > MAX_SEEN_BYTES {
             let oldest = self.records.iter().min_by_key(|(_, met)| met.used);
             let Some(oldest) = oldest.map(|(&key, _)| key) else {
@@ -70,10 +96,10 @@ impl Seen {
         }
     }
 
-    fn take(&mut self, key: Key) -> Option<Record> {
+    fn take(&mut self, key: Key) -> Option<Met> {
         let met = self.records.remove(&key)?;
         self.bytes -= met.record.as_bytes().len();
-        Some(met.record)
+        Some(met)
     }
 }
 
@@ -120,6 +146,19 @@ mod tests {
             assert_eq!(seq(seen.newest(key, None, week(), now)), Some(2));
         }
         assert_eq!(seq(seen.newest(key, Some(old), week(), NOW + week())), Some(1));
+    }
+
+    #[test]
+    fn a_version_is_stored_again_once_a_minute_at_most() {
+        let (mut seen, record) = (Seen::default(), version(b"a", 2, 10));
+        let (key, begin) = (record.key(), Instant::now());
+        assert!(!seen.wants_repair(key, begin), "it was never met");
+        seen.newest(key, Some(record), week(), NOW);
+        assert!(seen.wants_repair(key, begin));
+        seen.newest(key, Some(version(b"a", 1, 10)), week(), NOW);
+        let after = |secs| begin + std::time::Duration::from_secs(secs);
+        assert!(!seen.wants_repair(key, after(59)) && seen.wants_repair(key, after(60)));
+        assert!(!seen.wants_repair(key, after(61)));
     }
 
     #[test]
