@@ -376,6 +376,7 @@ impl<A: Address> Kademlia<A> {
                     let due = match again {
                         Again::Usual => self.due_of_own(now.unix, &entries),
                         Again::Ending => self.due_of_ending(now.unix, &entries),
+                        Again::Refused => self.due_of_refused(now.unix),
                         Again::Soon => now.unix + self.rng.shortened(SOON),
                     };
                     self.ask_store(

@@ -22,7 +22,8 @@ use crate::{
 /// is sixteen times as large as was thought.
 const NEAR_BITS: u8 = 4;
 
-/// A signed record that nobody renews is stored again after this part of the interval at least, three hours by default.
+/// A signed record that nobody renews is stored again after this part of the interval at least, three hours by default;
+/// and one that nobody takes as often, to be there when somebody does.
 const LEAST_OF_ENDING: u32 = 8;
 
 /// A region that is swept takes with it what is due within this part of the interval.
@@ -172,6 +173,11 @@ impl<A: Address> Kademlia<A> {
         let least = self.config.republish / LEAST_OF_ENDING;
         let wait = self.config.republish.min(half_of_life(now, entries)).max(least);
         now + self.rng.shortened(wait)
+    }
+
+    /// The same where nobody takes them.
+    pub(super) fn due_of_refused(&mut self, now: UnixTime) -> UnixTime {
+        now + self.rng.shortened(self.config.republish / LEAST_OF_ENDING)
     }
 }
 

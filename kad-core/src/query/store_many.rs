@@ -44,8 +44,8 @@ enum Fate<A> {
     /// All that were to be asked were.
     Told {
         said: Said<A>,
-        /// Whether fewer took it than should.
-        is_lacking: bool,
+        /// When this node, if it keeps it, stores it again.
+        again: Again,
         /// Whether this node is one of the k nearest.
         is_ours: bool,
     },
@@ -177,7 +177,7 @@ impl<A: Address> StoreMany<A> {
         let lacks = !matches!(
             self.fates[place],
             Fate::Told {
-                is_lacking: false,
+                again: Again::Usual,
                 ..
             }
         );
@@ -232,7 +232,7 @@ impl<A: Address> StoreMany<A> {
                 let held = &allotment.records()[place];
                 let said = allotment.said_of(place);
                 *fate = Fate::Told {
-                    is_lacking: said.holders.len() < self.enough.min(held.wanted),
+                    again: held.again(self.enough),
                     is_ours: held.is_ours,
                     said,
                 };

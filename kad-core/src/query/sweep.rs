@@ -40,7 +40,7 @@ pub(crate) struct Sweeping {
     /// The life that immutable records get.
     pub(crate) expiry: UnixTime,
     pub(crate) placing: Placing,
-    /// Of the k nearest so many must have acknowledged, or the record is soon stored once more.
+    /// Of the k nearest so many must have acknowledged, or refused for good, or the record is soon stored once more.
     pub(crate) enough: usize,
 }
 
@@ -84,7 +84,9 @@ pub(crate) enum Again {
     Usual,
     /// It is signed and was not renewed, so it ends soon: half of what it has left, but not ever more often.
     Ending,
-    /// Too few have taken it.
+    /// Nobody has taken it, and those who were asked refuse it for good: a part of the interval.
+    Refused,
+    /// Too few have taken it, and others may before long.
     Soon,
 }
 
@@ -200,10 +202,9 @@ impl<A: Address> Sweep<A> {
     }
 
     fn again(&self, held: &Allotted) -> Again {
-        match held.acknowledged() >= self.about.enough.min(held.wanted) {
-            false => Again::Soon,
-            true if self.is_ending(&held.record) => Again::Ending,
-            true => Again::Usual,
+        match held.again(self.about.enough) {
+            Again::Usual if self.is_ending(&held.record) => Again::Ending,
+            again => again,
         }
     }
 
@@ -215,7 +216,8 @@ impl<A: Address> Sweep<A> {
     fn noted(&mut self, again: Again) {
         self.state = match again {
             Again::Usual => State::Noting(Again::Ending),
-            Again::Ending => State::Noting(Again::Soon),
+            Again::Ending => State::Noting(Again::Refused),
+            Again::Refused => State::Noting(Again::Soon),
             Again::Soon => {
                 if let Some(allotment) = &mut self.allotment {
                     let room = MAX_OUTDATED - self.outdated.len();

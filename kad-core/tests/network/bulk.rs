@@ -1,6 +1,7 @@
 //! Many records of a region are stored together: for less, as well as one by one, and with a word on each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kad_core::{
     Command, Config, Duration, Effort, Key, MAX_BULK, Outcome, Placement, Prefix, Record, Source, StoreOp,
@@ -323,4 +324,43 @@ fn a_bulk_that_is_cancelled_stores_no_more() {
     assert!(world.nodes[7].machine.running().is_empty());
     world.run_for(Duration::from_secs(10));
     assert!(copies(&world) < 200 * 20, "all were stored all the same");
+}
+
+/// How often a node of ten stores each of its records in a day after the first time, if some others are of this kind.
+fn repetitions(seed: u64, odd: &[u32], config: &Config, full: bool) -> u64 {
+    let mut world = Simulation::new(seed);
+    let (usual, config) = (Arc::new(Config::default()), Arc::new(config.clone()));
+    for node in 0..10 {
+        let id = world.dice.key().to_node_id();
+        let is_odd = odd.contains(&node);
+        world.add(id, if is_odd { &config } else { &usual });
+        world.nodes[node as usize].shelf.full = is_odd && full;
+    }
+    world.join_all();
+    world.run_for(Duration::from_secs(60));
+    let records = values(&world, 20);
+    put_many(&mut world, 7, &records, true);
+    world.run_for(DAY);
+    let swept = world.nodes[7].machine.machine().stats().records_swept;
+    assert!(swept >= 20, "{swept} were stored again");
+    swept / 20
+}
+
+#[test]
+fn a_record_that_some_refuse_for_good_is_stored_again_no_more_often_than_others() {
+    let usual = Config::default();
+    let mut idle = Config::default();
+    idle.stores = false;
+    assert!(repetitions(611, &[], &usual, false) <= 2);
+    let idle = repetitions(611, &[3], &idle, false);
+    assert!(idle <= 2, "{idle} times with one that stores nothing");
+    let full = repetitions(611, &[3, 5], &usual, true);
+    assert!(full <= 2, "{full} times with two that are full");
+}
+
+#[test]
+fn a_record_that_nobody_takes_is_offered_again_every_few_hours() {
+    let all: Vec<u32> = (0..10).filter(|&node| node != 7).collect();
+    let times = repetitions(612, &all, &Config::default(), true);
+    assert!((7..=10).contains(&times), "{times} times a day");
 }
