@@ -120,11 +120,11 @@ impl Allotted {
 }
 
 impl<A: Address> Allotment<A> {
-    /// For what a lookup of 2 k nodes around a point of a region has found.
+    /// For what a lookup of 2 k nodes around a point of a region has found. Those that are gone get nothing.
     ///
     /// A network that has grown may have more nodes there than was thought. Where even the farthest that was found lies in
     /// the region, there are others in it, and only the part that ends with the farthest is known.
-    pub(super) fn new(lookup: &Lookup<A>, region: Prefix, placing: Placing) -> Self {
+    pub(super) fn new(lookup: &Lookup<A>, region: Prefix, placing: Placing, gone: &[NodeId]) -> Self {
         let nodes: Vec<Contact<A>> = lookup.results().collect();
         let target = lookup.target();
         let in_common = nodes
@@ -138,7 +138,8 @@ impl<A: Address> Allotment<A> {
             ),
             false => region,
         };
-        Self::of(nodes.into_iter(), known, placing)
+        let left = nodes.into_iter().filter(|node| !gone.contains(&node.id));
+        Self::of(left, known, placing)
     }
 
     fn of(nodes: impl Iterator<Item = Contact<A>>, known: Prefix, placing: Placing) -> Self {

@@ -16,6 +16,10 @@ use crate::lookup::{Lookup, Step};
 use crate::message::MAX_RECORDS;
 use crate::{Address, NodeId, Outcome, Placement, Prefix, Record, Request, StoreEntry, StoreReply, Verdict};
 
+/// Nodes that have failed and get nothing more of the same command; when there are more, the first is forgotten. Twice
+/// as many as can be given up by all queries together and still answer.
+const MAX_GONE: usize = 256;
+
 /// Records of a region on their way.
 #[derive(Debug)]
 pub(crate) struct StoreMany<A> {
@@ -31,6 +35,8 @@ pub(crate) struct StoreMany<A> {
     /// Whether the own store has acknowledged each record.
     noted: Vec<bool>,
     allotment: Option<Allotment<A>>,
+    /// Nodes that have failed. An answer of theirs may still come, and must not be taken for that to another STORE.
+    gone: Vec<NodeId>,
     /// Places of the records that the own store is being asked about.
     asked: Vec<usize>,
 }
@@ -90,6 +96,7 @@ impl<A: Address> StoreMany<A> {
             noted: alloc::vec![false; records.len()],
             records,
             allotment: None,
+            gone: Vec::new(),
             asked: Vec::new(),
         }
     }
@@ -200,7 +207,7 @@ impl<A: Address> StoreMany<A> {
 
     /// The nodes of the region are known: each record of it goes to those nearest to it.
     fn share_out(&mut self, lookup: &Lookup<A>) {
-        let mut allotment = Allotment::new(lookup, self.region, self.placing);
+        let mut allotment = Allotment::new(lookup, self.region, self.placing, &self.gone);
         let mut is_first = true;
         for (record, fate) in self.records.iter().zip(&mut self.fates) {
             if !matches!(fate, Fate::Open) {
@@ -259,6 +266,13 @@ impl<A: Address> StoreMany<A> {
         if let Some(allotment) = &mut self.allotment {
             allotment.on_failure(id);
         }
+        // Who fails on a walk is no result of it.
+        if !self.is_walking() && !self.gone.contains(&id) {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.remove(0);
+            }
+            self.gone.push(id);
+        }
     }
 
     pub(super) fn is_walking(&self) -> bool {
@@ -290,3 +304,6 @@ impl<A: Address> StoreMany<A> {
         anybody.then_some(Outcome::StoredMany { placements })
     }
 }
+
+#[cfg(test)]
+mod tests;
