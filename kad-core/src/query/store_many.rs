@@ -67,15 +67,18 @@ enum State {
     },
     Walking,
     Sending,
-    /// The own store is to take a page of those that belong to this node, or to note those that are soon due again.
+    /// The own store is to take a page of those that belong to this node, or to note when those that it keeps are due
+    /// again, one group after the other.
     Holding {
         from: usize,
+        again: Again,
     },
     Over,
 }
 
 impl<A: Address> StoreMany<A> {
-    /// With `keep` this node keeps the records as its own, and those that fewer than `enough` took are soon due again.
+    /// With `keep` this node keeps the records as its own. They are soon due again until it is known that enough took
+    /// them, however this ends.
     pub(crate) fn new(
         region: Prefix,
         records: Vec<Record>,
@@ -111,7 +114,7 @@ impl<A: Address> StoreMany<A> {
                     self.state = State::Keeping { from: next };
                     return Todo::Note {
                         entries,
-                        again: Again::Usual,
+                        again: Again::Soon,
                     };
                 }
                 None => self.state = State::Walking,
@@ -140,27 +143,35 @@ impl<A: Address> StoreMany<A> {
                         self.state = State::Walking;
                         return Todo::WalkTo(self.records[place].key());
                     }
-                    self.state = State::Holding { from: 0 };
+                    self.state = State::Holding {
+                        from: 0,
+                        again: Again::Usual,
+                    };
                 }
                 None => return Todo::Wait,
             }
         }
-        if let State::Holding { from } = self.state {
+        while let State::Holding { from, again } = self.state {
             let page = match self.keep {
-                true => self.page(from, |task, place| task.is_lacking(place)),
+                true => self.page(from, |task, place| {
+                    task.noted[place] && task.again(place) == again
+                }),
                 false => self.page(from, |task, place| task.is_ours(place)),
             };
             if let Some((entries, next)) = page {
-                self.state = State::Holding { from: next };
+                self.state = State::Holding { from: next, again };
                 return match self.keep {
-                    true => Todo::Note {
-                        entries,
-                        again: Again::Soon,
-                    },
+                    true => Todo::Note { entries, again },
                     false => Todo::Keep(entries),
                 };
             }
-            self.state = State::Over;
+            self.state = match again {
+                Again::Usual if self.keep => State::Holding {
+                    from: 0,
+                    again: Again::Refused,
+                },
+                _ => State::Over,
+            };
         }
         Todo::Finish
     }
@@ -179,16 +190,12 @@ impl<A: Address> StoreMany<A> {
         Some((self.asked.iter().map(entry).collect(), next))
     }
 
-    /// Whether too few took a record that this node keeps.
-    fn is_lacking(&self, place: usize) -> bool {
-        let lacks = !matches!(
-            self.fates[place],
-            Fate::Told {
-                again: Again::Usual,
-                ..
-            }
-        );
-        self.noted[place] && lacks
+    /// When this node, if it keeps a record, stores it again.
+    fn again(&self, place: usize) -> Again {
+        match self.fates[place] {
+            Fate::Told { again, .. } => again,
+            Fate::Open | Fate::Allotted(_) | Fate::Alone => Again::Soon,
+        }
     }
 
     /// Whether this node is one of the k nearest to a record.
@@ -251,7 +258,7 @@ impl<A: Address> StoreMany<A> {
         let asked = core::mem::take(&mut self.asked);
         if let StoreReply::Put(verdicts) = reply {
             for (place, verdict) in asked.into_iter().zip(verdicts) {
-                self.noted[place] = verdict.is_acknowledgement();
+                self.noted[place] |= verdict.is_acknowledgement();
             }
         }
     }

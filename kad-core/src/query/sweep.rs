@@ -155,7 +155,8 @@ impl<A: Address> Sweep<A> {
                         }
                         Step::Wait => return Todo::Wait,
                         Step::Done => {
-                            let allotment = Allotment::new(lookup, self.about.region, self.about.placing, &[]);
+                            let allotment =
+                                Allotment::new(lookup, self.about.region, self.about.placing, &[]);
                             self.state = match allotment.is_empty() {
                                 true => State::Over,
                                 false => State::Reading,

@@ -179,6 +179,18 @@ fn a_node_whose_disk_is_broken_refuses_all_and_costs_no_record_its_other_holders
     assert!(refusals > 100, "{refusals} refusals");
 }
 
+/// How many of these records of a node's own are due within the hour.
+fn soon_due(world: &Simulation, node: u32, records: &[Record]) -> usize {
+    let at = world.unix() + Duration::from_secs(3600);
+    let shelf = &world.nodes[node as usize].shelf;
+    let due = |record: &&Record| {
+        shelf
+            .get(&record.slot())
+            .is_some_and(|held| held.own && held.due < at)
+    };
+    records.iter().filter(due).count()
+}
+
 #[test]
 fn what_is_kept_in_bulk_is_swept_and_what_too_few_took_is_soon_stored_again() {
     let mut world = Simulation::joined(604, 40, &Config::default());
@@ -194,12 +206,7 @@ fn what_is_kept_in_bulk_is_swept_and_what_too_few_took_is_soon_stored_again() {
             .count()
     };
     assert_eq!(kept(&world), 150);
-    let soon = |world: &Simulation| {
-        let at = world.unix() + Duration::from_secs(3600);
-        let shelf = &world.nodes[7].shelf;
-        let due = |record: &&Record| shelf.get(&record.slot()).is_some_and(|held| held.due < at);
-        records.iter().filter(due).count()
-    };
+    let soon = |world: &Simulation| soon_due(world, 7, &records);
     assert_eq!(soon(&world), 0);
 
     for node in (0..40).filter(|&node| node != 7) {
@@ -363,4 +370,36 @@ fn a_record_that_nobody_takes_is_offered_again_every_few_hours() {
     let all: Vec<u32> = (0..10).filter(|&node| node != 7).collect();
     let times = repetitions(612, &all, &Config::default(), true);
     assert!((7..=10).contains(&times), "{times} times a day");
+}
+
+#[test]
+fn what_is_kept_in_bulk_and_nobody_took_is_soon_stored_however_the_bulk_ended() {
+    let records_of = |world: &Simulation| values(world, 200);
+    let keep = |world: &mut Simulation, records: &[Record]| {
+        let records = records.to_vec();
+        world.command(7, Command::StoreMany { records, keep: true })
+    };
+    // Nobody is there any more.
+    let mut world = Simulation::joined(613, 40, &Config::default());
+    (0..40)
+        .filter(|&node| node != 7)
+        .for_each(|node| world.kill(node));
+    let records = records_of(&world);
+    let query = keep(&mut world, &records);
+    world.wait(query);
+    assert_eq!(soon_due(&world, 7, &records), 200);
+
+    // Somebody gives up waiting for it.
+    let mut world = Simulation::joined(614, 40, &Config::default());
+    let records = records_of(&world);
+    let query = keep(&mut world, &records);
+    while soon_due(&world, 7, &records) < 200 {
+        world.run_for(Duration::from_millis(1));
+        assert!(!world.nodes[7].machine.running().is_empty());
+    }
+    world.feed(7, kad_core::Input::Cancel { query });
+    assert_eq!(soon_due(&world, 7, &records), 200);
+    world.run_for(Duration::from_secs(1200));
+    assert_eq!(soon_due(&world, 7, &records), 0);
+    assert!(records.iter().all(|record| well_placed(&world, record) >= 19));
 }

@@ -13,7 +13,8 @@ fn record(first_bit: u64) -> Record {
     let parameters = Parameters::default();
     let rules = Rules::new(NetworkId::new("test", &parameters), &parameters);
     let (now, end) = (UnixTime::from_secs(100), UnixTime::from_secs(200));
-    let any = (0_u64..).map(|n| Record::immutable(&n.to_be_bytes(), end, &rules, now).expect("a small value"));
+    let any =
+        (0_u64..).map(|n| Record::immutable(&n.to_be_bytes(), end, &rules, now).expect("a small value"));
     let mut fits = any.filter(|record| record.key().to_limbs()[0] >> 63 == first_bit);
     fits.next().expect("half of all do")
 }
@@ -74,7 +75,11 @@ fn a_late_answer_of_one_walk_is_not_taken_for_that_to_a_store_of_the_next() {
     };
     assert_eq!(key, records[1].key());
     task.begin(region(&records[1]));
-    assert_eq!(sent(&mut task, walk(key, 2)), [1], "the other one has been given up");
+    assert_eq!(
+        sent(&mut task, walk(key, 2)),
+        [1],
+        "the other one has been given up"
+    );
     task.on_verdicts(node(2).id, &[Verdict::Stored]);
     task.on_verdicts(node(1).id, &[Verdict::Stored]);
     for placement in placements(&task) {
