@@ -249,12 +249,15 @@ impl<A: Clone> Reconcile<A> {
                 State::Giving(prefix, records, more)
             }
             (State::Keeping(prefix, rest), StoreReply::Put(verdicts)) => {
-                let stored = verdicts
-                    .iter()
-                    .filter(|&&verdict| verdict == Verdict::Stored)
-                    .count();
+                let count = |of| verdicts.iter().filter(|&&verdict| verdict == of).count();
+                let stored = count(Verdict::Stored);
                 self.moved += stored as u64;
                 match rest.is_empty() {
+                    _ if count(Verdict::Full) > stored => {
+                        // What else this peer has is for the most part refused as well, now and in an hour.
+                        self.leave();
+                        State::Idle
+                    }
                     true => State::Idle,
                     false => State::Wanting(prefix, rest),
                 }
@@ -330,3 +333,6 @@ const _: () = assert!(
     MAX_RECORD_BYTES >= crate::record::MAX_RECORD,
     "a FETCH brings at least one"
 );
+
+#[cfg(test)]
+mod tests;
