@@ -535,7 +535,11 @@ impl<A: Address> Kademlia<A> {
                 }
                 match task.kind() {
                     _ if query.id.is_some() => {}
-                    Kind::Mutable => self.kept_up(now, task, out),
+                    Kind::Mutable => {
+                        self.maintenance.replicating = self.maintenance.replicating.saturating_sub(1);
+                        self.kept_up(now, task, out);
+                        self.scan_due(now, out);
+                    }
                     Kind::Immutable => self.fetched(now, task),
                     Kind::Provider => {}
                 }

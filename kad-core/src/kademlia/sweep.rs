@@ -114,7 +114,11 @@ impl<A: Address> Kademlia<A> {
         for record in sweep.ending() {
             out.push(Output::Event(Event::RepublishDue(record.clone())));
         }
-        for &key in sweep.outdated() {
+        // Those beyond are soon due again, and found by the next sweep.
+        let limit = self.config.max_replications;
+        let room = limit.saturating_sub(self.maintenance.replicating);
+        for &key in sweep.outdated().iter().take(room) {
+            self.maintenance.replicating += 1;
             self.catch_up(now, key, out);
         }
         for record in sweep.crowded() {
@@ -130,6 +134,7 @@ impl<A: Address> Kademlia<A> {
 
     /// Reads a record that this node keeps and somebody else has written meanwhile. The newer version takes the place of
     /// the old one (`kept_up`): else that would be stored again for ever, and come back once the newer one has ended.
+    /// It counts as a region that is swept.
     fn catch_up(&mut self, now: Now, key: Key, out: &mut Outbox<A>) {
         let ask = FindValue {
             key,

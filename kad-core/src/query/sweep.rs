@@ -27,7 +27,8 @@ use crate::{
 /// sweep.
 const MAX_ENDING: usize = 64;
 
-/// Records of one region of which holders have newer versions than this node; the others are found in the next sweep.
+/// Records of one region of which holders have newer versions than this node. As many are read anew as there is room
+/// for; the others are found in the next sweep.
 const MAX_OUTDATED: usize = 64;
 
 /// What a sweep has to know.

@@ -8,7 +8,7 @@ use kad_core::{
     Verdict,
 };
 
-use crate::records::{DAY, holds, immutable, put};
+use crate::records::{DAY, holds, immutable, put, version};
 use crate::simulation::Simulation;
 
 fn values(world: &Simulation, count: usize) -> Vec<Record> {
@@ -402,4 +402,44 @@ fn what_is_kept_in_bulk_and_nobody_took_is_soon_stored_however_the_bulk_ended() 
     world.run_for(Duration::from_secs(1200));
     assert_eq!(soon_due(&world, 7, &records), 0);
     assert!(records.iter().all(|record| well_placed(&world, record) >= 19));
+}
+
+#[test]
+fn who_keeps_many_older_versions_catches_up_with_a_few_at_a_time() {
+    let mut world = Simulation::joined(615, 40, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    let now = world.unix();
+    let versions = |seq| (1..=40).map(move |owner| version(owner, seq, b"value", now));
+    for node in 0..40 {
+        let own = node == 7;
+        let records = versions(if own { 1 } else { 2 });
+        let op = StoreOp::Put {
+            entries: records.map(Into::into).collect(),
+            due: if own { now } else { now + DAY },
+            own,
+            source: Source::UNKNOWN,
+        };
+        world.nodes[node].shelf.carry_out(op, now);
+    }
+    let newest = |world: &Simulation| {
+        let shelf = &world.nodes[7].shelf;
+        let held = versions(2).filter(|record| {
+            shelf
+                .get(&record.slot())
+                .is_some_and(|held| held.record == *record)
+        });
+        held.count()
+    };
+    let (mut most, mut first) = (0, 0);
+    for step in 0..12_000 {
+        world.run_for(Duration::from_millis(10));
+        most = most.max(world.nodes[7].machine.machine().stats().queries);
+        first = if step == 11_999 { newest(&world) } else { first };
+    }
+    // Besides, a bucket may be refreshed and what others own compared.
+    let limit = Config::default().max_replications;
+    assert!(most <= limit + 2, "{most} queries at once");
+    assert!((limit..40).contains(&first), "{first} by the first sweeps");
+    world.run_for(Duration::from_secs(3 * 3600));
+    assert_eq!(newest(&world), 40);
 }
