@@ -76,3 +76,77 @@ fn a_full_store_fetches_one_page_from_each_and_no_more() {
     assert_eq!(drawn(&all, mostly), [300; 2]);
     assert_eq!(drawn(&all, |_| Verdict::Unchanged), [300; 2]);
 }
+
+/// Hands these to a peer that judges them one by one and tells of what it has taken. Tells how often each record was
+/// offered, and how many comparisons it took.
+fn handed(all: &[Record], accepts: impl Fn(usize) -> bool) -> (Vec<usize>, usize) {
+    let visits = vec![(LEFT, vec![Prefix::ALL])];
+    let mut task = Reconcile::new(Direction::Hand, vec![visits], true);
+    let (mut offered, mut taken, mut compared) = (vec![0; all.len()], Vec::new(), 0);
+    loop {
+        match task.next() {
+            Todo::Store(StoreOp::Summarize { prefixes }) => {
+                assert_eq!(prefixes, [Prefix::ALL]);
+                task.on_store(StoreReply::Summaries(vec![sum(all)]));
+            }
+            Todo::Ask(peer, Request::Compare { .. }) => {
+                compared += 1;
+                let mut told = marks(&taken);
+                told.truncate(MAX_LISTED);
+                task.on_compared(peer.id, vec![Difference::Listed(told)]);
+            }
+            // As a store has it: of a part the first so many are looked at, and told of page by page.
+            Todo::Store(StoreOp::Fetch { marks, listed, .. }) => {
+                assert!(!listed && marks.is_sorted() && marks.len() < 2 * MAX_LISTED + MAX_RECORDS);
+                let known = |record: &&Record| marks.binary_search(&short(record.as_raw().mark())).is_ok();
+                let seen = all.iter().take(MAX_LISTED);
+                let mut records: Vec<_> = seen.filter(|record| !known(record)).cloned().collect();
+                let more = records.len() > MAX_RECORDS;
+                records.truncate(MAX_RECORDS);
+                task.on_store(StoreReply::Fetched { records, more });
+            }
+            Todo::Ask(peer, Request::Store { entries }) => {
+                let mut verdicts = Vec::new();
+                for entry in entries {
+                    let record = entry.record.expect("a fair record");
+                    let place = all
+                        .iter()
+                        .position(|other| *other == record)
+                        .expect("one of them");
+                    offered[place] += 1;
+                    verdicts.push(match accepts(place) {
+                        true => Verdict::Stored,
+                        false => Verdict::Full,
+                    });
+                    taken.extend(accepts(place).then_some(record));
+                }
+                task.on_verdicts(peer.id, &verdicts);
+            }
+            Todo::Finish => {
+                assert_eq!(task.moved(), taken.len() as u64);
+                return (offered, compared);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn who_hands_over_offers_what_comes_after_a_page_of_refusals_and_nothing_twice() {
+    let all = records(300);
+    for first in [0, 1, 63, 64, 65, 200, 300] {
+        let (offered, compared) = handed(&all, |place| place >= first);
+        assert_eq!((offered, compared), (vec![1; 300], 1), "{first} are refused");
+    }
+    let (offered, _) = handed(&all, |place| place % 2 == 0);
+    assert_eq!(offered, [1; 300]);
+}
+
+#[test]
+fn a_part_of_more_records_than_are_told_is_compared_once_more_if_the_peer_took_some() {
+    let all = records(MAX_LISTED as u64 + 50);
+    let (offered, compared) = handed(&all, |_| true);
+    assert_eq!(compared, 2);
+    assert!(offered[..MAX_LISTED].iter().all(|&times| times == 1));
+    assert_eq!(handed(&all, |_| false).1, 1);
+}
