@@ -4,6 +4,7 @@ mod admission;
 mod asking;
 mod cache;
 mod crowds;
+mod lookups;
 mod queries;
 mod rations;
 mod repair;

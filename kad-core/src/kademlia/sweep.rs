@@ -8,7 +8,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::queries::FAR_OF_WRITES;
+use super::lookups::FAR_OF_WRITES;
 use super::{Kademlia, Pending};
 use crate::lookup::Lookup;
 use crate::query::{FindValueTask, Placing, Role, Sweep, Sweeping, Task};
