@@ -1,9 +1,14 @@
 //! How far this node's wall clock is off, as far as its peers can tell.
 //!
 //! Every PONG carries the clock of who sent it. What is remembered of a contact is the difference of its wall clock and
-//! of this node's *monotonic* clock, so a jump of the own wall clock is seen at once and in full. The offset is the
-//! median over different contacts that were in the table when they said it: as long as fewer than half of them lie, it
-//! lies between two that do not. Of one site few count, so who has many addresses side by side has no more of a say.
+//! of this node's *monotonic* clock, so a wall clock that is set back is seen at once and in full. Where it goes ahead
+//! by itself the machine may have slept, while the monotonic clock of many systems stands still: then what is remembered
+//! is worth nothing, and some contacts are PINGed to be heard again.
+//!
+//! The offset is the median over the 32 contacts that were PINGed last, of those that were in the table: as long as fewer
+//! than half of these lie, it lies between two that do not. That is not half of all contacts: strangers that may enter
+//! the table and contacts that are silent are PINGed most, so who comes often or says little is more often one of the
+//! 32. Of one site few count, so who has many addresses side by side has no more of a say.
 //!
 //! It is told and used for nothing: a node that set its clock, or judged records, by what peers say could be talked
 //! into forgetting them.
@@ -34,6 +39,14 @@ const WORTH_A_WARNING: u64 = 60;
 /// One that has been warned of has ended when it is no more than this, or it would be warned of again and again.
 const AS_GOOD_AS_NONE: u64 = 30;
 
+/// A wall clock that goes ahead of the monotonic one by more seconds than this from one input to the next was set, or the
+/// monotonic one stood still. Less changes no offset by more than what is worth a warning.
+const SLEPT: i64 = WORTH_A_WARNING.cast_signed();
+
+/// Contacts that are asked at once for their clocks where all are forgotten: the network of a machine that has just
+/// woken up may be down still, and whoever cannot be reached twice loses its place in the table.
+const ASKED_AT_ONCE: usize = 8;
+
 /// What a contact's clock said, in 24 bytes, of which a node has up to 32.
 #[derive(Debug)]
 struct Reading {
@@ -49,6 +62,8 @@ struct Reading {
 #[derive(Debug)]
 pub(crate) struct Clocks {
     readings: Vec<Reading>,
+    /// Contacts that are still to be asked, because what others said is forgotten.
+    unasked: usize,
     warned: bool,
 }
 
@@ -65,8 +80,31 @@ impl Clocks {
     pub(crate) const fn new() -> Self {
         Self {
             readings: Vec::new(),
+            unasked: 0,
             warned: false,
         }
+    }
+
+    /// What the own clocks showed at the last input, and what they show now.
+    pub(crate) fn on_input(&mut self, before: Now, now: Now) {
+        let ahead = apart(now).saturating_sub(apart(before));
+        if ahead > SLEPT * 1000 && !self.readings.is_empty() {
+            self.readings.clear();
+            self.unasked = MAX_CLOCKS;
+        }
+    }
+
+    /// How many contacts that were not heard are to be PINGed now, for nothing but their clocks.
+    pub(crate) fn take_unasked(&mut self) -> usize {
+        let some = self.unasked.min(ASKED_AT_ONCE);
+        self.unasked -= some;
+        some
+    }
+
+    /// Whether it is remembered what the clock of a contact said.
+    pub(crate) fn has_heard(&self, id: NodeId) -> bool {
+        let [first, ..] = id.to_limbs();
+        self.readings.iter().any(|reading| reading.of == first)
     }
 
     /// A contact has said what its clock shows, half of its answer's way ago: at this instant of the own clock.
@@ -94,7 +132,7 @@ impl Clocks {
     /// By how many seconds the clocks of contacts are ahead of the own one: less than zero if they are behind, `None`
     /// if too few are known. There are so many contacts now.
     pub(crate) fn offset(&self, now: Now, contacts: usize) -> Option<i64> {
-        let own = millis(now.unix).saturating_sub(monotonic_millis(now.monotonic));
+        let own = apart(now);
         let mut room = [0; MAX_CLOCKS];
         let known = self.readings.len();
         for (place, reading) in room.iter_mut().zip(&self.readings) {
@@ -127,6 +165,11 @@ impl Clocks {
             _ => None,
         }
     }
+}
+
+/// The own wall clock less the monotonic one, in milliseconds.
+fn apart(now: Now) -> i64 {
+    millis(now.unix).saturating_sub(monotonic_millis(now.monotonic))
 }
 
 /// In the middle of the second that a wall clock shows.
@@ -176,9 +219,39 @@ mod tests {
         let clocks = read([3, 900, 901, 899, -5, 900, 902]);
         assert_eq!(offset(&clocks, now(100, 0)), Some(900));
         assert_eq!(offset(&read([1, 1, 2, 2, 3, 3]), now(9, 0)), Some(2));
-        // What jumps is the own clock, later and with no new reading.
+        // What changes is the own clock, later and with no new reading.
         assert_eq!(offset(&clocks, now(5_000, 900)), Some(0));
         assert_eq!(offset(&clocks, now(5_000, -900)), Some(1_800));
+    }
+
+    #[test]
+    fn what_was_heard_before_a_sleep_is_forgotten_and_what_was_heard_before_a_clock_was_set_back_is_not() {
+        for (ahead, left) in [
+            (-86_400, 7),
+            (0, 7),
+            (59, 7),
+            (62, 0),
+            (86_400, 0),
+            (i64::MAX, 0),
+            (i64::MIN, 7),
+        ] {
+            let mut clocks = read([0; 7]);
+            clocks.on_input(now(100, 0), now(100, ahead));
+            assert_eq!(clocks.readings.len(), left, "{ahead} s");
+        }
+        // A node that sleeps for an hour and hears its contacts again.
+        let mut clocks = read([0; 7]);
+        assert_eq!(clocks.take_unasked(), 0);
+        clocks.on_input(now(100, 0), now(100, 3_600));
+        clocks.on_input(now(100, 3_600), now(100, 7_200));
+        assert_eq!(clocks.offset(now(100, 3_600), 7), None);
+        let asked: Vec<_> = (0..6).map(|_| clocks.take_unasked()).collect();
+        assert_eq!(asked, [8, 8, 8, 8, 0, 0]);
+        for n in 0..7 {
+            let unix = UnixTime::from_secs(UNIX + 3_700 + n);
+            clocks.read(id(n), None, unix, now(100 + n, 0).monotonic);
+        }
+        assert_eq!(clocks.offset(now(110, 3_600), 7), Some(0));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod admission;
 mod asking;
 mod cache;
 mod crowds;
+mod lookups;
 mod queries;
 mod rations;
 mod repair;
@@ -26,7 +27,7 @@ use crate::rng::Rng;
 use crate::rpc::{Flight, Lateness};
 use crate::shunned::Shunned;
 use crate::slab::{Handle, Slab};
-use crate::table::{ClosestScratch, RoutingTable};
+use crate::table::{ClosestScratch, Entry, RoutingTable};
 use crate::timers::{Owner, Timers};
 use crate::{Address, Config, Event, Input, Instant, NodeId, Now, Outbox, Output, Stats};
 
@@ -101,6 +102,7 @@ impl<A: Address> Kademlia<A> {
     ///
     /// `now` must not go back on its monotonic clock; the wall clock may jump.
     pub fn handle(&mut self, now: Now, input: Input<A>, out: &mut Outbox<A>) {
+        self.clocks.on_input(self.now, now);
         self.now = now;
         match input {
             Input::Command { query, command } => self.on_command(now, query, command, out),
@@ -175,8 +177,17 @@ impl<A: Address> Kademlia<A> {
         self.clocks.offset(self.now, self.table.len())
     }
 
-    /// Tells the application if the wall clock has turned out to be wrong, or right again.
-    fn check_clock(&mut self, out: &mut Outbox<A>) {
+    /// Tells the application if the wall clock has turned out to be wrong, or right again; and asks contacts for theirs
+    /// if what they said is forgotten.
+    fn check_clock(&mut self, now: Now, out: &mut Outbox<A>) {
+        let (table, clocks) = (&self.table, &mut self.clocks);
+        let count = clocks.take_unasked();
+        let unheard = |entry: &Entry<'_, A>| entry.failures == 0 && !clocks.has_heard(entry.contact.id);
+        let unheard = table.contacts().filter(unheard).take(count);
+        let unheard: Vec<_> = unheard.map(|entry| entry.contact.clone()).collect();
+        for contact in unheard {
+            self.probe(now, contact, out);
+        }
         let change = self.clocks.note(self.clock_offset());
         let event = match change {
             Some(Change::Off(offset)) => Event::ClockOff { offset },

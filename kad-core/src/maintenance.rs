@@ -20,7 +20,7 @@ pub(crate) struct Maintenance {
     waiting: [u64; 4],
     /// Whether a refresh is under way; there is one at a time, so that idle nodes stay quiet.
     pub(crate) refreshing: bool,
-    /// Records being handed on.
+    /// Regions that are being swept, and own records that are stored again or read anew by themselves.
     pub(crate) replicating: usize,
     /// Whether the store was asked for due records.
     pub(crate) scanning: bool,

@@ -41,8 +41,9 @@ impl Rewrites {
     }
 
     /// A version was stored. Those that were on their way together may be more than there was room for; then the slot
-    /// waits for longer.
-    pub(crate) fn note(&mut self, slot: Slot, now: Instant, every: Duration) {
+    /// waits for longer, but not for more than a second burst: somebody may have replayed the whole history of a record
+    /// that is not theirs to a node that held none of it.
+    pub(crate) fn note(&mut self, slot: Slot, now: Instant, burst: usize, every: Duration) {
         if every == Duration::ZERO {
             return;
         }
@@ -58,7 +59,8 @@ impl Rewrites {
             }
         }
         let full = self.0.entry(slot).or_insert(now);
-        *full = (*full).max(now) + every;
+        let most = every.saturating_mul(u32::try_from(burst).unwrap_or(u32::MAX).saturating_mul(2));
+        *full = ((*full).max(now) + every).min(now + most.max(every));
     }
 }
 
@@ -94,7 +96,7 @@ mod tests {
             let room = rewrites.room(&slot(1), at(now), 16, SECOND);
             assert_eq!(room as u64, tokens / 1_000, "after {now} ms");
             if room > 0 {
-                rewrites.note(slot(1), at(now), SECOND);
+                rewrites.note(slot(1), at(now), 16, SECOND);
                 tokens -= 1_000;
             }
         }
@@ -108,15 +110,28 @@ mod tests {
     #[test]
     fn versions_beyond_the_room_are_waited_for() {
         let mut rewrites = Rewrites::new();
-        (0..40).for_each(|_| rewrites.note(slot(1), at(0), SECOND));
-        assert_eq!(rewrites.room(&slot(1), at(24_000), 16, SECOND), 0);
-        assert_eq!(rewrites.room(&slot(1), at(25_000), 16, SECOND), 1);
+        (0..25).for_each(|_| rewrites.note(slot(1), at(0), 16, SECOND));
+        assert_eq!(rewrites.room(&slot(1), at(9_000), 16, SECOND), 0);
+        assert_eq!(rewrites.room(&slot(1), at(10_000), 16, SECOND), 1);
+    }
+
+    #[test]
+    fn whoever_replays_a_long_history_makes_its_owner_wait_for_a_burst_and_no_longer() {
+        let mut rewrites = Rewrites::new();
+        (0..1_000_000).for_each(|_| rewrites.note(slot(1), at(0), 16, SECOND));
+        assert_eq!(rewrites.room(&slot(1), at(16_000), 16, SECOND), 0);
+        assert_eq!(rewrites.room(&slot(1), at(17_000), 16, SECOND), 1);
+        assert_eq!(rewrites.room(&slot(1), at(32_000), 16, SECOND), 16);
+        for burst in [0, 1, usize::MAX] {
+            rewrites.note(slot(2), at(0), burst, Duration::MAX);
+            assert_eq!(rewrites.room(&slot(2), at(0), 1, Duration::MAX), 0);
+        }
     }
 
     #[test]
     fn without_a_rate_there_is_no_limit_and_nothing_is_remembered() {
         let mut rewrites = Rewrites::new();
-        (0..100).for_each(|_| rewrites.note(slot(1), at(0), Duration::ZERO));
+        (0..100).for_each(|_| rewrites.note(slot(1), at(0), 16, Duration::ZERO));
         assert_eq!(rewrites.room(&slot(1), at(0), 16, Duration::ZERO), usize::MAX);
         assert!(rewrites.0.is_empty());
     }
@@ -124,9 +139,9 @@ mod tests {
     #[test]
     fn a_full_list_forgets_what_would_be_forgotten_first() {
         let mut rewrites = Rewrites::new();
-        (0..20).for_each(|_| rewrites.note(slot(0), at(0), SECOND));
+        (0..20).for_each(|_| rewrites.note(slot(0), at(0), 16, SECOND));
         for n in 1..=2 * MAX_REWRITTEN {
-            rewrites.note(slot(n), at(1), SECOND);
+            rewrites.note(slot(n), at(1), 16, SECOND);
             assert!(rewrites.0.len() <= MAX_REWRITTEN);
         }
         assert_eq!(
@@ -134,7 +149,7 @@ mod tests {
             0,
             "the one that writes most"
         );
-        rewrites.note(slot(1), at(3_600_000), SECOND);
+        rewrites.note(slot(1), at(3_600_000), 16, SECOND);
         assert_eq!(rewrites.0.len(), 1, "what is over takes no room");
     }
 }

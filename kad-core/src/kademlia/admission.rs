@@ -97,10 +97,10 @@ impl<A: Address> Kademlia<A> {
     /// The store has judged what came so far, in the order of the slots. An immutable value has one version; who
     /// extends its life must not keep others from that.
     pub(super) fn note_versions(&mut self, now: Now, slots: &[Slot], judged: &[Verdict]) {
+        let (burst, every) = (self.config.rewrite_burst, self.config.rewrite_every);
         for (slot, verdict) in slots.iter().zip(judged) {
             if *verdict == Verdict::Stored && slot.kind != Kind::Immutable {
-                self.rewrites
-                    .note(*slot, now.monotonic, self.config.rewrite_every);
+                self.rewrites.note(*slot, now.monotonic, burst, every);
             }
         }
     }

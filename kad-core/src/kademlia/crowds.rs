@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::Kademlia;
-use super::queries::FAR_OF_WRITES;
+use super::lookups::FAR_OF_WRITES;
 use crate::query::Region;
 use crate::slab::Handle;
 use crate::{Address, Key, Now, Population};

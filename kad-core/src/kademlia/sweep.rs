@@ -8,7 +8,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::queries::FAR_OF_WRITES;
+use super::lookups::FAR_OF_WRITES;
 use super::{Kademlia, Pending};
 use crate::lookup::Lookup;
 use crate::query::{FindValueTask, Placing, Role, Sweep, Sweeping, Task};
@@ -22,7 +22,8 @@ use crate::{
 /// is sixteen times as large as was thought.
 const NEAR_BITS: u8 = 4;
 
-/// A signed record that nobody renews is stored again after this part of the interval at least, three hours by default.
+/// A signed record that nobody renews is stored again after this part of the interval at least, three hours by default;
+/// and one that nobody takes as often, to be there when somebody does.
 const LEAST_OF_ENDING: u32 = 8;
 
 /// A region that is swept takes with it what is due within this part of the interval.
@@ -113,7 +114,11 @@ impl<A: Address> Kademlia<A> {
         for record in sweep.ending() {
             out.push(Output::Event(Event::RepublishDue(record.clone())));
         }
-        for &key in sweep.outdated() {
+        // Those beyond are soon due again, and found by the next sweep.
+        let limit = self.config.max_replications;
+        let room = limit.saturating_sub(self.maintenance.replicating);
+        for &key in sweep.outdated().iter().take(room) {
+            self.maintenance.replicating += 1;
             self.catch_up(now, key, out);
         }
         for record in sweep.crowded() {
@@ -129,6 +134,7 @@ impl<A: Address> Kademlia<A> {
 
     /// Reads a record that this node keeps and somebody else has written meanwhile. The newer version takes the place of
     /// the old one (`kept_up`): else that would be stored again for ever, and come back once the newer one has ended.
+    /// It counts as a region that is swept.
     fn catch_up(&mut self, now: Now, key: Key, out: &mut Outbox<A>) {
         let ask = FindValue {
             key,
@@ -172,6 +178,11 @@ impl<A: Address> Kademlia<A> {
         let least = self.config.republish / LEAST_OF_ENDING;
         let wait = self.config.republish.min(half_of_life(now, entries)).max(least);
         now + self.rng.shortened(wait)
+    }
+
+    /// The same where nobody takes them.
+    pub(super) fn due_of_refused(&mut self, now: UnixTime) -> UnixTime {
+        now + self.rng.shortened(self.config.republish / LEAST_OF_ENDING)
     }
 }
 

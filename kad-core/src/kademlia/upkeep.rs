@@ -20,7 +20,7 @@ impl<A: Address> Kademlia<A> {
             self.maintenance.plan_expire(&self.config, &mut self.rng, at);
             self.expire(now.unix, out);
             // Not with every PONG: of the first few that a node hears, most may lie.
-            self.check_clock(out);
+            self.check_clock(now, out);
         }
         if self.maintenance.next_due <= at {
             self.maintenance.plan_due(&self.config, &mut self.rng, at);

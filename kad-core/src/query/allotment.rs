@@ -7,10 +7,12 @@
 
 use alloc::vec::Vec;
 
-use super::Region;
+use super::{Again, Region};
 use crate::lookup::Lookup;
 use crate::message::{MAX_RECORD_BYTES, MAX_RECORDS};
-use crate::{Address, Contact, Key, Kind, NodeId, Population, Prefix, Record, StoreEntry, Verdict};
+use crate::{
+    Address, Contact, Key, Kind, NodeId, Population, Prefix, Record, RecordError, StoreEntry, Verdict,
+};
 
 /// What decides where a record belongs.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +51,7 @@ pub(super) struct Allotted {
     pub(super) record: Record,
     /// The nodes that it was allotted to, and what they said.
     asked: Vec<(usize, Option<Verdict>)>,
-    /// How many nodes it should lie with, this one left out.
+    /// How many nodes it should lie with, this one left out; at least one where nobody was known, so that it is lacking.
     pub(super) wanted: usize,
     /// Whether this node is one of the k nearest itself.
     pub(super) is_ours: bool,
@@ -81,8 +83,30 @@ impl Allotted {
         said.filter(|verdict| verdict.is_acknowledgement()).count()
     }
 
-    /// Whether most of those who answered say to hold a newer version. One that lies must not be believed.
+    /// When this node, if it keeps the record, should store it again. Of those that it should lie with, so many are
+    /// enough.
+    ///
+    /// Who refuses it for good will refuse it again in ten minutes: that is no reason to come back so soon.
+    pub(super) fn again(&self, enough: usize) -> Again {
+        let said = self.asked.iter().filter_map(|(_, verdict)| verdict.as_ref());
+        let lasting = |verdict: &&Verdict| {
+            verdict.is_acknowledgement() || !verdict.is_no_holder() && !may_pass(verdict)
+        };
+        if self.is_outdated() || said.filter(lasting).count() < enough.min(self.wanted) {
+            return Again::Soon;
+        }
+        match self.acknowledged() == 0 && !self.asked.is_empty() {
+            true => Again::Refused,
+            false => Again::Usual,
+        }
+    }
+
+    /// Whether it is mutable, and most of those who answered say to hold a newer version. One that lies must not be
+    /// believed.
     fn is_outdated(&self) -> bool {
+        if self.record.kind() != Kind::Mutable {
+            return false;
+        }
         let said = self.asked.iter().filter_map(|(_, verdict)| verdict.as_ref());
         let newer = said
             .filter(|verdict| matches!(verdict, Verdict::Stale { .. }))
@@ -96,11 +120,11 @@ impl Allotted {
 }
 
 impl<A: Address> Allotment<A> {
-    /// For what a lookup of 2 k nodes around a point of a region has found.
+    /// For what a lookup of 2 k nodes around a point of a region has found. Those that are gone get nothing.
     ///
     /// A network that has grown may have more nodes there than was thought. Where even the farthest that was found lies in
     /// the region, there are others in it, and only the part that ends with the farthest is known.
-    pub(super) fn new(lookup: &Lookup<A>, region: Prefix, placing: Placing) -> Self {
+    pub(super) fn new(lookup: &Lookup<A>, region: Prefix, placing: Placing, gone: &[NodeId]) -> Self {
         let nodes: Vec<Contact<A>> = lookup.results().collect();
         let target = lookup.target();
         let in_common = nodes
@@ -114,7 +138,8 @@ impl<A: Address> Allotment<A> {
             ),
             false => region,
         };
-        Self::of(nodes.into_iter(), known, placing)
+        let left = nodes.into_iter().filter(|node| !gone.contains(&node.id));
+        Self::of(left, known, placing)
     }
 
     fn of(nodes: impl Iterator<Item = Contact<A>>, known: Prefix, placing: Placing) -> Self {
@@ -147,12 +172,7 @@ impl<A: Address> Allotment<A> {
 
     /// Mutable records of which most have newer versions.
     pub(super) fn outdated(&self) -> impl Iterator<Item = Key> + '_ {
-        let mutable = |held: &&Allotted| held.record.kind() == Kind::Mutable;
-        let outdated = self
-            .records
-            .iter()
-            .filter(mutable)
-            .filter(|held| held.is_outdated());
+        let outdated = self.records.iter().filter(|held| held.is_outdated());
         outdated.map(|held| held.record.key())
     }
 
@@ -185,6 +205,7 @@ impl<A: Address> Allotment<A> {
         let own = self.placing.me.map(|me| me.distance(key));
         let farthest = nearest.last().map(|&node| self.distance(node, key));
         let is_ours = own.is_some_and(|own| nearest.len() < k || Some(own) < farthest);
+        let at_least = usize::from(nearest.is_empty());
         nearest.truncate(k - usize::from(is_ours));
         let place = self.records.len();
         for &node in &nearest {
@@ -192,7 +213,7 @@ impl<A: Address> Allotment<A> {
         }
         self.records.push(Allotted {
             record,
-            wanted: nearest.len(),
+            wanted: nearest.len().max(at_least),
             asked: nearest.into_iter().map(|node| (node, None)).collect(),
             is_ours,
         });
@@ -235,8 +256,14 @@ impl<A: Address> Allotment<A> {
             if let Some((_, said)) = asked.find(|(asked, _)| *asked == node) {
                 *said = Some(*verdict);
             }
-            if verdict.is_no_holder() {
-                self.give_to_next(place);
+            // Its place was given away when it was given up.
+            if verdict.is_no_holder()
+                && !self.nodes[node].is_gone
+                && !self.give_to_next(place)
+                && let Some(held) = self.records.get_mut(place)
+            {
+                // There are no more holders than that.
+                held.wanted = held.wanted.saturating_sub(1);
             }
         }
     }
@@ -254,18 +281,20 @@ impl<A: Address> Allotment<A> {
         }
     }
 
-    /// One of those that a record was allotted to does not take it: the next nearest gets it, if there is one.
-    fn give_to_next(&mut self, place: usize) {
+    /// One of those that a record was allotted to does not take it: the next nearest gets it. False if there is none.
+    fn give_to_next(&mut self, place: usize) -> bool {
         let Some(held) = self.records.get(place) else {
-            return;
+            return false;
         };
         let key = held.record.key();
         let free =
             (0..self.nodes.len()).filter(|&other| !self.nodes[other].is_gone && !held.is_allotted_to(other));
-        if let Some(next) = free.min_by_key(|&other| self.distance(other, key)) {
-            self.nodes[next].waiting.push(place);
-            self.records[place].asked.push((next, None));
-        }
+        let Some(next) = free.min_by_key(|&other| self.distance(other, key)) else {
+            return false;
+        };
+        self.nodes[next].waiting.push(place);
+        self.records[place].asked.push((next, None));
+        true
     }
 
     /// What was said of a record so far.
@@ -289,6 +318,14 @@ impl<A: Address> Allotment<A> {
     fn distance(&self, node: usize, key: Key) -> crate::Distance {
         self.nodes[node].contact.id.distance(key)
     }
+}
+
+/// Whether who refuses a record so may take it in ten minutes: a disk or a clock was wrong, or it came too fast.
+const fn may_pass(verdict: &Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Failed | Verdict::TooOften | Verdict::Refused(RecordError::FromTheFuture)
+    )
 }
 
 #[cfg(test)]

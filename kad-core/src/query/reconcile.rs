@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 use super::Todo;
 use crate::message::{MAX_RECORD_BYTES, MAX_RECORDS};
-use crate::summary::{MAX_COMPARED, short};
+use crate::summary::{MAX_COMPARED, MAX_LISTED, short};
 use crate::{
     Contact, Difference, Fingerprint, NodeId, Prefix, Record, Request, StoreEntry, StoreOp, StoreReply,
     Verdict,
@@ -52,11 +52,22 @@ pub(crate) struct Reconcile<A> {
     questions: usize,
     /// Parts to compare with the peer; with what it holds there, if it has told.
     uncompared: Vec<(Prefix, Option<Fingerprint>)>,
-    /// Parts whose marks the peer has told.
-    listed: Vec<(Prefix, Vec<u64>)>,
+    listed: Vec<Listed>,
     state: State,
     /// Records that have moved.
     moved: u64,
+}
+
+/// A part whose marks the peer has told.
+#[derive(Debug)]
+struct Listed {
+    prefix: Prefix,
+    /// Ascending: those that the peer has told, at most [`MAX_LISTED`], and those that it was offered since.
+    marks: Vec<u64>,
+    /// Records that it was offered since, less than [`MAX_LISTED`] and what fits into one STORE.
+    offered: usize,
+    /// Those that it took.
+    taken: usize,
 }
 
 #[derive(Debug)]
@@ -70,7 +81,7 @@ enum State {
     /// The peer compares these.
     Comparing(Vec<Prefix>),
     /// The own store looks for what is missing here, or there.
-    Looking(Prefix),
+    Looking(Listed),
     /// These are wanted of the peer.
     Wanting(Prefix, Vec<u64>),
     /// The peer is asked for the first of these.
@@ -80,9 +91,9 @@ enum State {
     /// The own store keeps what came; the rest is wanted then.
     Keeping(Prefix, Vec<u64>),
     /// These are for the peer; whether there are more in this part.
-    Giving(Prefix, Vec<Record>, bool),
+    Giving(Listed, Vec<Record>, bool),
     /// The peer stores them.
-    Storing(Prefix, bool),
+    Storing(Listed, bool),
 }
 
 impl<A: Clone> Reconcile<A> {
@@ -142,8 +153,9 @@ impl<A: Clone> Reconcile<A> {
                     self.state = State::Keeping(prefix, rest);
                     return Todo::Keep(records.into_iter().map(StoreEntry::from).collect());
                 }
-                State::Giving(prefix, records, more) => {
-                    self.state = State::Storing(prefix, more);
+                State::Giving(mut part, records, more) => {
+                    part.offer(&records);
+                    self.state = State::Storing(part, more);
                     let entries = records.into_iter().map(StoreEntry::from).collect();
                     return self.ask(peer, Request::Store { entries });
                 }
@@ -171,8 +183,9 @@ impl<A: Clone> Reconcile<A> {
 
     /// What the own store is asked next for the sake of this peer; `None` if nothing is left.
     fn begin(&mut self) -> Option<StoreOp> {
-        if let Some((prefix, marks)) = self.listed.pop() {
-            self.state = State::Looking(prefix);
+        if let Some(part) = self.listed.pop() {
+            let (prefix, marks) = (part.prefix, part.marks.clone());
+            self.state = State::Looking(part);
             return Some(match self.direction {
                 Direction::Draw => StoreOp::Missing { prefix, marks },
                 Direction::Hand => StoreOp::Fetch {
@@ -242,19 +255,22 @@ impl<A: Clone> Reconcile<A> {
                     false => State::Summed(parts),
                 }
             }
-            (State::Looking(prefix), StoreReply::Missing(marks)) if !marks.is_empty() => {
-                State::Wanting(prefix, marks)
+            (State::Looking(part), StoreReply::Missing(marks)) if !marks.is_empty() => {
+                State::Wanting(part.prefix, marks)
             }
-            (State::Looking(prefix), StoreReply::Fetched { records, more }) if !records.is_empty() => {
-                State::Giving(prefix, records, more)
+            (State::Looking(part), StoreReply::Fetched { records, more }) if !records.is_empty() => {
+                State::Giving(part, records, more)
             }
             (State::Keeping(prefix, rest), StoreReply::Put(verdicts)) => {
-                let stored = verdicts
-                    .iter()
-                    .filter(|&&verdict| verdict == Verdict::Stored)
-                    .count();
+                let count = |of| verdicts.iter().filter(|&&verdict| verdict == of).count();
+                let stored = count(Verdict::Stored);
                 self.moved += stored as u64;
                 match rest.is_empty() {
+                    _ if count(Verdict::Full) > stored => {
+                        // What else this peer has is for the most part refused as well, now and in an hour.
+                        self.leave();
+                        State::Idle
+                    }
                     true => State::Idle,
                     false => State::Wanting(prefix, rest),
                 }
@@ -274,7 +290,12 @@ impl<A: Clone> Reconcile<A> {
         for (prefix, difference) in prefixes.into_iter().zip(differences) {
             match difference {
                 Difference::Same => {}
-                Difference::Listed(marks) => self.listed.push((prefix, marks)),
+                Difference::Listed(marks) => self.listed.push(Listed {
+                    prefix,
+                    marks,
+                    offered: 0,
+                    taken: 0,
+                }),
                 Difference::Parts(theirs) => {
                     let parts = prefix.parts().into_iter().flatten().zip(theirs.map(Some));
                     let room = MAX_UNCOMPARED.saturating_sub(self.uncompared.len());
@@ -307,12 +328,13 @@ impl<A: Clone> Reconcile<A> {
         }
     }
 
-    /// The peer has judged what it was given. If it took something and there is more, the part is compared once more.
+    /// The peer has judged what it was given. If there is more it is offered that, whatever it refused. What lies beyond
+    /// as many as are told of a part is found when the part is compared once more, if the peer took something.
     pub(super) fn on_verdicts(&mut self, from: NodeId, verdicts: &[Verdict]) {
         if !self.is_asked(from) {
             return;
         }
-        let State::Storing(prefix, more) = core::mem::replace(&mut self.state, State::Idle) else {
+        let State::Storing(mut part, more) = core::mem::replace(&mut self.state, State::Idle) else {
             return self.leave();
         };
         let taken = verdicts
@@ -320,9 +342,22 @@ impl<A: Clone> Reconcile<A> {
             .filter(|&&verdict| verdict == Verdict::Stored)
             .count();
         self.moved += taken as u64;
-        if more && taken > 0 {
-            self.uncompared.push((prefix, None));
+        part.taken += taken;
+        if more && part.offered < MAX_LISTED {
+            self.listed.push(part);
+        } else if part.taken > 0 && part.marks.len() >= MAX_LISTED {
+            self.uncompared.push((part.prefix, None));
         }
+    }
+}
+
+impl Listed {
+    /// The peer is offered these: they need not be offered again.
+    fn offer(&mut self, records: &[Record]) {
+        self.offered += records.len();
+        self.marks
+            .extend(records.iter().map(|record| short(record.as_raw().mark())));
+        self.marks.sort_unstable();
     }
 }
 
@@ -330,3 +365,6 @@ const _: () = assert!(
     MAX_RECORD_BYTES >= crate::record::MAX_RECORD,
     "a FETCH brings at least one"
 );
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,10 @@ use crate::lookup::{Lookup, Step};
 use crate::message::MAX_RECORDS;
 use crate::{Address, NodeId, Outcome, Placement, Prefix, Record, Request, StoreEntry, StoreReply, Verdict};
 
+/// Nodes that have failed and get nothing more of the same command; when there are more, the first is forgotten. Twice
+/// as many as can be given up by all queries together and still answer.
+const MAX_GONE: usize = 256;
+
 /// Records of a region on their way.
 #[derive(Debug)]
 pub(crate) struct StoreMany<A> {
@@ -31,6 +35,8 @@ pub(crate) struct StoreMany<A> {
     /// Whether the own store has acknowledged each record.
     noted: Vec<bool>,
     allotment: Option<Allotment<A>>,
+    /// Nodes that have failed. An answer of theirs may still come, and must not be taken for that to another STORE.
+    gone: Vec<NodeId>,
     /// Places of the records that the own store is being asked about.
     asked: Vec<usize>,
 }
@@ -44,8 +50,8 @@ enum Fate<A> {
     /// All that were to be asked were.
     Told {
         said: Said<A>,
-        /// Whether fewer took it than should.
-        is_lacking: bool,
+        /// When this node, if it keeps it, stores it again.
+        again: Again,
         /// Whether this node is one of the k nearest.
         is_ours: bool,
     },
@@ -61,15 +67,18 @@ enum State {
     },
     Walking,
     Sending,
-    /// The own store is to take a page of those that belong to this node, or to note those that are soon due again.
+    /// The own store is to take a page of those that belong to this node, or to note when those that it keeps are due
+    /// again, one group after the other.
     Holding {
         from: usize,
+        again: Again,
     },
     Over,
 }
 
 impl<A: Address> StoreMany<A> {
-    /// With `keep` this node keeps the records as its own, and those that fewer than `enough` took are soon due again.
+    /// With `keep` this node keeps the records as its own. They are soon due again until it is known that enough took
+    /// them, however this ends.
     pub(crate) fn new(
         region: Prefix,
         records: Vec<Record>,
@@ -90,6 +99,7 @@ impl<A: Address> StoreMany<A> {
             noted: alloc::vec![false; records.len()],
             records,
             allotment: None,
+            gone: Vec::new(),
             asked: Vec::new(),
         }
     }
@@ -104,7 +114,7 @@ impl<A: Address> StoreMany<A> {
                     self.state = State::Keeping { from: next };
                     return Todo::Note {
                         entries,
-                        again: Again::Usual,
+                        again: Again::Soon,
                     };
                 }
                 None => self.state = State::Walking,
@@ -133,27 +143,35 @@ impl<A: Address> StoreMany<A> {
                         self.state = State::Walking;
                         return Todo::WalkTo(self.records[place].key());
                     }
-                    self.state = State::Holding { from: 0 };
+                    self.state = State::Holding {
+                        from: 0,
+                        again: Again::Usual,
+                    };
                 }
                 None => return Todo::Wait,
             }
         }
-        if let State::Holding { from } = self.state {
+        while let State::Holding { from, again } = self.state {
             let page = match self.keep {
-                true => self.page(from, |task, place| task.is_lacking(place)),
+                true => self.page(from, |task, place| {
+                    task.noted[place] && task.again(place) == again
+                }),
                 false => self.page(from, |task, place| task.is_ours(place)),
             };
             if let Some((entries, next)) = page {
-                self.state = State::Holding { from: next };
+                self.state = State::Holding { from: next, again };
                 return match self.keep {
-                    true => Todo::Note {
-                        entries,
-                        again: Again::Soon,
-                    },
+                    true => Todo::Note { entries, again },
                     false => Todo::Keep(entries),
                 };
             }
-            self.state = State::Over;
+            self.state = match again {
+                Again::Usual if self.keep => State::Holding {
+                    from: 0,
+                    again: Again::Refused,
+                },
+                _ => State::Over,
+            };
         }
         Todo::Finish
     }
@@ -172,16 +190,12 @@ impl<A: Address> StoreMany<A> {
         Some((self.asked.iter().map(entry).collect(), next))
     }
 
-    /// Whether too few took a record that this node keeps.
-    fn is_lacking(&self, place: usize) -> bool {
-        let lacks = !matches!(
-            self.fates[place],
-            Fate::Told {
-                is_lacking: false,
-                ..
-            }
-        );
-        self.noted[place] && lacks
+    /// When this node, if it keeps a record, stores it again.
+    fn again(&self, place: usize) -> Again {
+        match self.fates[place] {
+            Fate::Told { again, .. } => again,
+            Fate::Open | Fate::Allotted(_) | Fate::Alone => Again::Soon,
+        }
     }
 
     /// Whether this node is one of the k nearest to a record.
@@ -200,7 +214,7 @@ impl<A: Address> StoreMany<A> {
 
     /// The nodes of the region are known: each record of it goes to those nearest to it.
     fn share_out(&mut self, lookup: &Lookup<A>) {
-        let mut allotment = Allotment::new(lookup, self.region, self.placing);
+        let mut allotment = Allotment::new(lookup, self.region, self.placing, &self.gone);
         let mut is_first = true;
         for (record, fate) in self.records.iter().zip(&mut self.fates) {
             if !matches!(fate, Fate::Open) {
@@ -232,7 +246,7 @@ impl<A: Address> StoreMany<A> {
                 let held = &allotment.records()[place];
                 let said = allotment.said_of(place);
                 *fate = Fate::Told {
-                    is_lacking: said.holders.len() < self.enough.min(held.wanted),
+                    again: held.again(self.enough),
                     is_ours: held.is_ours,
                     said,
                 };
@@ -244,7 +258,7 @@ impl<A: Address> StoreMany<A> {
         let asked = core::mem::take(&mut self.asked);
         if let StoreReply::Put(verdicts) = reply {
             for (place, verdict) in asked.into_iter().zip(verdicts) {
-                self.noted[place] = verdict.is_acknowledgement();
+                self.noted[place] |= verdict.is_acknowledgement();
             }
         }
     }
@@ -258,6 +272,13 @@ impl<A: Address> StoreMany<A> {
     pub(super) fn on_failure(&mut self, id: NodeId) {
         if let Some(allotment) = &mut self.allotment {
             allotment.on_failure(id);
+        }
+        // Who fails on a walk is no result of it.
+        if !self.is_walking() && !self.gone.contains(&id) {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.remove(0);
+            }
+            self.gone.push(id);
         }
     }
 
@@ -290,3 +311,6 @@ impl<A: Address> StoreMany<A> {
         anybody.then_some(Outcome::StoredMany { placements })
     }
 }
+
+#[cfg(test)]
+mod tests;

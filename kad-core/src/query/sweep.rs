@@ -27,7 +27,8 @@ use crate::{
 /// sweep.
 const MAX_ENDING: usize = 64;
 
-/// Records of one region of which holders have newer versions than this node; the others are found in the next sweep.
+/// Records of one region of which holders have newer versions than this node. As many are read anew as there is room
+/// for; the others are found in the next sweep.
 const MAX_OUTDATED: usize = 64;
 
 /// What a sweep has to know.
@@ -40,7 +41,7 @@ pub(crate) struct Sweeping {
     /// The life that immutable records get.
     pub(crate) expiry: UnixTime,
     pub(crate) placing: Placing,
-    /// Of the k nearest so many must have acknowledged, or the record is soon stored once more.
+    /// Of the k nearest so many must have acknowledged, or refused for good, or the record is soon stored once more.
     pub(crate) enough: usize,
 }
 
@@ -84,7 +85,9 @@ pub(crate) enum Again {
     Usual,
     /// It is signed and was not renewed, so it ends soon: half of what it has left, but not ever more often.
     Ending,
-    /// Too few have taken it.
+    /// Nobody has taken it, and those who were asked refuse it for good: a part of the interval.
+    Refused,
+    /// Too few have taken it, and others may before long.
     Soon,
 }
 
@@ -153,7 +156,8 @@ impl<A: Address> Sweep<A> {
                         }
                         Step::Wait => return Todo::Wait,
                         Step::Done => {
-                            let allotment = Allotment::new(lookup, self.about.region, self.about.placing);
+                            let allotment =
+                                Allotment::new(lookup, self.about.region, self.about.placing, &[]);
                             self.state = match allotment.is_empty() {
                                 true => State::Over,
                                 false => State::Reading,
@@ -200,10 +204,9 @@ impl<A: Address> Sweep<A> {
     }
 
     fn again(&self, held: &Allotted) -> Again {
-        match held.acknowledged() >= self.about.enough.min(held.wanted) {
-            false => Again::Soon,
-            true if self.is_ending(&held.record) => Again::Ending,
-            true => Again::Usual,
+        match held.again(self.about.enough) {
+            Again::Usual if self.is_ending(&held.record) => Again::Ending,
+            again => again,
         }
     }
 
@@ -215,7 +218,8 @@ impl<A: Address> Sweep<A> {
     fn noted(&mut self, again: Again) {
         self.state = match again {
             Again::Usual => State::Noting(Again::Ending),
-            Again::Ending => State::Noting(Again::Soon),
+            Again::Ending => State::Noting(Again::Refused),
+            Again::Refused => State::Noting(Again::Soon),
             Again::Soon => {
                 if let Some(allotment) = &mut self.allotment {
                     let room = MAX_OUTDATED - self.outdated.len();

@@ -1,13 +1,14 @@
 //! Many records of a region are stored together: for less, as well as one by one, and with a word on each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kad_core::{
     Command, Config, Duration, Effort, Key, MAX_BULK, Outcome, Placement, Prefix, Record, Source, StoreOp,
     Verdict,
 };
 
-use crate::records::{DAY, holds, immutable, put};
+use crate::records::{DAY, holds, immutable, put, version};
 use crate::simulation::Simulation;
 
 fn values(world: &Simulation, count: usize) -> Vec<Record> {
@@ -178,6 +179,18 @@ fn a_node_whose_disk_is_broken_refuses_all_and_costs_no_record_its_other_holders
     assert!(refusals > 100, "{refusals} refusals");
 }
 
+/// How many of these records of a node's own are due within the hour.
+fn soon_due(world: &Simulation, node: u32, records: &[Record]) -> usize {
+    let at = world.unix() + Duration::from_secs(3600);
+    let shelf = &world.nodes[node as usize].shelf;
+    let due = |record: &&Record| {
+        shelf
+            .get(&record.slot())
+            .is_some_and(|held| held.own && held.due < at)
+    };
+    records.iter().filter(due).count()
+}
+
 #[test]
 fn what_is_kept_in_bulk_is_swept_and_what_too_few_took_is_soon_stored_again() {
     let mut world = Simulation::joined(604, 40, &Config::default());
@@ -193,12 +206,7 @@ fn what_is_kept_in_bulk_is_swept_and_what_too_few_took_is_soon_stored_again() {
             .count()
     };
     assert_eq!(kept(&world), 150);
-    let soon = |world: &Simulation| {
-        let at = world.unix() + Duration::from_secs(3600);
-        let shelf = &world.nodes[7].shelf;
-        let due = |record: &&Record| shelf.get(&record.slot()).is_some_and(|held| held.due < at);
-        records.iter().filter(due).count()
-    };
+    let soon = |world: &Simulation| soon_due(world, 7, &records);
     assert_eq!(soon(&world), 0);
 
     for node in (0..40).filter(|&node| node != 7) {
@@ -323,4 +331,115 @@ fn a_bulk_that_is_cancelled_stores_no_more() {
     assert!(world.nodes[7].machine.running().is_empty());
     world.run_for(Duration::from_secs(10));
     assert!(copies(&world) < 200 * 20, "all were stored all the same");
+}
+
+/// How often a node of ten stores each of its records in a day after the first time, if some others are of this kind.
+fn repetitions(seed: u64, odd: &[u32], config: &Config, full: bool) -> u64 {
+    let mut world = Simulation::new(seed);
+    let (usual, config) = (Arc::new(Config::default()), Arc::new(config.clone()));
+    for node in 0..10 {
+        let id = world.dice.key().to_node_id();
+        let is_odd = odd.contains(&node);
+        world.add(id, if is_odd { &config } else { &usual });
+        world.nodes[node as usize].shelf.full = is_odd && full;
+    }
+    world.join_all();
+    world.run_for(Duration::from_secs(60));
+    let records = values(&world, 20);
+    put_many(&mut world, 7, &records, true);
+    world.run_for(DAY);
+    let swept = world.nodes[7].machine.machine().stats().records_swept;
+    assert!(swept >= 20, "{swept} were stored again");
+    swept / 20
+}
+
+#[test]
+fn a_record_that_some_refuse_for_good_is_stored_again_no_more_often_than_others() {
+    let usual = Config::default();
+    let mut idle = Config::default();
+    idle.stores = false;
+    assert!(repetitions(611, &[], &usual, false) <= 2);
+    let idle = repetitions(611, &[3], &idle, false);
+    assert!(idle <= 2, "{idle} times with one that stores nothing");
+    let full = repetitions(611, &[3, 5], &usual, true);
+    assert!(full <= 2, "{full} times with two that are full");
+}
+
+#[test]
+fn a_record_that_nobody_takes_is_offered_again_every_few_hours() {
+    let all: Vec<u32> = (0..10).filter(|&node| node != 7).collect();
+    let times = repetitions(612, &all, &Config::default(), true);
+    assert!((7..=10).contains(&times), "{times} times a day");
+}
+
+#[test]
+fn what_is_kept_in_bulk_and_nobody_took_is_soon_stored_however_the_bulk_ended() {
+    let records_of = |world: &Simulation| values(world, 200);
+    let keep = |world: &mut Simulation, records: &[Record]| {
+        let records = records.to_vec();
+        world.command(7, Command::StoreMany { records, keep: true })
+    };
+    // Nobody is there any more.
+    let mut world = Simulation::joined(613, 40, &Config::default());
+    (0..40)
+        .filter(|&node| node != 7)
+        .for_each(|node| world.kill(node));
+    let records = records_of(&world);
+    let query = keep(&mut world, &records);
+    world.wait(query);
+    assert_eq!(soon_due(&world, 7, &records), 200);
+
+    // Somebody gives up waiting for it.
+    let mut world = Simulation::joined(614, 40, &Config::default());
+    let records = records_of(&world);
+    let query = keep(&mut world, &records);
+    while soon_due(&world, 7, &records) < 200 {
+        world.run_for(Duration::from_millis(1));
+        assert!(!world.nodes[7].machine.running().is_empty());
+    }
+    world.feed(7, kad_core::Input::Cancel { query });
+    assert_eq!(soon_due(&world, 7, &records), 200);
+    world.run_for(Duration::from_secs(1200));
+    assert_eq!(soon_due(&world, 7, &records), 0);
+    assert!(records.iter().all(|record| well_placed(&world, record) >= 19));
+}
+
+#[test]
+fn who_keeps_many_older_versions_catches_up_with_a_few_at_a_time() {
+    let mut world = Simulation::joined(615, 40, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    let now = world.unix();
+    let versions = |seq| (1..=40).map(move |owner| version(owner, seq, b"value", now));
+    for node in 0..40 {
+        let own = node == 7;
+        let records = versions(if own { 1 } else { 2 });
+        let op = StoreOp::Put {
+            entries: records.map(Into::into).collect(),
+            due: if own { now } else { now + DAY },
+            own,
+            source: Source::UNKNOWN,
+        };
+        world.nodes[node].shelf.carry_out(op, now);
+    }
+    let newest = |world: &Simulation| {
+        let shelf = &world.nodes[7].shelf;
+        let held = versions(2).filter(|record| {
+            shelf
+                .get(&record.slot())
+                .is_some_and(|held| held.record == *record)
+        });
+        held.count()
+    };
+    let (mut most, mut first) = (0, 0);
+    for step in 0..12_000 {
+        world.run_for(Duration::from_millis(10));
+        most = most.max(world.nodes[7].machine.machine().stats().queries);
+        first = if step == 11_999 { newest(&world) } else { first };
+    }
+    // Besides, a bucket may be refreshed and what others own compared.
+    let limit = Config::default().max_replications;
+    assert!(most <= limit + 2, "{most} queries at once");
+    assert!((limit..40).contains(&first), "{first} by the first sweeps");
+    world.run_for(Duration::from_secs(3 * 3600));
+    assert_eq!(newest(&world), 40);
 }

@@ -115,17 +115,39 @@ fn a_quarter_of_a_network_that_lies_about_its_clocks_makes_nobody_report() {
 }
 
 #[test]
-fn a_clock_that_jumps_is_noticed_within_a_minute_or_so() {
+fn a_clock_that_jumps_back_is_noticed_within_a_minute_or_so_and_one_that_jumps_ahead_when_others_were_asked()
+{
     let mut world = Simulation::joined(709, 30, &Config::default());
     world.run_for(Duration::from_secs(3600));
     told(&mut world, 3);
+    let mut before = 0;
     for (ahead, off) in [(86_400, true), (20, false), (-3_000, true), (0, false)] {
         world.nodes[3].clock_offset = ahead;
-        world.run_for(Duration::from_secs(90));
+        world.run_for(Duration::from_secs(if ahead < before { 90 } else { 300 }));
+        before = ahead;
         let told = told(&mut world, 3);
         match off {
             true => assert!(matches!(told[..], [Event::ClockOff { .. }]), "{ahead}: {told:?}"),
             false => assert_eq!(told, [Event::ClockRight], "{ahead}"),
         }
+    }
+}
+
+#[test]
+fn a_node_that_slept_while_its_monotonic_clock_stood_still_does_not_take_its_clock_for_wrong() {
+    let mut world = Simulation::joined(710, 30, &Config::default());
+    world.run_for(Duration::from_secs(2 * 3600));
+    // To everybody it looks as if the others' clocks had gone on and the own monotonic one had not.
+    world.clock_offset = 8 * 3600;
+    for _ in 0..10 {
+        world.run_for(Duration::from_secs(30));
+        assert!((0..30).all(|node| offset(&world, node).is_none_or(|offset| offset.abs() <= 1)));
+    }
+    for node in 0..30 {
+        assert_eq!(told(&mut world, node), []);
+        assert!(
+            offset(&world, node).is_some(),
+            "node {node} has heard enough others"
+        );
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Shelf {
     records: BTreeMap<Slot, Held>,
     /// Whether the disk takes nothing any more.
     pub(crate) broken: bool,
+    /// Whether there is no room for further records of others.
+    pub(crate) full: bool,
 }
 
 /// One record.
@@ -133,6 +135,9 @@ impl Shelf {
 
     fn put(&mut self, record: Record, expected: Option<u64>, due: UnixTime, own: bool) -> Verdict {
         let held = self.records.get_mut(&record.slot());
+        if self.full && held.is_none() && !own {
+            return Verdict::Full;
+        }
         let verdict = judge(held.as_ref().map(|held| held.record.as_raw()), &record, expected);
         // A put of others does not put off an own record.
         let due = match &held {

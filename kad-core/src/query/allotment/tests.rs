@@ -100,7 +100,7 @@ fn of_a_region_with_more_nodes_than_were_found_only_the_part_around_the_point_is
         while let Step::Ask(contact) = lookup.next() {
             lookup.on_response(contact.id, core::iter::empty());
         }
-        Allotment::new(&lookup, Prefix::new(0, length), placing)
+        Allotment::new(&lookup, Prefix::new(0, length), placing, &[])
             .known()
             .len()
     };
