@@ -88,6 +88,60 @@ fn a_validator_chooses_between_versions_of_one_write_as_between_those_of_two() {
 }
 
 #[test]
+fn versions_of_one_write_share_one_flush_whoever_chooses_between_them() {
+    let (storage, ..) = storage(Registered(Some(Arc::new(Final))));
+    let mut versions: Vec<Record> = (1..=60).map(|seq| version(1, seq, b"draft")).collect();
+    versions.push(version(1, 61, b"final"));
+    versions.push(version(1, 62, b"more"));
+    let verdicts = put(&storage, &versions, false);
+    assert_eq!(
+        (&verdicts[..61], verdicts[61]),
+        (&[Verdict::Stored; 61][..], DENIED)
+    );
+    assert_eq!(storage.stats().flushes, 1);
+    storage.close();
+}
+
+#[test]
+fn what_was_removed_before_the_flush_stands_in_nobodys_way() {
+    let (storage, ..) = storage(Registered(Some(Arc::new(Final))));
+    let (held, newer) = (version(1, 1, b"final"), version(1, 2, b"more"));
+    assert_eq!(
+        put(&storage, std::slice::from_ref(&held), false),
+        [Verdict::Stored]
+    );
+    // The store's thread waits where it answers, so what is sent meanwhile shares a flush.
+    let (answering, is_answering) = sync_channel(0);
+    let (open, opened) = sync_channel(0);
+    let wait = move |_| {
+        answering.send(()).unwrap();
+        opened.recv().unwrap();
+    };
+    let entries = vec![version(2, 1, b"other").into()];
+    assert!(storage.put(entries, unix_now(), false, Source::UNKNOWN, wait));
+    is_answering.recv().unwrap();
+    let slots = vec![held.slot()];
+    assert!(storage.send(Write::Answered(WriteKind::Forget { slots }, Box::new(|_| ()))));
+    let (done, told) = sync_channel(1);
+    let sent = storage.put(
+        vec![newer.into()],
+        unix_now(),
+        false,
+        Source::UNKNOWN,
+        move |reply| done.send(reply).unwrap(),
+    );
+    assert!(sent);
+    open.send(()).unwrap();
+    let reply = told.recv().unwrap();
+    assert!(
+        matches!(&reply, StoreReply::Put(verdicts) if verdicts[..] == [Verdict::Stored]),
+        "{reply:?}"
+    );
+    assert_eq!(storage.stats().flushes, 3);
+    storage.close();
+}
+
+#[test]
 fn without_a_validator_the_greatest_version_wins() {
     let (storage, ..) = storage(Registered::default());
     let versions = [version(1, 2, b"final"), version(1, 3, b"more")];
