@@ -12,6 +12,8 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use kad_core::record::precedence;
@@ -33,6 +35,11 @@ const MAX_UNWANTED: usize = 4096;
 /// It is called from several tasks at once, and for every record that comes in, so it should take microseconds and must
 /// not block. What it refuses, this node neither stores nor hands to the application; other nodes decide for
 /// themselves. Records that were stored before it refused them stay until they expire.
+///
+/// # Panics
+/// A validator that panics has refused the record that it was asked about, unless the program is built to abort. The
+/// log tells of the first time only, the panic hook of each; the node goes on and asks it about the next record, so a
+/// lock that the panic has poisoned refuses all of them.
 ///
 /// ```
 /// use kad_node::{MutableOptions, Node, Refusal, Validator};
@@ -114,6 +121,8 @@ pub(crate) struct Policy {
     validator: Registered,
     denied: RwLock<Arc<DenyList>>,
     unwanted: Mutex<Unwanted>,
+    /// Whether the log has told of it.
+    has_panicked: AtomicBool,
 }
 
 impl Policy {
@@ -123,6 +132,7 @@ impl Policy {
             validator,
             denied: RwLock::new(Arc::new(denied)),
             unwanted: Mutex::default(),
+            has_panicked: AtomicBool::new(false),
         }
     }
 
@@ -144,10 +154,27 @@ impl Policy {
                 "the key or the publisher is on the deny-list of this node",
             ));
         }
-        self.validator
-            .0
-            .as_ref()
-            .map_or(Ok(()), |validator| validator.admit(record))
+        let Some(validator) = &self.validator.0 else {
+            return Ok(());
+        };
+        self.survive(|| validator.admit(record)).unwrap_or_else(|| {
+            Err(Refusal::new(
+                "the validator has panicked over it; the log says where",
+            ))
+        })
+    }
+
+    /// What the validator says, or `None` if it panics: a record that somebody sends must end neither the task that
+    /// verifies it nor the thread of the store.
+    fn survive<T>(&self, ask: impl FnOnce() -> T) -> Option<T> {
+        // The record is read only. What a validator changes of its own it has to keep whole itself.
+        let answer = catch_unwind(AssertUnwindSafe(ask)).ok();
+        if answer.is_none() && !self.has_panicked.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "the validator has panicked; what it panics over is refused, and this is not told again"
+            );
+        }
+        answer
     }
 
     /// What of a request may reach the core.
@@ -228,7 +255,7 @@ impl Policy {
         let held = held()
             .filter(wins)
             .and_then(|held| Record::verify(held, &self.rules, now).ok());
-        held.is_none_or(|held| validator.choose(&held, new))
+        held.is_none_or(|held| self.survive(|| validator.choose(&held, new)).unwrap_or(false))
     }
 
     /// Whether anybody chooses between versions.

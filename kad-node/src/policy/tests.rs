@@ -136,6 +136,33 @@ fn a_validator_chooses_only_between_what_is_held_and_what_would_take_its_place()
     ));
 }
 
+/// It panics over everything but what says "fine".
+struct Brittle;
+
+impl Validator for Brittle {
+    fn admit(&self, record: &Record) -> Result<(), Refusal> {
+        assert_eq!(record.value(), "fine", "it cannot judge that");
+        Ok(())
+    }
+
+    fn choose(&self, _: &Record, new: &Record) -> bool {
+        new.value() == "fine" || panic!("it cannot choose")
+    }
+}
+
+#[test]
+fn a_validator_that_panics_has_refused() {
+    let policy = Policy::new(rules(), Registered(Some(Arc::new(Brittle))), DenyList::default());
+    let (fine, held, newer) = (version(1, 3, b"fine"), version(1, 1, b"x"), version(1, 2, b"y"));
+    for _ in 0..2 {
+        let refusal = policy.admit(&newer).unwrap_err();
+        assert!(refusal.to_string().contains("panicked"), "{refusal}");
+        assert_eq!(policy.admit(&fine), Ok(()));
+        let may = |new: &Record| policy.may_replace(|| Some(held.as_raw().clone()), new, NOW);
+        assert!(!may(&newer) && may(&fine));
+    }
+}
+
 #[test]
 fn records_that_were_refused_are_remembered_up_to_a_bound() {
     let mut unwanted = Unwanted::default();

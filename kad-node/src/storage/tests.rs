@@ -141,6 +141,31 @@ fn what_was_removed_before_the_flush_stands_in_nobodys_way() {
     storage.close();
 }
 
+/// It cannot choose.
+struct Brittle;
+
+impl Validator for Brittle {
+    fn choose(&self, _: &Record, _: &Record) -> bool {
+        panic!("it cannot choose")
+    }
+}
+
+#[test]
+fn a_validator_that_panics_ends_one_record_and_not_the_thread() {
+    let (storage, ..) = storage(Registered(Some(Arc::new(Brittle))));
+    let versions = [
+        version(1, 1, b"draft"),
+        version(1, 2, b"final"),
+        version(2, 1, b"x"),
+    ];
+    assert_eq!(
+        put(&storage, &versions, false),
+        [Verdict::Stored, DENIED, Verdict::Stored]
+    );
+    assert_eq!(put(&storage, &[version(3, 1, b"y")], false), [Verdict::Stored]);
+    storage.close();
+}
+
 #[test]
 fn without_a_validator_the_greatest_version_wins() {
     let (storage, ..) = storage(Registered::default());
