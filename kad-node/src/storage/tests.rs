@@ -1,3 +1,4 @@
+use kad_core::summary::short;
 use kad_core::{
     Duration, Keypair, MutableVersion, NetworkId, Parameters, Record, RecordError, Rules, Verdict,
 };
@@ -53,9 +54,9 @@ fn put(storage: &Storage, records: &[Record], own: bool) -> Vec<Verdict> {
     let (done, told) = sync_channel(1);
     let entries = records.iter().cloned().map(StoreEntry::from).collect();
     assert!(
-        storage.put(entries, unix_now(), own, Source::UNKNOWN, move |reply| done
-            .send(reply)
-            .unwrap())
+        storage.put(entries, unix_now(), own, Source::UNKNOWN, move |reply| {
+            done.send(reply).unwrap()
+        })
     );
     match told.recv().unwrap() {
         StoreReply::Put(verdicts) => verdicts,
@@ -138,6 +139,31 @@ fn what_was_removed_before_the_flush_stands_in_nobodys_way() {
         "{reply:?}"
     );
     assert_eq!(storage.stats().flushes, 3);
+    storage.close();
+}
+
+#[test]
+fn a_version_that_was_fetched_and_not_chosen_is_not_fetched_again_while_the_other_lives() {
+    let (storage, _, policy) = storage(Registered(Some(Arc::new(Final))));
+    let (held, newer, other) = (
+        version(1, 1, b"final"),
+        version(1, 2, b"more"),
+        version(2, 1, b"x"),
+    );
+    assert_eq!(
+        put(&storage, std::slice::from_ref(&held), false),
+        [Verdict::Stored]
+    );
+    assert_eq!(put(&storage, std::slice::from_ref(&newer), false), [DENIED]);
+    let wanted = |now| {
+        let marks = [&newer, &other].map(|record| short(record.as_raw().mark()));
+        match policy.of_reply(StoreReply::Missing(marks.to_vec()), now) {
+            StoreReply::Missing(wanted) => marks.map(|mark| wanted.contains(&mark)),
+            reply => panic!("{reply:?}"),
+        }
+    };
+    assert_eq!(wanted(unix_now()), [false, true]);
+    assert_eq!(wanted(held.expiry()), [true, true]);
     storage.close();
 }
 

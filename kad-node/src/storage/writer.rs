@@ -43,13 +43,28 @@ struct Gate<S: RecordStore> {
 }
 
 impl<S: RecordStore> Gate<S> {
-    fn lets_in(&self, entry: &StoreEntry, record: &Record, own: bool) -> bool {
-        let slot = record.slot();
+    fn lets_in(&self, entry: &StoreEntry, put: &Put<'_>) -> bool {
+        if purge::is_denied(&self.policy, entry) {
+            return false;
+        }
+        // What the application itself puts is its own choice.
+        if put.own {
+            return true;
+        }
+        let slot = put.record.slot();
         let held = || match self.pending.get(&slot) {
             Some(pending) => pending.clone(),
             None => self.reader.get(&slot).ok().flatten().map(|stored| stored.raw),
         };
-        !purge::is_denied(&self.policy, entry) && (own || self.policy.may_replace(held, record, unix_now()))
+        match self.policy.may_replace(held, put.record, unix_now()) {
+            Ok(()) => true,
+            Err(until) => {
+                // Or every comparison with somebody who has it would fetch it again. Should what is held go sooner, it
+                // comes with a STORE, or with a comparison after that.
+                self.policy.note_unwanted(put.record, until);
+                false
+            }
+        }
     }
 
     fn note_stored(&mut self, record: &Record) {
@@ -145,10 +160,6 @@ impl<S: RecordStore> Writer<S> {
                     continue;
                 }
             };
-            if !self.gate.lets_in(&entry, record, own) {
-                verdicts.push(Verdict::Refused(RecordError::Denied));
-                continue;
-            }
             let put = Put {
                 record,
                 expected: entry.expected,
@@ -156,6 +167,10 @@ impl<S: RecordStore> Writer<S> {
                 own,
                 source,
             };
+            if !self.gate.lets_in(&entry, &put) {
+                verdicts.push(Verdict::Refused(RecordError::Denied));
+                continue;
+            }
             let verdict = match self.store.put(put) {
                 Err(StoreError::BatchFull) => {
                     if !self.flush() {
