@@ -227,6 +227,7 @@ impl Policy {
             StoreReply::Fetched { records, .. } => {
                 records.retain(|record| !denied.has(record.key(), record.as_raw()));
             }
+            StoreReply::Due(due) => due.retain(|due| !denied.has(due.record.key(), due.raw())),
             // Nor is what was refused asked for again.
             StoreReply::Missing(marks) => {
                 let unwanted = self.unwanted.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-use kad_core::{Duration, Keypair, MutableVersion, NetworkId, Parameters};
+use kad_core::{DueRecord, Duration, Keypair, MutableVersion, NetworkId, Parameters};
 
 use super::*;
 
@@ -106,7 +106,7 @@ fn answers_lose_the_records_that_are_not_wanted() {
 }
 
 #[test]
-fn what_is_denied_and_not_yet_removed_is_not_told() {
+fn what_is_denied_and_not_yet_removed_is_neither_told_nor_published() {
     let (fine, denied) = (version(1, 1, b"fine"), version(3, 1, b"x"));
     let policy = policy(&format!("key {}", denied.key()));
     let records = vec![fine.clone(), denied.clone()];
@@ -116,6 +116,13 @@ fn what_is_denied_and_not_yet_removed_is_not_told() {
     };
     let found = policy.of_reply(found, NOW);
     assert!(matches!(found, StoreReply::Found { found, .. } if found == [Found::Record(fine.clone())]));
+    let due = |record: &Record| DueRecord {
+        record: record.clone(),
+        due: NOW,
+        own: true,
+    };
+    let due = policy.of_reply(StoreReply::Due(records.iter().map(due).collect()), NOW);
+    assert!(matches!(due, StoreReply::Due(due) if due.len() == 1 && due[0].record == fine));
     let fetched = policy.of_reply(StoreReply::Fetched { records, more: false }, NOW);
     assert!(matches!(fetched, StoreReply::Fetched { records, .. } if records == [fine]));
     assert!(policy.denies_key(denied.key()));
