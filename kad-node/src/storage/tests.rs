@@ -55,7 +55,7 @@ fn put(storage: &Storage, records: &[Record], own: bool) -> Vec<Verdict> {
     let entries = records.iter().cloned().map(StoreEntry::from).collect();
     assert!(
         storage.put(entries, unix_now(), own, Source::UNKNOWN, move |reply| {
-            done.send(reply).unwrap()
+            done.send(reply).unwrap();
         })
     );
     match told.recv().unwrap() {
