@@ -61,7 +61,8 @@ pub enum StoreOp {
         /// When they are due to be handed on. A put that is not `own` never moves an own record's due time to later, or
         /// others who hand it on would put off its renewal for ever.
         due: UnixTime,
-        /// Whether this node published them.
+        /// Whether this node published them. What is not `own` stays the node's own where it takes the place of an own
+        /// record.
         own: bool,
         /// The peer that sent them; [`Source::UNKNOWN`] for what nobody sent: own records, copies of what this node
         /// puts, and what it asked others for.

@@ -1,26 +1,29 @@
 //! Putting a node together.
 
+mod directory;
+mod ending;
+
 use std::collections::VecDeque;
-use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use kad_core::{Config, Contact, Kademlia, Keypair, NetworkId, Parameters, Rules};
+use kad_core::{Config, Kademlia, Keypair, NetworkId, Parameters, Rules};
+use kad_net::Transport;
 use kad_net::quic::{QuicConfig, QuicLimits, QuicTransport};
 use kad_net::wire::{Codec, Scope};
-use kad_net::{Transport, WireAddress};
 use kad_store::memory::MemoryStore;
 use kad_store::redb::{RedbConfig, RedbStore};
 use kad_store::{Limits, RecordReader as _, RecordStore};
 use tokio::sync::{broadcast, mpsc, watch};
 
+pub(crate) use self::directory::DataDirectory;
+use self::ending::{Ending, ending};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
-use crate::node::{Asker, Doors, Inner, ListUp, LookUp, Purge, Running, ShutdownReport};
+use crate::node::{Asker, Doors, Inner, ListUp, LookUp, Purge};
 use crate::policy::{Policy, Registered};
 use crate::storage::{self, Storage};
 use crate::{DenyList, Node, Peer, SpawnError, TableMode, Validator, holdings, identity, snapshot};
@@ -29,8 +32,6 @@ use crate::{DenyList, Node, Peer, SpawnError, TableMode, Validator, holdings, id
 const MAX_ORDERS: usize = 256;
 /// Events that a slow listener may fall behind before it misses some.
 const MAX_EVENTS: usize = 1024;
-/// How often the contacts are saved.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(300);
 
 /// The network that nodes belong to unless told otherwise.
 pub const DEFAULT_NETWORK: &str = "nautilus";
@@ -424,125 +425,6 @@ fn doors<T: Transport>(
         stored,
         listing,
         purge,
-    }
-}
-
-/// What is needed to end a node.
-struct Ending<'a, T: Transport> {
-    driver: tokio::task::JoinHandle<Kademlia<T::Address>>,
-    transport: Arc<T>,
-    storage: Arc<Storage>,
-    network: NetworkId,
-    files: Option<DataDirectory>,
-    asker: &'a Asker<T::Address>,
-}
-
-/// The order of the end: the driver first, so that nothing new begins; then flush, snapshot, close, report. It also runs
-/// when the last handle was dropped, and keeps a snapshot of the contacts while the node lives.
-fn ending<T: Transport>(ending: Ending<'_, T>) -> Running {
-    let Ending {
-        driver,
-        transport,
-        storage,
-        network,
-        files,
-        asker,
-    } = ending;
-    let (reported, report) = tokio::sync::oneshot::channel();
-    let saving = asker.downgrade();
-    tokio::spawn(async move {
-        let mut driver = driver;
-        let mut snapshots = tokio::time::interval(SNAPSHOT_EVERY);
-        snapshots.tick().await; // The first one is due at once, and there is nothing to save yet.
-        let machine = loop {
-            tokio::select! {
-                ended = &mut driver => break ended,
-                _ = snapshots.tick(), if files.is_some() => {
-                    if let (Some(files), Some(contacts)) = (&files, saving.contacts().await) {
-                        save(files, &network, &contacts);
-                    }
-                }
-            }
-        };
-        let contacts: Vec<_> = match &machine {
-            Ok(machine) => machine
-                .table()
-                .contacts()
-                .map(|entry| entry.contact.clone())
-                .collect(),
-            Err(error) => {
-                tracing::error!(%error, "the driver has panicked");
-                Vec::new()
-            }
-        };
-        drop(machine);
-        let closing = storage.clone();
-        // The thread may be in a flush; it is waited for where waiting is allowed.
-        let _ = tokio::task::spawn_blocking(move || closing.close()).await;
-        if let Some(files) = &files
-            && !contacts.is_empty()
-        {
-            save(files, &network, &contacts);
-        }
-        transport.close().await;
-        drop(files);
-        let report = ShutdownReport {
-            contacts: contacts.len(),
-            records: storage.stats().records,
-        };
-        // Nobody has to wait for it.
-        let _ = reported.send(report);
-    });
-    Box::new(move || {
-        Box::pin(async move {
-            report.await.unwrap_or(ShutdownReport {
-                contacts: 0,
-                records: 0,
-            })
-        })
-    })
-}
-
-fn save<A: WireAddress>(files: &DataDirectory, network: &NetworkId, contacts: &[Contact<A>]) {
-    let path = files.path("contacts.json");
-    if let Err(error) = snapshot::write(&path, network, contacts) {
-        tracing::warn!(path = %path.display(), %error, "the contacts could not be saved");
-    }
-}
-
-/// A directory that belongs to one node for as long as this lives.
-pub(crate) struct DataDirectory {
-    path: PathBuf,
-    _lock: File,
-}
-
-impl DataDirectory {
-    pub(crate) fn open(path: &Path) -> Result<Self, SpawnError> {
-        let failed = |source| SpawnError::Data {
-            path: path.to_owned(),
-            source,
-        };
-        fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"))
-            .map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(TryLockError::WouldBlock) => Err(SpawnError::InUse {
-                path: path.to_owned(),
-            }),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
     }
 }
 

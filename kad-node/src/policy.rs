@@ -10,8 +10,11 @@
 //!   put ─────────────────┘                 └─ yes ─► the core ─► the store's thread: list, Validator::choose
 //! ```
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use kad_core::record::precedence;
@@ -27,12 +30,20 @@ use crate::DenyList;
 /// refused first is forgotten, and fetched and refused once more.
 const MAX_UNWANTED: usize = 4096;
 
+/// What is refused for what it is stays refused.
+const FOREVER: UnixTime = UnixTime::from_secs(u64::MAX);
+
 /// The judgement of an application about records of others, registered with
 /// [`Builder::validator`](crate::Builder::validator).
 ///
 /// It is called from several tasks at once, and for every record that comes in, so it should take microseconds and must
 /// not block. What it refuses, this node neither stores nor hands to the application; other nodes decide for
 /// themselves. Records that were stored before it refused them stay until they expire.
+///
+/// # Panics
+/// A validator that panics has refused the record that it was asked about, unless the program is built to abort. The
+/// log tells of the first time only, the panic hook of each; the node goes on and asks it about the next record, so a
+/// lock that the panic has poisoned refuses all of them.
 ///
 /// ```
 /// use kad_node::{MutableOptions, Node, Refusal, Validator};
@@ -74,11 +85,12 @@ pub trait Validator: Send + Sync + 'static {
     }
 
     /// Whether a version that wins by the rules of the network may take the place of the one that this node holds for
-    /// others. The default lets it.
+    /// others or has kept for the application. It is not asked about what the application itself puts. The default lets it.
     ///
     /// Saying no leaves the network's order of versions: nodes that judge differently keep different versions, readers
-    /// see whichever they meet, and the older one comes back to whoever reads or repairs from here. It is good for
-    /// rules that all nodes of a network share, such as "a record that says final stays".
+    /// see whichever they meet, and the older one comes back to whoever reads or repairs from here. What was refused is
+    /// not fetched again while the one that is held lives. It is good for rules that all nodes of a network share, such
+    /// as "a record that says final stays".
     fn choose(&self, held: &Record, new: &Record) -> bool {
         let _ = (held, new);
         true
@@ -114,6 +126,8 @@ pub(crate) struct Policy {
     validator: Registered,
     denied: RwLock<Arc<DenyList>>,
     unwanted: Mutex<Unwanted>,
+    /// Whether the log has told of it.
+    has_panicked: AtomicBool,
 }
 
 impl Policy {
@@ -123,6 +137,7 @@ impl Policy {
             validator,
             denied: RwLock::new(Arc::new(denied)),
             unwanted: Mutex::default(),
+            has_panicked: AtomicBool::new(false),
         }
     }
 
@@ -144,10 +159,27 @@ impl Policy {
                 "the key or the publisher is on the deny-list of this node",
             ));
         }
-        self.validator
-            .0
-            .as_ref()
-            .map_or(Ok(()), |validator| validator.admit(record))
+        let Some(validator) = &self.validator.0 else {
+            return Ok(());
+        };
+        self.survive(|| validator.admit(record)).unwrap_or_else(|| {
+            Err(Refusal::new(
+                "the validator has panicked over it; the log says where",
+            ))
+        })
+    }
+
+    /// What the validator says, or `None` if it panics: a record that somebody sends must end neither the task that
+    /// verifies it nor the thread of the store.
+    fn survive<T>(&self, ask: impl FnOnce() -> T) -> Option<T> {
+        // The record is read only. What a validator changes of its own it has to keep whole itself.
+        let answer = catch_unwind(AssertUnwindSafe(ask)).ok();
+        if answer.is_none() && !self.has_panicked.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "the validator has panicked; what it panics over is refused, and this is not told again"
+            );
+        }
+        answer
     }
 
     /// What of a request may reach the core.
@@ -175,8 +207,7 @@ impl Policy {
             Response::Fetched { records } => records.retain(|record| {
                 let is_wanted = self.admit(record).is_ok();
                 if !is_wanted {
-                    let mut unwanted = self.unwanted.lock().unwrap_or_else(PoisonError::into_inner);
-                    unwanted.insert(short(record.as_raw().mark()));
+                    self.note_unwanted(record, FOREVER);
                 }
                 is_wanted
             }),
@@ -186,7 +217,7 @@ impl Policy {
     }
 
     /// What the store has found and may be told. What is denied is removed from it, but not in the same moment.
-    pub(crate) fn of_reply(&self, mut reply: StoreReply) -> StoreReply {
+    pub(crate) fn of_reply(&self, mut reply: StoreReply, now: UnixTime) -> StoreReply {
         let denied = self.denied();
         match &mut reply {
             StoreReply::Found { found, .. } => found.retain(|found| match found {
@@ -196,10 +227,11 @@ impl Policy {
             StoreReply::Fetched { records, .. } => {
                 records.retain(|record| !denied.has(record.key(), record.as_raw()));
             }
+            StoreReply::Due(due) => due.retain(|due| !denied.has(due.record.key(), due.raw())),
             // Nor is what was refused asked for again.
             StoreReply::Missing(marks) => {
                 let unwanted = self.unwanted.lock().unwrap_or_else(PoisonError::into_inner);
-                marks.retain(|mark| !unwanted.marks.contains(mark));
+                marks.retain(|mark| !unwanted.has(*mark, now));
             }
             _ => {}
         }
@@ -213,22 +245,34 @@ impl Policy {
         });
     }
 
+    /// Repair does not ask for a record again before `until`.
+    pub(crate) fn note_unwanted(&self, record: &Record, until: UnixTime) {
+        let mut unwanted = self.unwanted.lock().unwrap_or_else(PoisonError::into_inner);
+        unwanted.insert(short(record.as_raw().mark()), until);
+    }
+
     /// Whether a record of somebody else may take the place of what is held, which is looked up only if anybody cares.
+    ///
+    /// # Errors
+    /// If it may not: when the life of what is held ends.
     pub(crate) fn may_replace(
         &self,
         held: impl FnOnce() -> Option<RawRecord>,
         new: &Record,
         now: UnixTime,
-    ) -> bool {
+    ) -> Result<(), UnixTime> {
         let Some(validator) = &self.validator.0 else {
-            return true;
+            return Ok(());
         };
         let wins = |held: &RawRecord| precedence(new.as_raw(), held).is_gt();
         // What does not verify any more has nothing to say.
         let held = held()
             .filter(wins)
             .and_then(|held| Record::verify(held, &self.rules, now).ok());
-        held.is_none_or(|held| validator.choose(&held, new))
+        match held {
+            Some(held) if self.survive(|| validator.choose(&held, new)) != Some(true) => Err(held.expiry()),
+            _ => Ok(()),
+        }
     }
 
     /// Whether anybody chooses between versions.
@@ -247,21 +291,29 @@ impl Policy {
     }
 }
 
-/// Marks of records that were refused, oldest first.
+/// Marks of records that were refused, oldest first, and until when they are.
 #[derive(Default)]
 struct Unwanted {
-    marks: HashSet<u64>,
+    marks: HashMap<u64, UnixTime>,
     order: VecDeque<u64>,
 }
 
 impl Unwanted {
-    fn insert(&mut self, mark: u64) {
-        if self.marks.insert(mark) {
-            self.order.push_back(mark);
-            if self.order.len() > MAX_UNWANTED
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.marks.remove(&oldest);
+    fn has(&self, mark: u64, now: UnixTime) -> bool {
+        self.marks.get(&mark).is_some_and(|until| now < *until)
+    }
+
+    fn insert(&mut self, mark: u64, until: UnixTime) {
+        match self.marks.entry(mark) {
+            Entry::Occupied(mut known) => *known.get_mut() = until,
+            Entry::Vacant(place) => {
+                place.insert(until);
+                self.order.push_back(mark);
+                if self.order.len() > MAX_UNWANTED
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.marks.remove(&oldest);
+                }
             }
         }
     }

@@ -44,6 +44,13 @@ async fn node(network: &Network, n: u8, builder: Builder) -> Node<SocketAddr> {
     node
 }
 
+/// Nodes that compare what they hold ten times a second.
+fn quickly() -> Builder {
+    let mut config = kad_core::Config::for_network(&Parameters::default());
+    (config.first_repair, config.repair) = (Duration::from_millis(100), Duration::from_millis(100));
+    Node::builder().config(config)
+}
+
 /// Waits until something holds, and looks as often as the node answers.
 async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
     let waiting = async { while !holds().await {} };
@@ -101,11 +108,6 @@ async fn a_version_that_the_application_does_not_choose_leaves_the_one_before_in
 
 #[tokio::test]
 async fn repair_leaves_out_what_is_refused_and_asks_for_it_once() {
-    let quickly = || {
-        let mut config = kad_core::Config::for_network(&Parameters::default());
-        (config.first_repair, config.repair) = (Duration::from_millis(100), Duration::from_millis(100));
-        Node::builder().config(config)
-    };
     let network = Network::new(3, Conditions::default());
     let lax = node(&network, 1, quickly()).await;
     let mut keys: Vec<Key> = Vec::new();
@@ -141,6 +143,37 @@ async fn repair_leaves_out_what_is_refused_and_asks_for_it_once() {
     // Another list lets it in.
     assert_eq!(strict.deny(DenyList::default()).await.unwrap(), 0);
     until(async || strict.stats().await.unwrap().storage.records == 2).await;
+    strict.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn repair_fetches_once_what_the_application_does_not_choose() {
+    let network = Network::new(5, Conditions::default());
+    let lax = node(&network, 1, Node::builder()).await;
+    let strict = node(&network, 2, quickly().validator(Strict)).await;
+    let owner = lax.keypair();
+    for value in ["final", "more"] {
+        lax.put_mutable(owner, b"", value, MutableOptions::default())
+            .await
+            .unwrap();
+    }
+    let rounds = async |more| {
+        let begun = strict.stats().await.unwrap().core.repairs;
+        until(async || strict.stats().await.unwrap().core.repairs > begun + more).await;
+        strict.stats().await.unwrap()
+    };
+    let before = rounds(3).await;
+    let after = rounds(10).await;
+    assert_eq!((after.storage.records, after.core.records_drawn), (1, 0));
+    let (rounds, requests) = (
+        after.core.repairs - before.core.repairs,
+        after.core.requests_sent - before.core.requests_sent,
+    );
+    // The question for what differs, and no FETCH.
+    assert!(
+        requests <= 3 * rounds / 2 + 2,
+        "{requests} requests in {rounds} rounds"
+    );
     strict.shutdown().await.unwrap();
 }
 

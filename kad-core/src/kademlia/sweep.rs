@@ -149,7 +149,8 @@ impl<A: Address> Kademlia<A> {
         self.start(now, None, Task::FindValue(task), Some(lookup), out);
     }
 
-    /// What was read to catch up is kept as the node's own.
+    /// What was read to catch up takes the place of what is kept, and so is the node's own as well. It is put as what
+    /// others have written, because the application may have a say in that.
     pub(super) fn kept_up(&mut self, now: Now, found: &FindValueTask<A>, out: &mut Outbox<A>) {
         let Some(newest) = found.newest() else { return };
         let entries = vec![StoreEntry::from(newest.clone())];
@@ -158,7 +159,7 @@ impl<A: Address> Kademlia<A> {
         let op = StoreOp::Put {
             entries,
             due,
-            own: true,
+            own: false,
             source: Source::UNKNOWN,
         };
         out.push(Output::Store {

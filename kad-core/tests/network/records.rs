@@ -365,6 +365,25 @@ fn who_keeps_an_older_version_catches_up_with_the_newer_one() {
 }
 
 #[test]
+fn who_keeps_a_version_that_the_application_does_not_give_up_asks_it_before_catching_up() {
+    let mut world = Simulation::joined(221, 60, &Config::default());
+    let (old, new) = (
+        version(1, 1, b"old", world.unix()),
+        version(1, 2, b"new", world.unix()),
+    );
+    let far = *world.nearest(old.key()).last().expect("there are nodes");
+    put(&mut world, far, &old, true);
+    put(&mut world, 7, &new, false);
+    world.nodes[far as usize].shelf.settled.insert(old.slot());
+    world.run_for(Duration::from_secs(13 * 3600));
+    let held = world.nodes[far as usize].shelf.get(&old.slot());
+    assert_eq!(held.map(|held| (held.record.seq(), held.own)), Some((1, true)));
+    let stats = world.nodes[far as usize].machine.machine().stats();
+    // Too few take it, so it is tried again every ten minutes or so.
+    assert!((1..=16).contains(&stats.sweeps), "{stats:?}");
+}
+
+#[test]
 fn wall_clocks_may_jump() {
     let mut world = Simulation::joined(213, 30, &Config::default());
     let record = immutable(b"steady", world.unix(), DAY);

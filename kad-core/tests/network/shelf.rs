@@ -12,6 +12,8 @@ use kad_core::{
 /// Records by slot.
 #[derive(Default)]
 pub(crate) struct Shelf {
+    /// Slots in which the application leaves what is held, whatever others write.
+    pub(crate) settled: std::collections::BTreeSet<Slot>,
     records: BTreeMap<Slot, Held>,
     /// Whether the disk takes nothing any more.
     pub(crate) broken: bool,
@@ -46,6 +48,9 @@ impl Shelf {
                 entries, due, own, ..
             } => {
                 let put = |entry: kad_core::StoreEntry| match entry.record {
+                    Ok(record) if !own && self.settled.contains(&record.slot()) => {
+                        Verdict::Refused(kad_core::RecordError::Denied)
+                    }
                     Ok(record) => self.put(record, entry.expected, due, own),
                     Err(error) => Verdict::Refused(error),
                 };

@@ -180,7 +180,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
         let (completions, policy) = (self.completions.clone(), self.parts.policy.clone());
         tokio::spawn(async move {
             let reply = read()
-                .map(|reply| policy.of_reply(reply))
+                .map(|reply| policy.of_reply(reply, unix_now()))
                 .unwrap_or_else(|error| {
                     tracing::error!(%error, "the store could not be read");
                     StoreReply::Failed

@@ -23,7 +23,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Reads all keys of a store, and tells which slots of it are damaged.
+    /// Reads a store through to its end: its keys, and which slots of it are damaged, at most [`MAX_DAMAGED`].
     pub(crate) fn read<R: RecordReader>(reader: &R) -> Result<(Self, Vec<Slot>), StoreError> {
         let mut damaged = Vec::new();
         let mut held = Self {
@@ -41,8 +41,10 @@ impl Held {
                     damaged.push(slot);
                 }
             }
+            // Damage is looked for behind the keys that fit as well.
+            let is_enough = held.keys.is_none() && damaged.len() == MAX_DAMAGED;
             match page.next {
-                Some(next) if held.keys.is_some() => scan = scan.after(next),
+                Some(next) if !is_enough => scan = scan.after(next),
                 _ => return Ok((held, damaged)),
             }
         }
@@ -66,7 +68,86 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use kad_core::{
+        Fingerprint, Kind, NetworkId, NodeId, Parameters, Prefix, RawRecord, Record, Rules, UnixTime,
+    };
+    use kad_store::{Page, StoredRecord};
+
     use super::*;
+
+    /// A store with a record under each of the first numbers, of which some are damaged.
+    #[derive(Clone)]
+    struct Numbers {
+        record: RawRecord,
+        count: u64,
+        is_damaged: fn(u64) -> bool,
+    }
+
+    impl Numbers {
+        fn new(count: usize, is_damaged: fn(u64) -> bool) -> Self {
+            let (parameters, now) = (Parameters::default(), UnixTime::from_secs(1_800_000_000));
+            let rules = Rules::new(NetworkId::new("numbers", &parameters), &parameters);
+            let record =
+                Record::immutable(b"x", now + kad_core::Duration::from_secs(60), &rules, now).unwrap();
+            let (record, count) = (record.as_raw().clone(), count as u64);
+            Self {
+                record,
+                count,
+                is_damaged,
+            }
+        }
+
+        fn stored(&self, number: u64) -> StoredRecord {
+            StoredRecord {
+                slot: Slot {
+                    key: Key::from_limbs([number, 0, 0, 0]),
+                    kind: Kind::Immutable,
+                    provider: NodeId::default(),
+                },
+                raw: self.record.clone(),
+                due: UnixTime::from_secs(0),
+                own: false,
+                source: kad_core::Source::UNKNOWN,
+            }
+        }
+    }
+
+    impl RecordReader for Numbers {
+        fn get(&self, _: &Slot) -> Result<Option<StoredRecord>, StoreError> {
+            Err(StoreError::Closed)
+        }
+
+        fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
+            let first = scan.after.map_or(0, |slot| slot.key.to_limbs()[0] + 1);
+            let end = self.count.min(first + scan.limit as u64);
+            let (damaged, whole): (Vec<u64>, Vec<u64>) =
+                (first..end).partition(|number| (self.is_damaged)(*number));
+            Ok(Page {
+                records: whole.into_iter().map(|number| self.stored(number)).collect(),
+                damaged: damaged
+                    .into_iter()
+                    .map(|number| self.stored(number).slot)
+                    .collect(),
+                next: (end < self.count).then(|| self.stored(end - 1).slot),
+            })
+        }
+
+        fn fingerprint(&self, _: Prefix) -> Result<Fingerprint, StoreError> {
+            Err(StoreError::Closed)
+        }
+    }
+
+    #[test]
+    fn damage_is_found_behind_more_keys_than_are_remembered_up_to_a_bound() {
+        let count = MAX_KEYS + 3 * PAGE;
+        let last = |number| number + 1 == (MAX_KEYS + 3 * PAGE) as u64;
+        let store = Numbers::new(count, last);
+        let (held, damaged) = Held::read(&store).unwrap();
+        assert!(held.keys.is_none());
+        assert_eq!(damaged, [store.stored(count as u64 - 1).slot]);
+        let (_, damaged) = Held::read(&Numbers::new(2 * MAX_DAMAGED, |_| true)).unwrap();
+        assert_eq!(damaged.len(), MAX_DAMAGED);
+    }
 
     #[test]
     fn never_denies_a_key_that_was_put() {

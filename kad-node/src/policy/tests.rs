@@ -1,4 +1,4 @@
-use kad_core::{Duration, Keypair, MutableVersion, NetworkId, Parameters};
+use kad_core::{DueRecord, Duration, Keypair, MutableVersion, NetworkId, Parameters};
 
 use super::*;
 
@@ -97,13 +97,16 @@ fn answers_lose_the_records_that_are_not_wanted() {
         StoreReply::Missing(marks) => marks,
         other => panic!("{other:?}"),
     };
-    assert_eq!(wanted(policy.of_reply(missing())), [short(fine.as_raw().mark())]);
+    assert_eq!(
+        wanted(policy.of_reply(missing(), NOW)),
+        [short(fine.as_raw().mark())]
+    );
     policy.deny(DenyList::default());
-    assert_eq!(wanted(policy.of_reply(missing())).len(), 3);
+    assert_eq!(wanted(policy.of_reply(missing(), NOW)).len(), 3);
 }
 
 #[test]
-fn what_is_denied_and_not_yet_removed_is_not_told() {
+fn what_is_denied_and_not_yet_removed_is_neither_told_nor_published() {
     let (fine, denied) = (version(1, 1, b"fine"), version(3, 1, b"x"));
     let policy = policy(&format!("key {}", denied.key()));
     let records = vec![fine.clone(), denied.clone()];
@@ -111,9 +114,16 @@ fn what_is_denied_and_not_yet_removed_is_not_told() {
         found: records.iter().cloned().map(Found::Record).collect(),
         next: None,
     };
-    let found = policy.of_reply(found);
+    let found = policy.of_reply(found, NOW);
     assert!(matches!(found, StoreReply::Found { found, .. } if found == [Found::Record(fine.clone())]));
-    let fetched = policy.of_reply(StoreReply::Fetched { records, more: false });
+    let due = |record: &Record| DueRecord {
+        record: record.clone(),
+        due: NOW,
+        own: true,
+    };
+    let due = policy.of_reply(StoreReply::Due(records.iter().map(due).collect()), NOW);
+    assert!(matches!(due, StoreReply::Due(due) if due.len() == 1 && due[0].record == fine));
+    let fetched = policy.of_reply(StoreReply::Fetched { records, more: false }, NOW);
     assert!(matches!(fetched, StoreReply::Fetched { records, .. } if records == [fine]));
     assert!(policy.denies_key(denied.key()));
 }
@@ -121,30 +131,58 @@ fn what_is_denied_and_not_yet_removed_is_not_told() {
 #[test]
 fn a_validator_chooses_only_between_what_is_held_and_what_would_take_its_place() {
     let policy = policy("");
-    let may = |held: &Record, new: &Record| policy.may_replace(|| Some(held.as_raw().clone()), new, NOW);
-    assert!(may(&version(1, 1, b"draft"), &version(1, 2, b"final")));
-    assert!(!may(&version(1, 2, b"final"), &version(1, 3, b"more")));
-    // The rules of the network decide about the rest: this one is stale.
-    assert!(may(&version(1, 2, b"final"), &version(1, 1, b"draft")));
-    assert!(policy.may_replace(|| None, &version(1, 1, b"x"), NOW));
-    // What has ended stands in nobody's way.
     let later = NOW + Duration::from_secs(3600);
-    assert!(policy.may_replace(
-        || Some(version(1, 2, b"final").as_raw().clone()),
-        &version(1, 3, b"x"),
-        later
-    ));
+    let may = |held: &Record, new: &Record| policy.may_replace(|| Some(held.as_raw().clone()), new, NOW);
+    assert_eq!(may(&version(1, 1, b"draft"), &version(1, 2, b"final")), Ok(()));
+    assert_eq!(may(&version(1, 2, b"final"), &version(1, 3, b"more")), Err(later));
+    // The rules of the network decide about the rest: this one is stale.
+    assert_eq!(may(&version(1, 2, b"final"), &version(1, 1, b"draft")), Ok(()));
+    assert_eq!(policy.may_replace(|| None, &version(1, 1, b"x"), NOW), Ok(()));
+    // What has ended stands in nobody's way.
+    let ended = || Some(version(1, 2, b"final").as_raw().clone());
+    assert_eq!(policy.may_replace(ended, &version(1, 3, b"x"), later), Ok(()));
+}
+
+/// It panics over everything but what says "fine".
+struct Brittle;
+
+impl Validator for Brittle {
+    fn admit(&self, record: &Record) -> Result<(), Refusal> {
+        assert_eq!(record.value(), "fine", "it cannot judge that");
+        Ok(())
+    }
+
+    fn choose(&self, _: &Record, new: &Record) -> bool {
+        new.value() == "fine" || panic!("it cannot choose")
+    }
+}
+
+#[test]
+fn a_validator_that_panics_has_refused() {
+    let policy = Policy::new(rules(), Registered(Some(Arc::new(Brittle))), DenyList::default());
+    let (fine, held, newer) = (version(1, 3, b"fine"), version(1, 1, b"x"), version(1, 2, b"y"));
+    for _ in 0..2 {
+        let refusal = policy.admit(&newer).unwrap_err();
+        assert!(refusal.to_string().contains("panicked"), "{refusal}");
+        assert_eq!(policy.admit(&fine), Ok(()));
+        let may = |new: &Record| policy.may_replace(|| Some(held.as_raw().clone()), new, NOW);
+        assert_eq!((may(&newer), may(&fine)), (Err(held.expiry()), Ok(())));
+    }
 }
 
 #[test]
 fn records_that_were_refused_are_remembered_up_to_a_bound() {
     let mut unwanted = Unwanted::default();
     for mark in (0..2 * MAX_UNWANTED as u64).flat_map(|mark| [mark, mark]) {
-        unwanted.insert(mark);
+        unwanted.insert(mark, FOREVER);
     }
     assert_eq!(
         (unwanted.marks.len(), unwanted.order.len()),
         (MAX_UNWANTED, MAX_UNWANTED)
     );
-    assert!(!unwanted.marks.contains(&0) && unwanted.marks.contains(&(2 * MAX_UNWANTED as u64 - 1)));
+    let last = 2 * MAX_UNWANTED as u64 - 1;
+    assert!(!unwanted.has(0, NOW) && unwanted.has(last, NOW));
+    // As long as was last said.
+    unwanted.insert(last, NOW);
+    assert!(!unwanted.has(last, NOW));
 }

@@ -1,3 +1,4 @@
+use kad_core::summary::short;
 use kad_core::{
     Duration, Keypair, MutableVersion, NetworkId, Parameters, Record, RecordError, Rules, Verdict,
 };
@@ -53,9 +54,9 @@ fn put(storage: &Storage, records: &[Record], own: bool) -> Vec<Verdict> {
     let (done, told) = sync_channel(1);
     let entries = records.iter().cloned().map(StoreEntry::from).collect();
     assert!(
-        storage.put(entries, unix_now(), own, Source::UNKNOWN, move |reply| done
-            .send(reply)
-            .unwrap())
+        storage.put(entries, unix_now(), own, Source::UNKNOWN, move |reply| {
+            done.send(reply).unwrap();
+        })
     );
     match told.recv().unwrap() {
         StoreReply::Put(verdicts) => verdicts,
@@ -84,6 +85,110 @@ fn a_validator_chooses_between_versions_of_one_write_as_between_those_of_two() {
     );
     // What the application publishes itself is its own choice.
     assert_eq!(put(&storage, &[version(1, 5, b"own")], true), [Verdict::Stored]);
+    storage.close();
+}
+
+#[test]
+fn versions_of_one_write_share_one_flush_whoever_chooses_between_them() {
+    let (storage, ..) = storage(Registered(Some(Arc::new(Final))));
+    let mut versions: Vec<Record> = (1..=60).map(|seq| version(1, seq, b"draft")).collect();
+    versions.push(version(1, 61, b"final"));
+    versions.push(version(1, 62, b"more"));
+    let verdicts = put(&storage, &versions, false);
+    assert_eq!(
+        (&verdicts[..61], verdicts[61]),
+        (&[Verdict::Stored; 61][..], DENIED)
+    );
+    assert_eq!(storage.stats().flushes, 1);
+    storage.close();
+}
+
+#[test]
+fn what_was_removed_before_the_flush_stands_in_nobodys_way() {
+    let (storage, ..) = storage(Registered(Some(Arc::new(Final))));
+    let (held, newer) = (version(1, 1, b"final"), version(1, 2, b"more"));
+    assert_eq!(
+        put(&storage, std::slice::from_ref(&held), false),
+        [Verdict::Stored]
+    );
+    // The store's thread waits where it answers, so what is sent meanwhile shares a flush.
+    let (answering, is_answering) = sync_channel(0);
+    let (open, opened) = sync_channel(0);
+    let wait = move |_| {
+        answering.send(()).unwrap();
+        opened.recv().unwrap();
+    };
+    let entries = vec![version(2, 1, b"other").into()];
+    assert!(storage.put(entries, unix_now(), false, Source::UNKNOWN, wait));
+    is_answering.recv().unwrap();
+    let slots = vec![held.slot()];
+    assert!(storage.send(Write::Answered(WriteKind::Forget { slots }, Box::new(|_| ()))));
+    let (done, told) = sync_channel(1);
+    let sent = storage.put(
+        vec![newer.into()],
+        unix_now(),
+        false,
+        Source::UNKNOWN,
+        move |reply| done.send(reply).unwrap(),
+    );
+    assert!(sent);
+    open.send(()).unwrap();
+    let reply = told.recv().unwrap();
+    assert!(
+        matches!(&reply, StoreReply::Put(verdicts) if verdicts[..] == [Verdict::Stored]),
+        "{reply:?}"
+    );
+    assert_eq!(storage.stats().flushes, 3);
+    storage.close();
+}
+
+#[test]
+fn a_version_that_was_fetched_and_not_chosen_is_not_fetched_again_while_the_other_lives() {
+    let (storage, _, policy) = storage(Registered(Some(Arc::new(Final))));
+    let (held, newer, other) = (
+        version(1, 1, b"final"),
+        version(1, 2, b"more"),
+        version(2, 1, b"x"),
+    );
+    assert_eq!(
+        put(&storage, std::slice::from_ref(&held), false),
+        [Verdict::Stored]
+    );
+    assert_eq!(put(&storage, std::slice::from_ref(&newer), false), [DENIED]);
+    let wanted = |now| {
+        let marks = [&newer, &other].map(|record| short(record.as_raw().mark()));
+        match policy.of_reply(StoreReply::Missing(marks.to_vec()), now) {
+            StoreReply::Missing(wanted) => marks.map(|mark| wanted.contains(&mark)),
+            reply => panic!("{reply:?}"),
+        }
+    };
+    assert_eq!(wanted(unix_now()), [false, true]);
+    assert_eq!(wanted(held.expiry()), [true, true]);
+    storage.close();
+}
+
+/// It cannot choose.
+struct Brittle;
+
+impl Validator for Brittle {
+    fn choose(&self, _: &Record, _: &Record) -> bool {
+        panic!("it cannot choose")
+    }
+}
+
+#[test]
+fn a_validator_that_panics_ends_one_record_and_not_the_thread() {
+    let (storage, ..) = storage(Registered(Some(Arc::new(Brittle))));
+    let versions = [
+        version(1, 1, b"draft"),
+        version(1, 2, b"final"),
+        version(2, 1, b"x"),
+    ];
+    assert_eq!(
+        put(&storage, &versions, false),
+        [Verdict::Stored, DENIED, Verdict::Stored]
+    );
+    assert_eq!(put(&storage, &[version(3, 1, b"y")], false), [Verdict::Stored]);
     storage.close();
 }
 

@@ -1,12 +1,14 @@
 //! The thread that owns the writing half of a store.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use kad_core::{Kind, Record, RecordError, Slot, Source, StoreEntry, StoreReply, UnixTime, Verdict};
+use kad_core::{
+    Kind, RawRecord, Record, RecordError, Slot, Source, StoreEntry, StoreReply, UnixTime, Verdict,
+};
 use kad_store::{Put, RecordReader as _, RecordStore, StoreError};
 
 use super::{Counters, Done, Write, WriteKind, purge};
@@ -34,27 +36,47 @@ pub(super) struct Writer<S: RecordStore> {
 struct Gate<S: RecordStore> {
     policy: Arc<Policy>,
     reader: S::Reader,
-    /// Slots written since the last flush, which readers do not see; known only if an application chooses between versions.
-    written: HashSet<Slot>,
+    /// What slots hold since the last flush, which readers do not see; `None` if that is nothing. Known only if an
+    /// application chooses between versions. It has what the store has taken and not yet flushed, so it is bounded by
+    /// [`MAX_BATCH_SLOTS`](kad_store::batch::MAX_BATCH_SLOTS).
+    pending: HashMap<Slot, Option<RawRecord>>,
 }
 
 impl<S: RecordStore> Gate<S> {
-    /// Whether the application has to be asked, and what it would be asked about waits for a flush.
-    fn is_blind(&self, record: &Record) -> bool {
-        self.policy.chooses() && self.written.contains(&record.slot())
-    }
-
-    fn lets_in(&mut self, entry: &StoreEntry, record: &Record, own: bool) -> bool {
-        let held = || {
-            let stored = self.reader.get(&record.slot());
-            stored.ok().flatten().map(|stored| stored.raw)
+    fn lets_in(&self, entry: &StoreEntry, put: &Put<'_>) -> bool {
+        if purge::is_denied(&self.policy, entry) {
+            return false;
+        }
+        // What the application itself puts is its own choice.
+        if put.own {
+            return true;
+        }
+        let slot = put.record.slot();
+        let held = || match self.pending.get(&slot) {
+            Some(pending) => pending.clone(),
+            None => self.reader.get(&slot).ok().flatten().map(|stored| stored.raw),
         };
-        !purge::is_denied(&self.policy, entry) && (own || self.policy.may_replace(held, record, unix_now()))
+        match self.policy.may_replace(held, put.record, unix_now()) {
+            Ok(()) => true,
+            Err(until) => {
+                // Or every comparison with somebody who has it would fetch it again. Should what is held go sooner, it
+                // comes with a STORE, or with a comparison after that.
+                self.policy.note_unwanted(put.record, until);
+                false
+            }
+        }
     }
 
-    fn note(&mut self, record: &Record) {
+    fn note_stored(&mut self, record: &Record) {
+        // Of an immutable value there is one version.
         if self.policy.chooses() && record.kind() != Kind::Immutable {
-            self.written.insert(record.slot());
+            self.pending.insert(record.slot(), Some(record.as_raw().clone()));
+        }
+    }
+
+    fn note_removed(&mut self, slot: &Slot) {
+        if self.policy.chooses() && slot.kind != Kind::Immutable {
+            self.pending.insert(*slot, None);
         }
     }
 }
@@ -64,7 +86,7 @@ impl<S: RecordStore> Writer<S> {
         let gate = Gate {
             policy,
             reader: store.reader(),
-            written: HashSet::new(),
+            pending: HashMap::new(),
         };
         Self {
             store,
@@ -138,14 +160,6 @@ impl<S: RecordStore> Writer<S> {
                     continue;
                 }
             };
-            if !own && self.gate.is_blind(record) && !self.flush() {
-                verdicts.fill(Verdict::Failed);
-            }
-            if !self.gate.lets_in(&entry, record, own) {
-                verdicts.push(Verdict::Refused(RecordError::Denied));
-                continue;
-            }
-            self.gate.note(record);
             let put = Put {
                 record,
                 expected: entry.expected,
@@ -153,6 +167,10 @@ impl<S: RecordStore> Writer<S> {
                 own,
                 source,
             };
+            if !self.gate.lets_in(&entry, &put) {
+                verdicts.push(Verdict::Refused(RecordError::Denied));
+                continue;
+            }
             let verdict = match self.store.put(put) {
                 Err(StoreError::BatchFull) => {
                     if !self.flush() {
@@ -162,6 +180,9 @@ impl<S: RecordStore> Writer<S> {
                 }
                 other => other,
             };
+            if matches!(verdict, Ok(Verdict::Stored)) {
+                self.gate.note_stored(record);
+            }
             verdicts.push(verdict.unwrap_or_else(|error| {
                 tracing::error!(%error, "a record could not be stored");
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
@@ -173,13 +194,17 @@ impl<S: RecordStore> Writer<S> {
     }
 
     fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
-        match self.store.remove(slot) {
+        let removed = match self.store.remove(slot) {
             Err(StoreError::BatchFull) => {
                 self.flush();
                 self.store.remove(slot)
             }
             other => other,
+        };
+        if matches!(removed, Ok(true)) {
+            self.gate.note_removed(slot);
         }
+        removed
     }
 
     /// Forgets a damaged record, once if it does not work.
@@ -213,7 +238,7 @@ impl<S: RecordStore> Writer<S> {
         counters.flush_micros.fetch_add(micros, Ordering::Relaxed);
         counters.note_usage(self.store.usage());
         *counters.tally.lock().unwrap_or_else(PoisonError::into_inner) = self.store.tally();
-        self.gate.written.clear();
+        self.gate.pending.clear();
         if let Err(error) = &flushed {
             tracing::error!(%error, "the store could not be flushed");
             counters
