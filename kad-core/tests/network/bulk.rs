@@ -324,3 +324,35 @@ fn a_bulk_that_is_cancelled_stores_no_more() {
     world.run_for(Duration::from_secs(10));
     assert!(copies(&world) < 200 * 20, "all were stored all the same");
 }
+
+#[test]
+fn a_node_that_cannot_keep_what_it_stores_says_so_of_one_and_of_many() {
+    let mut world = Simulation::joined(607, 40, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    world.nodes[7].shelf.broken = true;
+    let records = values(&world, 100);
+    let (placements, _) = put_many(&mut world, 7, &records, true);
+    assert!(
+        placements
+            .iter()
+            .all(|placement| placement.kept == Some(Verdict::Failed))
+    );
+    assert!(placements.iter().any(|placement| !placement.holders.is_empty()));
+    for keep in [true, false] {
+        let command = Command::Store {
+            record: records[0].clone(),
+            expected: None,
+            keep,
+            enough: 5,
+        };
+        let Outcome::Stored { holders, kept, .. } = world.ask(7, command).0 else {
+            panic!("nothing was stored");
+        };
+        assert!(holders.len() >= 5);
+        assert_eq!(kept, keep.then_some(Verdict::Failed));
+    }
+    world.nodes[7].shelf.broken = false;
+    let (placements, _) = put_many(&mut world, 7, &records, true);
+    let is_kept = |placement: &Placement<u32>| placement.kept.is_some_and(|said| said.is_acknowledgement());
+    assert!(placements.iter().all(is_kept));
+}

@@ -365,6 +365,7 @@ fn stored<A: WireAddress>(
     let Placement {
         holders,
         local,
+        kept,
         refused,
         ..
     } = placement;
@@ -373,6 +374,7 @@ fn stored<A: WireAddress>(
         holders,
         local,
         refused: refused.len(),
+        kept,
         seq: record.seq(),
         expires: record.expiry(),
         effort,

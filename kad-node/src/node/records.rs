@@ -9,6 +9,7 @@ use kad_core::{
 };
 use kad_net::wire::announcement::{announce, announced, without_address};
 
+use super::keeping::not_kept;
 use super::{DEFAULT_LIFETIME, Node, Provider, Stored, Value};
 use crate::driver::unix_now;
 use crate::{NodeError, Refusal};
@@ -19,7 +20,8 @@ use crate::{NodeError, Refusal};
 pub struct PutOptions {
     /// How long the record lives. Default 24 h; at most the network's longest, 7 days by default.
     pub ttl: Duration,
-    /// Whether this node keeps a copy as its own and publishes it anew before it ends. Default false.
+    /// Whether this node keeps a copy as its own and publishes it anew before it ends. Default false. If it cannot, the put
+    /// fails with [`NodeError::NoRoom`] or [`NodeError::NotKept`], whatever others have taken.
     pub keep: bool,
     /// How many must acknowledge. Default 1: a small network has no more, and the answer says how many there were.
     pub quorum: usize,
@@ -229,6 +231,7 @@ impl<A: kad_net::WireAddress> Node<A> {
             Outcome::Stored {
                 holders,
                 local,
+                kept,
                 refused,
             },
             effort,
@@ -241,6 +244,7 @@ impl<A: kad_net::WireAddress> Node<A> {
             holders,
             local,
             refused: refused.len(),
+            kept,
             seq,
             expires,
             effort,
@@ -263,7 +267,7 @@ pub(super) fn judged<A>(
     }
 }
 
-/// What was stored, if enough have taken it.
+/// What was stored, if enough have taken it, and this node has kept it if it was to.
 pub(super) fn taken<A>(
     stored: Stored<A>,
     refused: &[(Contact<A>, Verdict)],
@@ -283,7 +287,10 @@ pub(super) fn taken<A>(
             acknowledged,
             wanted: quorum,
         }),
-        _ => Ok(stored),
+        _ => match not_kept(stored.kept) {
+            Some(why) => Err(why),
+            None => Ok(stored),
+        },
     }
 }
 
