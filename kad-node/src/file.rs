@@ -188,6 +188,8 @@ pub struct Repaired {
     pub kept: u64,
     /// Those whose copies could not be counted, or that could not be stored again, in any of the attempts.
     pub failed: u64,
+    /// Those of the failed that this node was to keep and has no room for among its own records.
+    pub no_room: u64,
 }
 
 /// How the work goes: what the options say, made sound, and what they do not say.
