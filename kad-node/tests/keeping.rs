@@ -52,9 +52,7 @@ async fn what_others_took_and_the_own_store_had_no_room_for_is_no_success() {
     version.put = KEEP();
     let written = node.put_mutable(&owner, b"a", "one", version).await;
     full(written.map(|stored| stored.key));
-    let deleted = node
-        .delete_mutable(&owner, b"b", MutableOptions::default())
-        .await;
+    let deleted = node.delete_mutable(&owner, b"b", MutableOptions::default()).await;
     full(deleted.map(|stored| stored.key));
     let withdrawn = node.stop_providing(&owner, first.key).await;
     full(withdrawn.map(|stored| stored.key));

@@ -174,7 +174,12 @@ mod tests {
     fn an_index_node_at_places_of_two_sizes_is_no_part_of_a_whole_file() {
         let shape = Room::of_network(MAX_VALUE).shape(Format::default()).unwrap();
         let fan = shape.most_children(1);
-        let leaf = node(Format::default(), 1, fan * shape.chunk(), &[7; 32].repeat(fan as usize));
+        let leaf = node(
+            Format::default(),
+            1,
+            fan * shape.chunk(),
+            &[7; 32].repeat(fan as usize),
+        );
         let key = immutable_key(Content::FileIndex, &leaf);
         // The second place is for one chunk.
         let total = (fan + 1) * shape.chunk();

@@ -163,9 +163,7 @@ impl<P: FnMut(Progress)> Tender<P> {
     const fn had_room(&self) -> Result<(), GetFileError> {
         match self.books.repair.no_room {
             0 => Ok(()),
-            _ => Err(GetFileError::NoRoom {
-                key: self.tended.key,
-            }),
+            _ => Err(GetFileError::NoRoom { key: self.tended.key }),
         }
     }
 

@@ -123,9 +123,8 @@ impl Holdings {
             was_listed: self.kept.remove(key)?,
             ..Forgotten::default()
         };
-        let is_kept_elsewhere = |key: &Key| {
-            of_others.contains(key) || self.kept.files().iter().any(|file| file.key == *key)
-        };
+        let is_kept_elsewhere =
+            |key: &Key| of_others.contains(key) || self.kept.files().iter().any(|file| file.key == *key);
         let (shared, ours): (Vec<Key>, Vec<Key>) = (keys.into_iter())
             .filter(|key| immutable.contains_key(key))
             .partition(is_kept_elsewhere);

@@ -93,7 +93,7 @@ pub struct Stored<A> {
     pub local: bool,
     /// Nodes that refused.
     pub refused: usize,
-    /// What the own store said, if this node was to keep it as its own. Whoever is told that it was stored need not ask.
+    /// What the own store said, if this node was to keep it as its own. Who is told that it was stored need not ask.
     pub(crate) kept: Option<Verdict>,
     /// The version, for a mutable record.
     pub seq: u64,

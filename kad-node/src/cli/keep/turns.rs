@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use kad_core::Key;
 use kad_node::kept::KeptFile;
 
-/// How often a node looks whether it still has all of a file. Its own disk tells, so it costs nobody anything; what can be
-/// lost meanwhile is the life of a record while the node was away. A file that there is no room for is tried as seldom.
+/// How often a node looks whether it still has all of a file. Its own disk tells, so it costs nobody anything; what can
+/// be lost meanwhile is the life of a record while the node was away. A file that there is no room for is tried as seldom.
 const CHECK: Duration = Duration::from_secs(6 * 3600);
 
 /// The first pause after something of a file could not be kept; it doubles up to [`LONGEST_PAUSE`].
@@ -134,7 +134,11 @@ mod tests {
         assert!((40..44).contains(&tries), "{tries} times in six hours");
         assert!(turns.note(key(1), Looked::Whole, now));
         assert!(turns.note(key(1), Looked::Failed, now));
-        assert_eq!(turns.wait(now).min(FIRST_PAUSE), turns.wait(now), "from the start again");
+        assert_eq!(
+            turns.wait(now).min(FIRST_PAUSE),
+            turns.wait(now),
+            "from the start again"
+        );
     }
 
     #[test]

@@ -182,7 +182,10 @@ async fn a_file_that_there_is_no_room_for_is_not_fetched_further_and_said_to_be_
         );
         assert_eq!(map.kept.lock().unwrap().len(), 20);
         let gets = map.books.lock().unwrap().gets;
-        assert!(gets < 60 + 40 * (tries - 1), "{gets} of 200 were fetched in {tries} tries");
+        assert!(
+            gets < 60 + 40 * (tries - 1),
+            "{gets} of 200 were fetched in {tries} tries"
+        );
     }
     *map.room.lock().unwrap() = None;
     assert_eq!(keep(&map, stored.key).await.unwrap().repair.failed, 0);

@@ -132,7 +132,10 @@ impl Walker {
     pub(in super::super) fn skip(&mut self) {
         if let Some(place) = self.wanted.take() {
             self.offset += place.length;
-            self.stripes += place.length.div_ceil(self.shape.chunk()).div_ceil(self.shape.data());
+            self.stripes += place
+                .length
+                .div_ceil(self.shape.chunk())
+                .div_ceil(self.shape.data());
         }
     }
 }
