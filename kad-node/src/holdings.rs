@@ -87,7 +87,7 @@ pub struct Listing {
     pub holdings: Vec<Holding>,
     /// Those beyond.
     pub more: u64,
-    /// Records that are damaged on this disk.
+    /// Records that are damaged on this disk, those that were kept for others among them.
     pub damaged: u64,
 }
 
@@ -151,6 +151,8 @@ fn everything<R: RecordReader>(reader: &R, rules: &Rules, now: UnixTime) -> Resu
     let mut scan = Scan::all(PAGE);
     loop {
         let page = reader.scan(&scan)?;
+        // Whose they were is damaged as well.
+        all.damaged += page.damaged.len() as u64;
         for stored in page.records.into_iter().filter(|stored| stored.own) {
             if stored.raw.expiry() <= now {
                 continue;
