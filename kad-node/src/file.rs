@@ -80,6 +80,7 @@ use kad_core::{Contact, Key, UnixTime};
 pub use self::code::{Code, CodeError, MAX_DATA, MAX_PARITY};
 pub use self::error::{GetFileError, PutFileError};
 pub use self::options::{DEFAULT_COPIES, FetchOptions, FileOptions, Repair};
+pub(crate) use self::part::sync_directory;
 pub use self::reference::{Reference, ReferenceError};
 pub use self::seal::Secret;
 #[cfg(test)]

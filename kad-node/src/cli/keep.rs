@@ -2,6 +2,7 @@
 
 mod turns;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -10,7 +11,7 @@ use futures::stream::{self, StreamExt as _};
 use kad_core::Key;
 use kad_node::Node;
 use kad_node::file::{FetchOptions, GetFileError, TendedFile};
-use kad_node::kept::{KeptFile, KeptFiles};
+use kad_node::kept::{KeptError, KeptFile, KeptFiles, MAX_KEPT};
 use serde_json::json;
 
 use self::turns::{Looked, Turns};
@@ -47,6 +48,12 @@ pub(crate) async fn execute(args: KeepArgs, json: bool) -> Result<Answer, Failur
         }
         None => args.keys,
     };
+    // More than the most are refused whoever would keep them, and before anybody is asked.
+    let mut seen = BTreeSet::new();
+    let keys: Vec<Key> = keys.into_iter().filter(|key| seen.insert(*key)).collect();
+    if keys.len() > MAX_KEPT {
+        return Err(Failure::usage(KeptError::Full.to_string()));
+    }
     if let Some(data) = args.run.data()?
         && let Some(added) = control::keep(&data, &keys).await
     {

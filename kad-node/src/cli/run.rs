@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use kad_core::Key;
+use kad_core::{Key, NetworkId};
 use kad_net::WireAddress as _;
 use kad_node::kept::KeptFiles;
 use kad_node::{DenyList, JoinError, Node, TableMode};
@@ -119,6 +119,14 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         listen.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     }
     let network = args.network.name(&file);
+    if let Some(directory) = &data
+        && !keep.is_empty()
+    {
+        // A list that cannot be kept as a whole is refused before anything is done.
+        let network = NetworkId::new(&network, &file.parameters());
+        let listed = KeptFiles::open(directory, network).and_then(|files| files.new_of(keep.iter().copied()));
+        listed.map_err(|error| Failure::usage(error.to_string()))?;
+    }
     let (hand_over, limits) = (file.hand_over(), file.limits());
     let mut builder = Node::builder()
         .network(&network)
