@@ -4,8 +4,8 @@ use std::slice::from_ref;
 use std::sync::Arc;
 
 use kad_core::{
-    Command, Config, Duration, NodeId, Outcome, Parameters, Record, Request, Response, Source, StoreEntry,
-    StoreOp, Verdict,
+    Command, Config, Duration, NodeId, Outcome, Parameters, Record, Request, Response, StoreEntry, StoreOp,
+    Verdict,
 };
 
 use crate::records::{DAY, holds, immutable, put, version};
@@ -262,7 +262,7 @@ fn what_repair_brings_is_not_too_fast_for_anybody() {
         entries: vec![new.clone().into()],
         due: now + DAY,
         own: false,
-        source: Source::UNKNOWN,
+        source: kad_core::Source::UNKNOWN,
     };
     world.nodes[0].shelf.carry_out(put, now);
     world.run_for(Duration::from_secs(1800));
