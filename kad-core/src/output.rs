@@ -184,6 +184,9 @@ pub enum Outcome<A> {
         holders: Vec<Contact<A>>,
         /// Whether this node is one of the nearest and keeps a copy itself.
         local: bool,
+        /// What the own store said of the copy that this node was to keep as its own; `None` if it was to keep none, or
+        /// has not been asked yet.
+        kept: Option<Verdict>,
         /// Who refused, and why.
         refused: Vec<(Contact<A>, Verdict)>,
     },
@@ -229,6 +232,9 @@ pub struct Placement<A> {
     pub holders: Vec<Contact<A>>,
     /// Whether this node is one of the nearest and keeps a copy itself.
     pub local: bool,
+    /// What the own store said of the copy that this node was to keep as its own; `None` if it was to keep none, or has
+    /// not been asked yet.
+    pub kept: Option<Verdict>,
     /// Who refused, and why.
     pub refused: Vec<(Contact<A>, Verdict)>,
     /// Whether nobody was sent it because it wants a lookup of its own, by [`Command::Store`](crate::Command::Store):

@@ -27,7 +27,7 @@ use crate::lookup::{Lookup, Step};
 use crate::slab::Handle;
 use crate::{
     Address, Contact, Duration, Effort, FindValue, Instant, Key, NodeId, Outcome, QueryError, QueryId,
-    Request, Response, StoreEntry, StoreOp, StoreReply, UnixTime,
+    Request, Response, StoreEntry, StoreOp, StoreReply, UnixTime, Verdict,
 };
 
 /// One query under way.
@@ -290,9 +290,9 @@ impl<A: Address> Query<A> {
         match (&mut self.task, reply) {
             (Task::FindValue(task), reply) => task.on_store(reply),
             (Task::Store(task), StoreReply::Put(verdicts)) => {
-                task.on_put(verdicts.first().is_some_and(crate::Verdict::is_acknowledgement));
+                task.on_put(verdicts.first().copied().unwrap_or(Verdict::Failed));
             }
-            (Task::Store(task), _) => task.on_put(false),
+            (Task::Store(task), _) => task.on_put(Verdict::Failed),
             (Task::Reconcile(task), reply) => task.on_store(reply),
             (Task::Sweep(task), reply) => task.on_store(reply),
             (Task::StoreMany(task), reply) => task.on_store(&reply),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kad_core::{
     Command, Contact, Effort, Event, Failure, Input, Kademlia, Keypair, Now, Outbox, Outcome, QueryId,
-    Record, ReplyId, Request, RequestId, Response, StoreId, StoreReply, UnixTime,
+    Record, ReplyId, Request, RequestId, Response, StoreId, StoreReply, UnixTime, Verdict,
 };
 use kad_net::{Inbound, Transport, wire::Codec};
 use kad_store::RecordReader;
@@ -54,11 +54,11 @@ pub(crate) enum Order<A> {
     },
     Cancel(QueryId),
     Look(Look<A>),
-    /// Keep a record as the node's own, due at this time; says whether it is on the disk.
+    /// Keep a record as the node's own, due at this time; says what became of it.
     Keep {
         record: Record,
         due: UnixTime,
-        answer: oneshot::Sender<bool>,
+        answer: oneshot::Sender<Verdict>,
     },
     Shutdown,
 }

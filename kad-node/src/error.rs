@@ -64,9 +64,15 @@ pub enum NodeError {
         /// How many were wanted.
         wanted: usize,
     },
-    /// This node's own store did not take what was to be kept.
-    #[error("this node's own store did not take it: it is full, or its disk failed")]
+    /// This node's own store did not take what was to be kept. Others may have it.
+    #[error("this node's own store did not take it: its disk failed, or it has too much to do; try again")]
     NotKept,
+    /// There is no room for what was to be kept: the node's own records have reached their limits
+    /// (`Limits::max_own_records` and `max_own_bytes`). Others may have it.
+    #[error(
+        "this node's own store has no room for it; forget something that it keeps, or raise own_records and own_bytes"
+    )]
+    NoRoom,
     /// Somebody else wrote meanwhile: holders have another version than the expected one.
     #[error("the record was changed by somebody else: version {current} is there")]
     Conflict {

@@ -80,6 +80,7 @@ use kad_core::{Contact, Key, UnixTime};
 pub use self::code::{Code, CodeError, MAX_DATA, MAX_PARITY};
 pub use self::error::{GetFileError, PutFileError};
 pub use self::options::{DEFAULT_COPIES, FetchOptions, FileOptions, Repair};
+pub(crate) use self::part::sync_directory;
 pub use self::reference::{Reference, ReferenceError};
 pub use self::seal::Secret;
 #[cfg(test)]
@@ -188,6 +189,8 @@ pub struct Repaired {
     pub kept: u64,
     /// Those whose copies could not be counted, or that could not be stored again, in any of the attempts.
     pub failed: u64,
+    /// Those of the failed that this node was to keep and has no room for among its own records.
+    pub no_room: u64,
 }
 
 /// How the work goes: what the options say, made sound, and what they do not say.

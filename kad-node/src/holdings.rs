@@ -87,7 +87,7 @@ pub struct Listing {
     pub holdings: Vec<Holding>,
     /// Those beyond.
     pub more: u64,
-    /// Records that are damaged on this disk.
+    /// Records that are damaged on this disk, those that were kept for others among them.
     pub damaged: u64,
 }
 
@@ -120,10 +120,10 @@ pub(crate) fn listing<R: RecordReader>(
     } = everything(reader, rules, now)?;
     let mut in_files = BTreeSet::new();
     let mut holdings = Vec::new();
-    for (root, tree) in trees(reader, rules, &immutable, wanted)? {
+    each_tree(reader, rules, &immutable, wanted, |root, tree| {
         holdings.push(file(root, &tree, &immutable));
         in_files.extend(tree.keys);
-    }
+    })?;
     let absent = wanted.iter().filter(|key| !immutable.contains_key(key));
     holdings.extend(absent.map(|key| Holding::of(*key, HoldingKind::Wanted)));
     for (key, own) in &immutable {
@@ -151,6 +151,8 @@ fn everything<R: RecordReader>(reader: &R, rules: &Rules, now: UnixTime) -> Resu
     let mut scan = Scan::all(PAGE);
     loop {
         let page = reader.scan(&scan)?;
+        // Whose they were is damaged as well.
+        all.damaged += page.damaged.len() as u64;
         for stored in page.records.into_iter().filter(|stored| stored.own) {
             if stored.raw.expiry() <= now {
                 continue;
@@ -170,13 +172,15 @@ fn everything<R: RecordReader>(reader: &R, rules: &Rules, now: UnixTime) -> Resu
     Ok(all)
 }
 
-/// The files that are here: whatever hangs below an index node that no other one names.
-fn trees<R: RecordReader>(
+/// Tells of the files that are here, by key: whatever hangs below an index node that no other one names. One after the
+/// other, because those of a stranger may have most of their records in common.
+fn each_tree<R: RecordReader>(
     reader: &R,
     rules: &Rules,
     immutable: &BTreeMap<Key, Own>,
     wanted: &[Key],
-) -> Result<BTreeMap<Key, Tree>, StoreError> {
+    mut told: impl FnMut(Key, Tree),
+) -> Result<(), StoreError> {
     let max_value = rules.max_value;
     let index = |key: Key| -> Result<Option<bytes::Bytes>, StoreError> {
         let slot = Slot {
@@ -204,14 +208,14 @@ fn trees<R: RecordReader>(
     // A file that was asked for is one, whatever else names its root.
     let wanted: BTreeSet<&Key> = wanted.iter().collect();
     roots.retain(|root| !below.contains(root) || wanted.contains(root));
-    let mut trees = BTreeMap::new();
     for root in roots {
         let Some(bytes) = index(root)? else { continue };
         // One that cannot be read ends the walk, and counts as missing.
-        let tree = survey(root, &bytes, max_value, |key| index(key).ok().flatten());
-        trees.extend(tree.map(|tree| (root, tree)));
+        if let Some(tree) = survey(root, &bytes, max_value, |key| index(key).ok().flatten()) {
+            told(root, tree);
+        }
     }
-    Ok(trees)
+    Ok(())
 }
 
 impl Everything {

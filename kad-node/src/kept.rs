@@ -4,12 +4,15 @@
 //! as a whole, so that a node that was interrupted while it fetched a file goes on, and that one which lost a part of it
 //! fetches that again. It names keys and no secrets: none is needed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use kad_core::{Key, NetworkId, UnixTime};
 use serde::{Deserialize, Serialize};
+
+use crate::file::sync_directory;
 
 /// Files that one node keeps: they are looked through one after another, a few times a day.
 pub const MAX_KEPT: usize = 4096;
@@ -35,6 +38,7 @@ pub struct KeptFile {
 /// The files that a node keeps, on its disk.
 #[derive(Debug)]
 pub struct KeptFiles {
+    data: PathBuf,
     path: PathBuf,
     network: NetworkId,
     files: Vec<KeptFile>,
@@ -61,7 +65,10 @@ pub enum KeptError {
         why: String,
     },
     /// It is full.
-    #[error("this node keeps {MAX_KEPT} files already, which is the most")]
+    #[error(
+        "{MAX_KEPT} files are the most that a node keeps, and these would be more, so none of them was added; forget some, \
+         or let another node keep them"
+    )]
     Full,
 }
 
@@ -89,7 +96,12 @@ impl KeptFiles {
     pub fn open(data: &Path, network: NetworkId) -> Result<Self, KeptError> {
         let path = data.join(NAME);
         let files = read(&path, network)?;
-        Ok(Self { path, network, files })
+        Ok(Self {
+            data: data.to_owned(),
+            path,
+            network,
+            files,
+        })
     }
 
     /// The files, in the order in which they were added.
@@ -109,30 +121,40 @@ impl KeptFiles {
     /// # Errors
     /// [`KeptError::Full`], [`KeptError::Io`]; nothing was changed.
     pub fn add(&mut self, keys: impl IntoIterator<Item = Key>, since: UnixTime) -> Result<usize, KeptError> {
+        let new = self.new_of(keys)?;
         let before = self.files.len();
-        for key in keys {
-            if self.files.iter().any(|file| file.key == key) {
-                continue;
-            }
-            if self.files.len() >= MAX_KEPT {
-                self.files.truncate(before);
-                return Err(KeptError::Full);
-            }
-            self.files.push(KeptFile {
-                key,
-                since,
-                is_whole: false,
-            });
-        }
-        let added = self.files.len() - before;
-        if added > 0 {
+        let file = |key: &Key| KeptFile {
+            key: *key,
+            since,
+            is_whole: false,
+        };
+        self.files.extend(new.iter().map(file));
+        if !new.is_empty() {
             let saved = self.save();
             if saved.is_err() {
                 self.files.truncate(before);
             }
             saved?;
         }
-        Ok(added)
+        Ok(new.len())
+    }
+
+    /// Those of these files that are not there, each once, if there is room for all of them.
+    ///
+    /// # Errors
+    /// [`KeptError::Full`].
+    pub fn new_of(&self, keys: impl IntoIterator<Item = Key>) -> Result<Vec<Key>, KeptError> {
+        let mut known: BTreeSet<Key> = self.files.iter().map(|file| file.key).collect();
+        let mut new = Vec::new();
+        for key in keys {
+            if known.insert(key) {
+                new.push(key);
+            }
+            if known.len() > MAX_KEPT {
+                return Err(KeptError::Full);
+            }
+        }
+        Ok(new)
     }
 
     /// Notes whether all of a file is here. A file that is not on the list changes nothing.
@@ -166,7 +188,7 @@ impl KeptFiles {
         Ok(true)
     }
 
-    /// Writes beside the file and renames, so that a crash leaves the old or the new.
+    /// Writes beside the file and renames, so that a crash leaves the old or the new; after this the new.
     fn save(&self) -> Result<(), KeptError> {
         let saved = |file: &KeptFile| SavedFile {
             key: file.key.to_string(),
@@ -184,7 +206,8 @@ impl KeptFiles {
             serde_json::to_writer_pretty(&mut file, &list)?;
             file.write_all(b"\n")?;
             file.sync_all()?;
-            fs::rename(&beside, &self.path)
+            fs::rename(&beside, &self.path)?;
+            sync_directory(&self.data)
         };
         write().map_err(|source| KeptError::Io {
             path: self.path.clone(),
@@ -298,6 +321,7 @@ mod tests {
             is_whole: true,
         });
         let mut list = KeptFiles {
+            data: dir.path().to_owned(),
             path: dir.path().join(NAME),
             network: network("test"),
             files: files.collect(),
@@ -310,5 +334,16 @@ mod tests {
         ));
         let again = KeptFiles::open(dir.path(), network("test")).unwrap();
         assert_eq!(again.files().len(), MAX_KEPT);
+        // All of a list is added or nothing.
+        assert!(list.remove(key(7)).unwrap());
+        let two = [key(1 << 40), key(1), key(1 << 41)];
+        assert!(matches!(list.new_of(two), Err(KeptError::Full)));
+        assert!(matches!(
+            list.add(two, UnixTime::from_secs(1)),
+            Err(KeptError::Full)
+        ));
+        assert_eq!(list.new_of(two[..2].iter().copied()).unwrap(), [key(1 << 40)]);
+        let again = KeptFiles::open(dir.path(), network("test")).unwrap();
+        assert_eq!((again.files(), again.files().len()), (list.files(), MAX_KEPT - 1));
     }
 }

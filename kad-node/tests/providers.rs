@@ -74,6 +74,47 @@ async fn a_node_that_provides_says_where_it_can_be_reached_and_other_signers_do_
 }
 
 #[tokio::test]
+async fn many_announcements_say_the_same_as_one_and_are_taken_back_alike() {
+    let network = Network::new(4, Conditions::default());
+    let nodes = nodes(&network).await;
+    let options = PutOptions::default().settle(true);
+    let keys: Vec<Key> = (1..9)
+        .map(|number| Key::from_limbs([number << 60, 0, 0, 1]))
+        .collect();
+    let announced: [(u8, &[u8], bool); 3] = [
+        (2, b"of node 2", true),
+        (50, b"of somebody else", false),
+        (51, b"kad-addr\x00looks like one", false),
+    ];
+    for (n, payload, has_address) in announced {
+        let through = &nodes[1];
+        let provider = keypair(n);
+        let told = through.provide_many(&provider, keys.clone(), payload, options, |one| {
+            assert!(one.outcome.is_ok(), "{one:?}");
+        });
+        assert_eq!(told.await.unwrap().keys, 8);
+        // What one call signs for a further key is no different.
+        through.provide(&provider, KEY, payload, options).await.unwrap();
+        for key in keys.iter().copied().chain([KEY]) {
+            let found = nodes[0].providers(key, 10).await.unwrap();
+            let [found] = &found[..] else {
+                panic!("one provides {key}, not {}", found.len())
+            };
+            assert_eq!(found.payload[..], *payload, "of {n}");
+            assert_eq!(found.address, has_address.then(|| address(n)), "of {n}");
+        }
+        let told = through.stop_providing_many(&provider, keys.clone(), |one| {
+            assert!(one.outcome.is_ok(), "{one:?}");
+        });
+        assert_eq!(told.await.unwrap().failed, 0);
+        through.stop_providing(&provider, KEY).await.unwrap();
+        for key in keys.iter().copied().chain([KEY]) {
+            assert_eq!(nodes[0].providers(key, 10).await.unwrap(), []);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_payload_that_is_too_long_is_refused_and_not_cut() {
     let network = Network::new(2, Conditions::default());
     let nodes = nodes(&network).await;

@@ -229,6 +229,28 @@ fn what_is_kept_is_listed_by_kind_with_its_copies_and_forgotten_on_demand() {
 }
 
 #[test]
+fn a_file_that_there_is_no_room_for_is_said_to_be_too_much_and_holds_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("node.toml");
+    fs::write(&config, "[limits]\nown_bytes = 100000\n").unwrap();
+    let holder = Daemon::start::<&str>(&[]);
+    let at = format!("--bootstrap={}", holder.address);
+    let (large, _) = put(&at, &noise(8, 400_000), &[]);
+    let (small, _) = put(&at, &noise(9, 50_000), &[]);
+    let data = dir.path().join("data");
+    let mut keeper = keeper(&[&large, &small, "--config", path(&config)], &data, &at);
+    assert_eq!(keeper.says()["kept"], small.as_str());
+    keeper.logs("there is no room for a file that is to be kept");
+    let listed = run(&["list", "--data", path(&data), "--json"]).json();
+    let kept: Vec<_> = listed["kept"].as_array().unwrap().iter().collect();
+    assert_eq!(kept.len(), 2);
+    for one in kept {
+        let missing = u64::from(one["key"] == large.as_str());
+        assert_eq!(one["missing"], missing, "nothing of it was fetched: {one}");
+    }
+}
+
+#[test]
 fn a_node_that_runs_is_told_to_keep_more_and_answers_nobody_who_makes_no_sense() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -310,6 +332,15 @@ fn mistakes_of_keepers_are_told_in_one_sentence() {
         let sentence = run(&[command, &["--data", path(dir.path())]].concat()).failure(2);
         assert!(sentence.contains("no data directory of a node"), "{sentence}");
     }
+    let lists = tempfile::tempdir().unwrap();
+    let list = lists.path().join("list");
+    let keys: String = (0..5000).map(|number| format!("{number:064x}\n")).collect();
+    fs::write(&list, keys).unwrap();
+    let sentence = run(&["keep", "--list", path(&list), at, "--data", path(dir.path())]).failure(2);
+    assert!(
+        sentence.contains("4096 files are the most") && sentence.contains("none of them"),
+        "{sentence}"
+    );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
 
     let daemon = Daemon::with_data(dir.path(), None);

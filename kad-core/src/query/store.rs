@@ -50,7 +50,8 @@ pub(crate) enum Role {
 enum Local {
     Unasked,
     Asked,
-    Told { acknowledged: bool },
+    /// What it said; `None` if it was not to have one.
+    Told(Option<Verdict>),
 }
 
 impl<A: Address> StoreTask<A> {
@@ -87,7 +88,7 @@ impl<A: Address> StoreTask<A> {
         Self {
             entry,
             role: Role::Repair,
-            local: Local::Told { acknowledged: false },
+            local: Local::Told(None),
             counts: false,
             me: None,
             results: 0,
@@ -104,7 +105,7 @@ impl<A: Address> StoreTask<A> {
 
     /// Whether the own store has noted that the record was handed on; else it is still due.
     pub(crate) fn is_noted(&self) -> bool {
-        self.local == Local::Told { acknowledged: true }
+        matches!(self.local, Local::Told(Some(said)) if said.is_acknowledgement())
     }
 
     pub(crate) const fn key(&self) -> Key {
@@ -212,12 +213,12 @@ impl<A: Address> StoreTask<A> {
                 };
                 return Todo::Put(entry, ownership);
             }
-            self.local = Local::Told { acknowledged: false };
+            self.local = Local::Told(None);
         }
         match self.local {
-            Local::Told { .. } if idle && self.region.is_crowded(lookup) => self.widen(),
-            Local::Told { .. } if idle => Todo::Finish,
-            Local::Told { .. } | Local::Asked | Local::Unasked => Todo::Wait,
+            Local::Told(_) if idle && self.region.is_crowded(lookup) => self.widen(),
+            Local::Told(_) if idle => Todo::Finish,
+            Local::Told(_) | Local::Asked | Local::Unasked => Todo::Wait,
         }
     }
 
@@ -268,13 +269,17 @@ impl<A: Address> StoreTask<A> {
         self.attempts.len() < before
     }
 
-    pub(super) const fn on_put(&mut self, acknowledged: bool) {
-        self.local = Local::Told { acknowledged };
+    pub(super) const fn on_put(&mut self, said: Verdict) {
+        self.local = Local::Told(Some(said));
     }
 
     /// What is known by now.
     pub(super) fn outcome(&self) -> Option<Outcome<A>> {
         let local = self.is_noted() && self.counts;
+        let kept = match (self.role, self.local) {
+            (Role::Publish { keep: true }, Local::Told(said)) => said,
+            _ => None,
+        };
         let (mut holders, mut refused) = (Vec::new(), Vec::new());
         for (contact, verdict) in &self.attempts {
             match verdict {
@@ -287,6 +292,7 @@ impl<A: Address> StoreTask<A> {
         anybody.then_some(Outcome::Stored {
             holders,
             local,
+            kept,
             refused,
         })
     }

@@ -32,8 +32,8 @@ pub(crate) struct StoreMany<A> {
     records: Vec<Record>,
     /// What becomes of each record.
     fates: Vec<Fate<A>>,
-    /// Whether the own store has acknowledged each record.
-    noted: Vec<bool>,
+    /// What the own store said of each record that it was asked about.
+    said: Vec<Option<Verdict>>,
     allotment: Option<Allotment<A>>,
     /// Nodes that have failed. An answer of theirs may still come, and must not be taken for that to another STORE.
     gone: Vec<NodeId>,
@@ -96,7 +96,7 @@ impl<A: Address> StoreMany<A> {
                 false => State::Walking,
             },
             fates: records.iter().map(|_| Fate::Open).collect(),
-            noted: alloc::vec![false; records.len()],
+            said: alloc::vec![None; records.len()],
             records,
             allotment: None,
             gone: Vec::new(),
@@ -154,7 +154,7 @@ impl<A: Address> StoreMany<A> {
         while let State::Holding { from, again } = self.state {
             let page = match self.keep {
                 true => self.page(from, |task, place| {
-                    task.noted[place] && task.again(place) == again
+                    task.is_noted(place) && task.again(place) == again
                 }),
                 false => self.page(from, |task, place| task.is_ours(place)),
             };
@@ -196,6 +196,11 @@ impl<A: Address> StoreMany<A> {
             Fate::Told { again, .. } => again,
             Fate::Open | Fate::Allotted(_) | Fate::Alone => Again::Soon,
         }
+    }
+
+    /// Whether the own store has acknowledged a record.
+    fn is_noted(&self, place: usize) -> bool {
+        self.said[place].is_some_and(|said| said.is_acknowledgement())
     }
 
     /// Whether this node is one of the k nearest to a record.
@@ -256,9 +261,16 @@ impl<A: Address> StoreMany<A> {
 
     pub(super) fn on_store(&mut self, reply: &StoreReply) {
         let asked = core::mem::take(&mut self.asked);
-        if let StoreReply::Put(verdicts) = reply {
-            for (place, verdict) in asked.into_iter().zip(verdicts) {
-                self.noted[place] |= verdict.is_acknowledgement();
+        let verdicts: &[Verdict] = match reply {
+            StoreReply::Put(verdicts) => verdicts,
+            _ => &[],
+        };
+        let mut verdicts = verdicts.iter().copied();
+        for place in asked {
+            let said = verdicts.next().unwrap_or(Verdict::Failed);
+            // What was kept is kept, even if it could not be noted later that it is soon due again.
+            if !self.is_noted(place) {
+                self.said[place] = Some(said);
             }
         }
     }
@@ -297,7 +309,8 @@ impl<A: Address> StoreMany<A> {
             Placement {
                 holders,
                 refused,
-                local: self.noted[place] && self.is_ours(place),
+                local: self.is_noted(place) && self.is_ours(place),
+                kept: self.said[place].filter(|_| self.keep),
                 alone: matches!(fate, Fate::Open | Fate::Alone),
             }
         };

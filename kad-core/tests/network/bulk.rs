@@ -151,6 +151,38 @@ fn holders_that_die_while_they_are_sent_records_are_made_up_for_without_waiting_
 }
 
 #[test]
+fn a_node_that_cannot_keep_what_it_stores_says_so_of_one_and_of_many() {
+    let mut world = Simulation::joined(607, 40, &Config::default());
+    world.run_for(Duration::from_secs(60));
+    world.nodes[7].shelf.broken = true;
+    let records = values(&world, 100);
+    let (placements, _) = put_many(&mut world, 7, &records, true);
+    assert!(
+        placements
+            .iter()
+            .all(|placement| placement.kept == Some(Verdict::Failed))
+    );
+    assert!(placements.iter().any(|placement| !placement.holders.is_empty()));
+    for keep in [true, false] {
+        let command = Command::Store {
+            record: records[0].clone(),
+            expected: None,
+            keep,
+            enough: 5,
+        };
+        let Outcome::Stored { holders, kept, .. } = world.ask(7, command).0 else {
+            panic!("nothing was stored");
+        };
+        assert!(holders.len() >= 5);
+        assert_eq!(kept, keep.then_some(Verdict::Failed));
+    }
+    world.nodes[7].shelf.broken = false;
+    let (placements, _) = put_many(&mut world, 7, &records, true);
+    let is_kept = |placement: &Placement<u32>| placement.kept.is_some_and(|said| said.is_acknowledgement());
+    assert!(placements.iter().all(is_kept));
+}
+
+#[test]
 fn a_node_whose_disk_is_broken_refuses_all_and_costs_no_record_its_other_holders() {
     let mut world = Simulation::joined(603, 60, &Config::default());
     world.run_for(Duration::from_secs(60));

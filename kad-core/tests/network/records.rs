@@ -56,9 +56,11 @@ pub(crate) fn put(world: &mut Simulation, node: u32, record: &Record, keep: bool
         Outcome::Stored {
             holders,
             local,
+            kept,
             refused,
         } => {
             assert_eq!(refused, [], "somebody refused {record:?}");
+            assert_eq!(kept.map(|said| said.is_acknowledgement()), keep.then_some(true));
             (holders.iter().map(|contact| contact.address).collect(), local)
         }
         other => panic!("{other:?}"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use comfy_table::Table;
 use futures::stream::{self, StreamExt as _};
-use kad_core::{Key, Kind, UnixTime};
+use kad_core::{Holder, Key, Kind, UnixTime};
 use kad_node::holdings::{Holding, HoldingKind, Holdings, HoldingsError, Listing};
 use kad_node::{Node, NodeError};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,8 @@ impl From<HoldingsError> for Failure {
 #[command(after_help = "Examples:\n  kad-node list --data /var/lib/kad-node\n  \
                   kad-node list --data /var/lib/kad-node --bootstrap 192.0.2.7:4000\n\n\
                   With a bootstrap node it counts the copies that others have: the fewest, the median and the most, of up to 33 \
-                  records of each file. Else it tells what the disk does.")]
+                  records of each file. Of a record that can be changed it counts no older versions, and of announcements no \
+                  copies. Else it tells what the disk does.")]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     directory: DirectoryArgs,
@@ -171,22 +172,50 @@ struct Health {
     copies: Vec<Vec<usize>>,
 }
 
+/// What is a copy of something that is kept.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    kind: Kind,
+    /// An older version is none.
+    seq: u64,
+}
+
+impl Counted {
+    /// `None` if copies cannot be counted: a holder says that it knows providers of a key, and not which.
+    const fn of(what: &What) -> Option<Self> {
+        match what {
+            What::File { .. } | What::Wanted | What::Value => Some(Self {
+                kind: Kind::Immutable,
+                seq: 0,
+            }),
+            What::Mutable { seq, .. } => Some(Self {
+                kind: Kind::Mutable,
+                seq: *seq,
+            }),
+            What::Provider { .. } => None,
+        }
+    }
+
+    /// Those that others have.
+    fn copies<A>(self, holders: &[Holder<A>]) -> usize {
+        let others = holders.iter().filter(|holder| holder.contact.is_some());
+        others.filter(|holder| holder.seq >= self.seq).count()
+    }
+}
+
 async fn census(node: &Node, rows: &Rows, k: usize, json: bool) -> Result<Health, Failure> {
-    let keys: Vec<(usize, Key, Kind)> = (rows.kept.iter().enumerate())
-        .flat_map(|(place, row)| {
-            let kind = match row.what {
-                What::Mutable { .. } => Kind::Mutable,
-                What::Provider { .. } => Kind::Provider,
-                What::File { .. } | What::Wanted | What::Value => Kind::Immutable,
-            };
+    let counted =
+        (rows.kept.iter().enumerate()).filter_map(|(place, row)| Some((place, Counted::of(&row.what)?, row)));
+    let keys: Vec<(usize, Key, Counted)> = counted
+        .flat_map(|(place, counted, row)| {
             let sample = row.sample.iter().filter_map(|key| key.parse().ok());
-            sample.map(move |key| (place, key, kind))
+            sample.map(move |key| (place, key, counted))
         })
         .collect();
     let Some((_, first, _)) = keys.first().copied() else {
         return Ok(Health {
             wanted: k,
-            copies: Vec::new(),
+            copies: vec![Vec::new(); rows.kept.len()],
         });
     };
     // A small network has no more nodes that could hold one.
@@ -194,14 +223,17 @@ async fn census(node: &Node, rows: &Rows, k: usize, json: bool) -> Result<Health
     let progress = Progress::items("counting copies", keys.len(), json);
     let total = keys.len();
     let counting = stream::iter(keys)
-        .map(|(place, key, kind)| async move { (place, node.census(key, kind).await) })
+        .map(|(place, key, counted)| async move {
+            let census = node.census(key, counted.kind).await;
+            (place, census.map(|holders| counted.copies(&holders)))
+        })
         .buffer_unordered(MAX_CENSUSES);
     let mut counting = std::pin::pin!(counting);
     let mut copies = vec![Vec::new(); rows.kept.len()];
     let mut done = 0;
-    while let Some((place, counted)) = counting.next().await {
-        let holders = match counted {
-            Ok(holders) => holders.iter().filter(|holder| holder.contact.is_some()).count(),
+    while let Some((place, census)) = counting.next().await {
+        let holders = match census {
+            Ok(copies) => copies,
             // Nobody who answered is nobody who has it.
             Err(NodeError::Query(_)) => 0,
             Err(error) => return Err(error.into()),
@@ -369,7 +401,37 @@ pub(crate) fn forget(args: &ForgetArgs) -> Result<Answer, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use kad_core::{Contact, NodeId};
+
     use super::*;
+
+    #[test]
+    fn older_versions_are_no_copies_and_announcements_are_not_counted() {
+        let holder = |number: u64, seq: u64| Holder {
+            contact: Some(Contact::new(NodeId::from_limbs([number, 0, 0, 0]), 0_u32)),
+            seq,
+            digest: [0; 32],
+        };
+        let here = Holder {
+            contact: None,
+            ..holder(0, 9)
+        };
+        let holders = [holder(1, 2), holder(2, 3), holder(3, 4), here];
+        let copies = |what: What| Counted::of(&what).map(|counted| counted.copies(&holders));
+        let version = |seq: u64| What::Mutable { seq, deleted: false };
+        assert_eq!(
+            [2, 3, 4, 5].map(|seq| copies(version(seq))),
+            [3, 2, 1, 0].map(Some)
+        );
+        assert_eq!(copies(What::Value), Some(3));
+        let provider = String::new();
+        let announcement = What::Provider {
+            provider,
+            withdrawn: false,
+        };
+        assert_eq!(copies(announcement), None);
+        assert_eq!(told(&[], 1), "", "nothing is told of it");
+    }
 
     #[test]
     fn the_spread_of_what_was_counted_is_its_ends_and_its_middle() {

@@ -1,16 +1,20 @@
 //! `keep`: a node that takes on keeping files alive, and every node that did so before.
 
+mod turns;
+
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use futures::stream::{self, StreamExt as _};
 use kad_core::Key;
 use kad_node::Node;
-use kad_node::file::{FetchOptions, TendedFile};
-use kad_node::kept::KeptFiles;
+use kad_node::file::{FetchOptions, GetFileError, TendedFile};
+use kad_node::kept::{KeptError, KeptFile, KeptFiles, MAX_KEPT};
 use serde_json::json;
 
+use self::turns::{Looked, Turns};
 use super::arguments::parse_key;
 use super::control::{self, Shared};
 use super::lists;
@@ -44,6 +48,12 @@ pub(crate) async fn execute(args: KeepArgs, json: bool) -> Result<Answer, Failur
         }
         None => args.keys,
     };
+    // More than the most are refused whoever would keep them, and before anybody is asked.
+    let mut seen = BTreeSet::new();
+    let keys: Vec<Key> = keys.into_iter().filter(|key| seen.insert(*key)).collect();
+    if keys.len() > MAX_KEPT {
+        return Err(Failure::usage(KeptError::Full.to_string()));
+    }
     if let Some(data) = args.run.data()?
         && let Some(added) = control::keep(&data, &keys).await
     {
@@ -60,82 +70,74 @@ pub(crate) async fn execute(args: KeepArgs, json: bool) -> Result<Answer, Failur
 /// Files that are looked after at once: with their chunks, an eighth of the queries of an application.
 const MAX_FILES: usize = 4;
 
-/// How often a node looks whether it still has all of what it keeps. Its own disk tells, so it costs nobody anything; what
-/// can be lost meanwhile is the life of a record while the node was away.
-const CHECK: Duration = Duration::from_secs(6 * 3600);
-
-/// The first pause after something could not be kept; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// A file that nobody had may be there a few minutes later.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-
 /// Looks after the files that a node keeps.
 pub(crate) struct Keeper {
     node: Node,
     shared: Arc<Shared>,
+    max_bytes: u64,
     json: bool,
 }
 
 impl Keeper {
-    pub(crate) const fn new(node: Node, shared: Arc<Shared>, json: bool) -> Self {
-        Self { node, shared, json }
+    /// No file of more than `max_bytes` is fetched: as much as the own store has room for.
+    pub(crate) fn new(node: Node, shared: Arc<Shared>, max_bytes: u64, json: bool) -> Self {
+        Self {
+            node,
+            shared,
+            max_bytes,
+            json,
+        }
     }
 
     /// Fetches what is missing, again and again; ends only with its task.
     pub(crate) async fn run(self) {
-        let mut pause = FIRST_PAUSE;
+        let mut turns = Turns::default();
         loop {
             // Who has not joined and does not have everything is told so by the first file.
             let _ = self.node.joined().await;
-            let wait = match self.look_through().await {
-                true => {
-                    pause = FIRST_PAUSE;
-                    CHECK
-                }
-                false => {
-                    let wait = pause;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    wait
-                }
-            };
+            let due = turns.due(self.files().files(), Instant::now());
+            self.look_through(due, &mut turns).await;
+            let wait = turns.wait(Instant::now());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.shared.more.notified() => pause = FIRST_PAUSE,
+                () = self.shared.more.notified() => {}
             }
         }
     }
 
-    /// Says whether everything is here.
-    async fn look_through(&self) -> bool {
-        let mut whole = true;
-        let node = self.node.clone();
-        let keeping = stream::iter(self.files().files().to_vec())
-            .map(|file| {
-                let keeping = node.keep_file(file.key, FetchOptions::default(), |_| ());
-                async move { (file, keeping.await) }
-            })
+    async fn look_through(&self, due: Vec<KeptFile>, turns: &mut Turns) {
+        let options = FetchOptions::default().max_bytes(self.max_bytes);
+        let keeping = stream::iter(due)
+            .map(|file| async move { (file, self.node.keep_file(file.key, options, |_| ()).await) })
             .buffer_unordered(MAX_FILES);
         let mut keeping = std::pin::pin!(keeping);
         while let Some((file, kept)) = keeping.next().await {
-            let is_whole = kept.as_ref().is_ok_and(|kept| kept.repair.failed == 0);
-            whole &= is_whole;
+            let looked = looked(&kept);
+            let is_news = turns.note(file.key, looked, Instant::now());
             match &kept {
-                Ok(kept) if is_whole && (!file.is_whole || kept.repair.kept > 0) => self.tell(kept),
-                Ok(kept) if !is_whole => tracing::warn!(
+                Ok(kept) if looked == Looked::Whole => {
+                    if !file.is_whole || kept.repair.kept > 0 {
+                        self.tell(kept);
+                    }
+                }
+                Ok(kept) => tracing::warn!(
                     key = %file.key,
                     failed = kept.repair.failed,
                     "some records of a file could not be kept; trying again"
                 ),
-                Ok(_) => {}
+                Err(error) if looked == Looked::NoRoom => {
+                    if is_news {
+                        tracing::warn!(key = %file.key, %error, "there is no room for a file that is to be kept");
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(key = %file.key, %error, "a file could not be kept; trying again");
                 }
             }
-            if let Err(error) = self.files().note(file.key, is_whole) {
+            if let Err(error) = self.files().note(file.key, looked == Looked::Whole) {
                 tracing::error!(%error, "what is kept could not be noted");
             }
         }
-        whole
     }
 
     fn files(&self) -> MutexGuard<'_, KeptFiles> {
@@ -161,5 +163,13 @@ impl Keeper {
                 kept.key
             ));
         }
+    }
+}
+
+fn looked(kept: &Result<TendedFile, GetFileError>) -> Looked {
+    match kept {
+        Ok(kept) if kept.repair.failed == 0 => Looked::Whole,
+        Err(GetFileError::NoRoom { .. } | GetFileError::TooLarge { .. }) => Looked::NoRoom,
+        Ok(_) | Err(_) => Looked::Failed,
     }
 }

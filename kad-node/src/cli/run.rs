@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use kad_core::Key;
+use kad_core::{Key, NetworkId};
 use kad_net::WireAddress as _;
 use kad_node::kept::KeptFiles;
 use kad_node::{DenyList, JoinError, Node, TableMode};
@@ -119,12 +119,20 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         listen.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     }
     let network = args.network.name(&file);
-    let hand_over = file.hand_over();
+    if let Some(directory) = &data
+        && !keep.is_empty()
+    {
+        // A list that cannot be kept as a whole is refused before anything is done.
+        let network = NetworkId::new(&network, &file.parameters());
+        let listed = KeptFiles::open(directory, network).and_then(|files| files.new_of(keep.iter().copied()));
+        listed.map_err(|error| Failure::usage(error.to_string()))?;
+    }
+    let (hand_over, limits) = (file.hand_over(), file.limits());
     let mut builder = Node::builder()
         .network(&network)
         .parameters(file.parameters())
         .config(file.core())
-        .limits(file.limits())
+        .limits(limits)
         .quic_limits(file.quic())
         .read_only(args.read_only || file.read_only)
         .stores(!args.store_nothing)
@@ -165,7 +173,14 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         .report
         .map(|every| tokio::spawn(report::report(node.clone(), every, json)));
     let keeping = match &data {
-        Some(directory) => keep_files(&node, directory, keep, json)?,
+        Some(directory) => match keep_files(&node, directory, keep, limits.max_own_bytes, json) {
+            Ok(keeping) => keeping,
+            Err(failure) => {
+                watching.abort();
+                node.shutdown().await?;
+                return Err(failure);
+            }
+        },
         None => None,
     };
     stop.wait().await;
@@ -223,6 +238,7 @@ fn keep_files(
     node: &Node,
     data: &Path,
     keep: Vec<Key>,
+    max_bytes: u64,
     json: bool,
 ) -> Result<Option<[JoinHandle<()>; 2]>, Failure> {
     let is_asked = !keep.is_empty();
@@ -244,7 +260,7 @@ fn keep_files(
         more: Notify::new(),
     });
     let serving = control::serve(node.clone(), data.to_owned(), Arc::clone(&shared));
-    let keeper = Keeper::new(node.clone(), shared, json);
+    let keeper = Keeper::new(node.clone(), shared, max_bytes, json);
     Ok(Some([tokio::spawn(keeper.run()), tokio::spawn(serving)]))
 }
 

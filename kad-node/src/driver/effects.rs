@@ -142,14 +142,17 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
     }
 
     /// Keeps a record of the node's own without a word to anybody.
-    pub(super) fn keep(&mut self, record: Record, due: UnixTime, answer: oneshot::Sender<bool>) {
+    pub(super) fn keep(&mut self, record: Record, due: UnixTime, answer: oneshot::Sender<Verdict>) {
         self.parts.held.insert(record.key());
         let (entries, source) = (vec![record.into()], Source::UNKNOWN);
-        // If it is refused, or too much waits, the answer is dropped, which says no.
+        // If too much waits, the answer is dropped, which says no.
         let _ = self.parts.storage.put(entries, due, true, source, move |reply| {
-            let is_kept = matches!(&reply, StoreReply::Put(verdicts) if verdicts.iter().all(Verdict::is_acknowledgement));
+            let said = match reply {
+                StoreReply::Put(verdicts) => verdicts.first().copied(),
+                _ => None,
+            };
             // Whoever asked may have gone away.
-            let _ = answer.send(is_kept);
+            let _ = answer.send(said.unwrap_or(Verdict::Failed));
         });
     }
 

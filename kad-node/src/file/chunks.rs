@@ -162,6 +162,7 @@ pub(super) fn may_pass(error: &NodeError) -> bool {
         NodeError::Query(query) => !matches!(query, QueryError::NoContacts),
         NodeError::Record(_)
         | NodeError::Denied(_)
+        | NodeError::NoRoom
         | NodeError::Conflict { .. }
         | NodeError::Store(_)
         | NodeError::Stopped

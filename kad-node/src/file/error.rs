@@ -202,6 +202,16 @@ pub enum GetFileError {
         /// What was allowed.
         limit: u64,
     },
+    /// It was to be kept, and the node's own records have reached their limits (`Limits::max_own_records` and
+    /// `max_own_bytes`). What was kept until then stays kept; the rest was not fetched.
+    #[error(
+        "this node's own store has room for only a part of the file; forget something that it keeps, or raise own_records \
+         and own_bytes"
+    )]
+    NoRoom {
+        /// The key of the file.
+        key: Key,
+    },
     /// The largest value of the network leaves no room for an index, or for one with a stripe of the file's code.
     #[error("the values that this network allows are too small for this file")]
     TinyValues,

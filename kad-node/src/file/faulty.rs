@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::record::{Content, immutable_key};
-use kad_core::{Effort, Key, QueryError, QueryId, UnixTime};
+use kad_core::{Effort, Key, QueryError, QueryId, UnixTime, Verdict};
 
 use super::chunks::Chunks;
 use crate::{NodeError, PutOptions, Stored, Value};
@@ -27,6 +27,8 @@ pub(super) struct Map {
     pub(super) kept: Mutex<HashSet<Key>>,
     /// The own store does not take these so often.
     pub(super) unkept: Mutex<HashMap<Key, u32>>,
+    /// The own store has room for so many, if that is limited.
+    pub(super) room: Mutex<Option<usize>>,
     /// These are never answered.
     pub(super) stuck: HashSet<Key>,
 }
@@ -77,6 +79,19 @@ impl Map {
         }
     }
 
+    fn keep_own(&self, key: Key) -> Result<(), NodeError> {
+        if strikes(&self.unkept, key) {
+            return Err(NodeError::NotKept);
+        }
+        let mut kept = self.kept.lock().unwrap();
+        let is_full = self.room.lock().unwrap().is_some_and(|room| kept.len() >= room);
+        if is_full && !kept.contains(&key) {
+            return Err(NodeError::NoRoom);
+        }
+        kept.insert(key);
+        Ok(())
+    }
+
     pub(super) fn holds(&self, content: Content) -> usize {
         let values = self.values.lock().unwrap();
         values.values().filter(|value| value.0 == content).count()
@@ -110,16 +125,17 @@ impl Chunks for Map {
             });
         }
         self.replace(key, content, value.clone());
-        if options.keep {
-            self.kept.lock().unwrap().insert(key);
-        }
         self.rare.lock().unwrap().remove(&key);
         self.books.lock().unwrap().put_in_order.push(key);
+        if options.keep {
+            self.keep_own(key)?;
+        }
         Ok(Stored {
             key,
             holders: Vec::new(),
             local: true,
             refused: 0,
+            kept: options.keep.then_some(Verdict::Stored),
             seq: 0,
             expires: UnixTime::from_secs(1000),
             effort: Effort {
@@ -166,10 +182,6 @@ impl Chunks for Map {
 
     async fn keep(&self, content: Content, value: &Bytes, _: Duration, _: UnixTime) -> Result<(), NodeError> {
         let key = immutable_key(content, value);
-        if strikes(&self.unkept, key) {
-            return Err(NodeError::NotKept);
-        }
-        self.kept.lock().unwrap().insert(key);
-        Ok(())
+        self.keep_own(key)
     }
 }

@@ -58,6 +58,7 @@ impl<C: Chunks> Fetcher<'_, C> {
             repaired.stored += mended.stored;
             repaired.kept += mended.kept;
             repaired.failed += mended.failed;
+            repaired.no_room += mended.no_room;
         }
     }
 
@@ -84,6 +85,7 @@ impl<C: Chunks> Fetcher<'_, C> {
             Err(error) => {
                 tracing::debug!(%error, "a chunk could not be looked after");
                 repaired.failed += 1;
+                repaired.no_room += u64::from(matches!(error, NodeError::NoRoom));
             }
         }
     }

@@ -76,6 +76,7 @@ impl Books {
         self.repair.stored += other.repair.stored;
         self.repair.kept += other.repair.kept;
         self.repair.failed += other.repair.failed;
+        self.repair.no_room += other.repair.no_room;
     }
 }
 

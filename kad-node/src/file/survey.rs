@@ -1,6 +1,6 @@
 //! What a file consists of, as far as it lies on a disk of one's own: no network is asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kad_core::Key;
@@ -30,7 +30,12 @@ pub(crate) struct Tree {
     pub(crate) is_walked: bool,
 }
 
-/// Goes through the tree below a root as far as `index` gives its index nodes. `None` if it is no root in a network with this largest value.
+/// Goes through the tree below a root as far as `index` gives its index nodes. `None` if it is no root in a network with
+/// this largest value.
+///
+/// Whoever made the file may have named one index node at a thousand places, and that in turn another: five records then
+/// claim more chunks than anybody has. So each index node is opened once, and the walk takes no longer than reading those
+/// that are here. What else one says at its other places follows from its bytes.
 pub(crate) fn survey(
     key: Key,
     root: &Bytes,
@@ -59,6 +64,7 @@ pub(crate) fn survey(
         nodes = nodes.div_ceil(shape.most_children(level));
     }
     let mut keys = BTreeSet::from([key]);
+    let mut opened: BTreeMap<Key, (u8, u64)> = BTreeMap::new();
     let is_walked = loop {
         match walker.step() {
             Step::Stripe(stripe) => {
@@ -67,9 +73,15 @@ pub(crate) fn survey(
             }
             Step::Index(place) => {
                 keys.insert(place.key);
-                let opened = index(place.key).map(|bytes| walker.open(&bytes));
-                if !matches!(opened, Some(Ok(()))) {
-                    break false;
+                let size = (place.level, place.length);
+                match opened.insert(place.key, size) {
+                    Some(before) if before == size => walker.skip(),
+                    // It cannot be right at both places.
+                    Some(_) => break false,
+                    None => match index(place.key).map(|bytes| walker.open(&bytes)) {
+                        Some(Ok(())) => {}
+                        _ => break false,
+                    },
                 }
             }
             Step::Done => break true,
@@ -91,7 +103,9 @@ pub(crate) fn indexes_below(index: &Bytes, max_value: usize) -> Vec<Key> {
 mod tests {
     use std::collections::HashMap;
 
-    use super::super::tree::{Format, Root, TreeBuilder};
+    use kad_core::record::{Content, immutable_key};
+
+    use super::super::tree::{Format, MAX_CHILDREN, MAX_CHUNK, MAX_LEVEL, Root, TreeBuilder, node};
     use super::*;
 
     /// The largest value of a network in which trees are deep.
@@ -131,5 +145,47 @@ mod tests {
         let none = Bytes::from_static(b"no index");
         assert_eq!(survey(Key::default(), &none, MAX_VALUE, |_| None), None);
         assert!(indexes_below(&none, MAX_VALUE).is_empty());
+    }
+
+    #[test]
+    fn a_tree_that_names_one_index_node_everywhere_is_walked_once() {
+        let chunk = Key::from_limbs([7; 4]);
+        let (mut below, mut total) = (chunk, MAX_CHUNK);
+        let mut nodes = HashMap::new();
+        for level in 1..=MAX_LEVEL {
+            total *= MAX_CHILDREN;
+            let keys = below.to_bytes().repeat(MAX_CHILDREN as usize);
+            let bytes = node(Format::default(), level, total, &keys);
+            below = immutable_key(Content::FileIndex, &bytes);
+            nodes.insert(below, bytes);
+        }
+        let mut read = 0;
+        let tree = survey(below, &nodes[&below], 64 * 1024, |key| {
+            read += 1;
+            assert!(read < 100, "an index node is read again and again");
+            nodes.get(&key).cloned()
+        });
+        let tree = tree.unwrap();
+        assert_eq!(tree.survey.chunks, MAX_CHILDREN.pow(4));
+        assert!(tree.is_walked && tree.keys.len() == 5 && read == 3);
+    }
+
+    #[test]
+    fn an_index_node_at_places_of_two_sizes_is_no_part_of_a_whole_file() {
+        let shape = Room::of_network(MAX_VALUE).shape(Format::default()).unwrap();
+        let fan = shape.most_children(1);
+        let leaf = node(
+            Format::default(),
+            1,
+            fan * shape.chunk(),
+            &[7; 32].repeat(fan as usize),
+        );
+        let key = immutable_key(Content::FileIndex, &leaf);
+        // The second place is for one chunk.
+        let total = (fan + 1) * shape.chunk();
+        let root = node(Format::default(), 2, total, &key.to_bytes().repeat(2));
+        let root_key = immutable_key(Content::FileIndex, &root);
+        let tree = survey(root_key, &root, MAX_VALUE, |_| Some(leaf.clone())).unwrap();
+        assert!(!tree.is_walked);
     }
 }

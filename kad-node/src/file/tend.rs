@@ -51,7 +51,8 @@ impl<A: WireAddress> Node<A> {
     /// [`FetchOptions::max_bytes`] for keys of strangers.
     ///
     /// # Errors
-    /// [`GetFileError`]; what was kept until then stays kept. That a record could not be kept is no error, but counted in
+    /// [`GetFileError`]; what was kept until then stays kept. Once the own store is full, nothing more is fetched
+    /// ([`GetFileError::NoRoom`]). That a record could not be kept for another reason is no error, but counted in
     /// [`Repaired::failed`].
     ///
     /// # Cancel safety
@@ -138,6 +139,7 @@ pub(super) async fn tend<C: super::chunks::Chunks>(
             walk(&fetcher, plan, walker, &mut tender).await?;
         }
     }
+    tender.had_room()?;
     Ok(TendedFile {
         restored: tender.books.restored,
         repair: tender.books.repair,
@@ -157,6 +159,14 @@ struct Tender<P> {
 }
 
 impl<P: FnMut(Progress)> Tender<P> {
+    /// What there is no room for now, there is none for a moment later.
+    const fn had_room(&self) -> Result<(), GetFileError> {
+        match self.books.repair.no_room {
+            0 => Ok(()),
+            _ => Err(GetFileError::NoRoom { key: self.tended.key }),
+        }
+    }
+
     fn told(&mut self, bytes: u64) {
         self.done += bytes;
         (self.progress)(Progress {
@@ -179,6 +189,6 @@ impl<P: FnMut(Progress) + Send> Consumer for Tender<P> {
         self.tended.chunks += whole.stripe.data.len() as u64;
         self.tended.parity += whole.stripe.parity.len() as u64;
         self.told(whole.stripe.data.iter().map(|place| place.length).sum());
-        Ok(())
+        self.had_room()
     }
 }

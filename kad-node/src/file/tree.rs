@@ -73,6 +73,12 @@ pub(super) fn children(index: &bytes::Bytes, room: Room) -> Vec<kad_core::Key> {
     }
 }
 
+/// An index node with these keys, right or not.
+#[cfg(test)]
+pub(super) fn node(format: Format, level: u8, total: u64, keys: &[u8]) -> bytes::Bytes {
+    Index::write(format, level, total, keys)
+}
+
 /// Why an index node was refused. Whoever made the file made it wrong, on purpose or not; the network carried it truly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

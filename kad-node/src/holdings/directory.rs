@@ -1,12 +1,13 @@
 //! A data directory while no node runs with it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use kad_core::{Key, Kind, NetworkId, NodeId, Parameters, Rules, Slot, UnixTime};
 use kad_store::redb::{RedbConfig, RedbStore};
 use kad_store::{RecordStore as _, StoreError};
 
-use super::{Holding, HoldingKind, Listing, everything, listing, trees};
+use super::{Holding, HoldingKind, Listing, each_tree, everything, listing};
 use crate::SpawnError;
 use crate::builder::DataDirectory;
 use crate::kept::{KeptError, KeptFiles};
@@ -106,19 +107,24 @@ impl Holdings {
         let reader = self.store.reader();
         let everything = everything(&reader, &self.rules, now)?;
         let immutable = &everything.immutable;
-        let mut trees = trees(&reader, &self.rules, immutable, &self.kept.keys())?;
-        let keys = match trees.remove(&key) {
-            Some(tree) => tree.keys,
-            None => immutable.contains_key(&key).then_some(key).into_iter().collect(),
-        };
+        let (mut keys, mut of_others) = (None, BTreeSet::new());
+        each_tree(
+            &reader,
+            &self.rules,
+            immutable,
+            &self.kept.keys(),
+            |root, tree| match root == key {
+                true => keys = Some(tree.keys),
+                false => of_others.extend(tree.keys),
+            },
+        )?;
+        let keys = keys.unwrap_or_else(|| immutable.contains_key(&key).then_some(key).into_iter().collect());
         let mut forgotten = Forgotten {
             was_listed: self.kept.remove(key)?,
             ..Forgotten::default()
         };
-        let is_kept_elsewhere = |key: &Key| {
-            trees.values().any(|other| other.keys.contains(key))
-                || self.kept.files().iter().any(|file| file.key == *key)
-        };
+        let is_kept_elsewhere =
+            |key: &Key| of_others.contains(key) || self.kept.files().iter().any(|file| file.key == *key);
         let (shared, ours): (Vec<Key>, Vec<Key>) = (keys.into_iter())
             .filter(|key| immutable.contains_key(key))
             .partition(is_kept_elsewhere);

@@ -1,7 +1,7 @@
 //! What is told of a store, and what is only counted.
 
 use kad_core::{Keypair, MutableVersion, NetworkId, Parameters, Source};
-use kad_store::{Limits, MemoryStore, Put, RecordStore as _};
+use kad_store::{Limits, MemoryReader, MemoryStore, Page, Put, RecordStore as _, StoredRecord};
 
 use super::*;
 use crate::file::Surveyed;
@@ -59,6 +59,41 @@ fn what_is_no_record_of_this_network_is_counted_as_damaged() {
             .damaged
     };
     assert_eq!((damaged("test"), damaged("other")), (0, 1));
+}
+
+/// A store of which some records are damaged, as its pages tell.
+#[derive(Clone)]
+struct Torn(MemoryReader, Vec<Key>);
+
+impl RecordReader for Torn {
+    fn get(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError> {
+        self.0.get(slot)
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
+        let mut page = self.0.scan(scan)?;
+        let (torn, records) =
+            (page.records.into_iter()).partition(|stored| self.1.contains(&stored.slot.key));
+        let torn: Vec<StoredRecord> = torn;
+        page.records = records;
+        page.damaged.extend(torn.iter().map(|stored| stored.slot));
+        Ok(page)
+    }
+}
+
+#[test]
+fn what_a_disk_cannot_give_back_is_counted_as_damaged() {
+    let mut store = MemoryStore::new(Limits::default());
+    let mut keys = Vec::new();
+    for number in 0..2 * PAGE as u64 {
+        let record = Record::immutable(&number.to_be_bytes(), END, &rules("test"), NOW).unwrap();
+        put(&mut store, &record, true);
+        keys.push(record.key());
+    }
+    store.flush().unwrap();
+    let torn = Torn(store.reader(), keys.iter().copied().step_by(500).collect());
+    let listing = listing(&torn, &rules("test"), &[], NOW).unwrap();
+    assert_eq!((listing.damaged, listing.holdings.len()), (5, 2 * PAGE - 5));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kad_core::record::Content;
-use kad_core::{Contact, Effort, Key, NodeId, Outcome, PublicKey, QueryId, Record, UnixTime};
+use kad_core::{Contact, Effort, Key, NodeId, Outcome, PublicKey, QueryId, Record, UnixTime, Verdict};
 
 use crate::NodeError;
 
@@ -93,6 +93,8 @@ pub struct Stored<A> {
     pub local: bool,
     /// Nodes that refused.
     pub refused: usize,
+    /// What the own store said, if this node was to keep it as its own. Who is told that it was stored need not ask.
+    pub(crate) kept: Option<Verdict>,
     /// The version, for a mutable record.
     pub seq: u64,
     /// When it ends.

@@ -1,6 +1,6 @@
 //! What this node keeps as its own.
 
-use kad_core::{Key, Kind, NodeId, Record, Slot, UnixTime};
+use kad_core::{Key, Kind, NodeId, Record, Slot, UnixTime, Verdict};
 use kad_net::WireAddress;
 use tokio::sync::oneshot;
 
@@ -51,9 +51,18 @@ impl<A: WireAddress> Node<A> {
             .asker
             .order(Order::Keep { record, due, answer })
             .await?;
-        match kept.await {
-            Ok(true) => Ok(()),
-            _ => Err(NodeError::NotKept),
-        }
+        not_kept(Some(kept.await.unwrap_or(Verdict::Failed))).map_or(Ok(()), Err)
+    }
+}
+
+/// Why this node does not keep what it was to keep, by what its own store said; `None` if it does, or was not to.
+pub(super) fn not_kept(said: Option<Verdict>) -> Option<NodeError> {
+    match said? {
+        Verdict::Stored | Verdict::Unchanged => None,
+        Verdict::Full => Some(NodeError::NoRoom),
+        Verdict::Stale { current } | Verdict::Conflict { current } => Some(NodeError::Conflict { current }),
+        Verdict::Refused(why) => Some(NodeError::Record(why)),
+        // The others are said of what others send, or of a disk.
+        _ => Some(NodeError::NotKept),
     }
 }

@@ -11,16 +11,13 @@
 
 mod bulks;
 
-use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use kad_core::record::{Content, immutable_key};
-use kad_core::{
-    Announcement, Command, Effort, Key, Keypair, Kind, Outcome, Placement, QueryId, Read, Record, RecordError,
-};
+use kad_core::{Command, Effort, Key, Keypair, Kind, Outcome, Placement, QueryId, Read, Record, RecordError};
 use kad_net::WireAddress;
 
 use self::bulks::bulks;
-use super::records::judged;
+use super::records::{Announcer, judged};
 use super::{Node, PutOptions, Stored, Value};
 use crate::NodeError;
 use crate::driver::unix_now;
@@ -107,6 +104,7 @@ impl<A: WireAddress> Node<A> {
     }
 
     /// Announces that `provider` has what each of the keys names, as [`provide`](Self::provide) does for one.
+    /// Where the node can be reached is found out once.
     ///
     /// # Errors
     /// As for [`put_many`](Self::put_many), and so is what happens if the future is dropped.
@@ -118,17 +116,8 @@ impl<A: WireAddress> Node<A> {
         options: PutOptions,
         told: impl FnMut(OneOfMany<Stored<A>>) + Send,
     ) -> Result<ManyReport, NodeError> {
-        let (rules, provider, payload) = (*self.rules(), provider.clone(), Bytes::copy_from_slice(payload));
-        let records = keys.into_iter().map(move |key| {
-            let issued = unix_now();
-            let announcement = Announcement {
-                key,
-                issued,
-                expiry: issued + options.ttl,
-                payload: Some(&payload),
-            };
-            (key, Record::provider(&provider, &announcement, &rules, issued))
-        });
+        let announcer = Announcer::new(self, provider, payload, options.ttl).await;
+        let records = keys.into_iter().map(move |key| (key, announcer.record(key)));
         self.store_many(records, options, told).await
     }
 
@@ -142,17 +131,8 @@ impl<A: WireAddress> Node<A> {
         keys: impl IntoIterator<Item = Key, IntoIter: Send> + Send,
         told: impl FnMut(OneOfMany<Stored<A>>) + Send,
     ) -> Result<ManyReport, NodeError> {
-        let (rules, provider) = (*self.rules(), provider.clone());
-        let records = keys.into_iter().map(move |key| {
-            let issued = unix_now();
-            let announcement = Announcement {
-                key,
-                issued,
-                expiry: issued + rules.max_lifetime,
-                payload: None,
-            };
-            (key, Record::provider(&provider, &announcement, &rules, issued))
-        });
+        let announcer = Announcer::withdrawing(self, provider);
+        let records = keys.into_iter().map(move |key| (key, announcer.record(key)));
         // As for one: copies that were kept as the node's own must go too.
         self.store_many(records, PutOptions::default().keep(true), told)
             .await
@@ -365,6 +345,7 @@ fn stored<A: WireAddress>(
     let Placement {
         holders,
         local,
+        kept,
         refused,
         ..
     } = placement;
@@ -373,6 +354,7 @@ fn stored<A: WireAddress>(
         holders,
         local,
         refused: refused.len(),
+        kept,
         seq: record.seq(),
         expires: record.expiry(),
         effort,

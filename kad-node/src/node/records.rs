@@ -1,14 +1,16 @@
 //! Putting and getting.
 
+mod announcer;
+
 use std::time::Duration;
 
-use kad_core::record::MAX_PROVIDER_PAYLOAD;
 use kad_core::{
-    Announcement, Command, Contact, Effort, Holder, Key, Keypair, Kind, NodeId, Outcome, Read, Record,
-    UnixTime, Verdict,
+    Command, Contact, Effort, Holder, Key, Keypair, Kind, NodeId, Outcome, Read, Record, UnixTime, Verdict,
 };
-use kad_net::wire::announcement::{announce, announced, without_address};
+use kad_net::wire::announcement::announced;
 
+pub(super) use self::announcer::Announcer;
+use super::keeping::not_kept;
 use super::{DEFAULT_LIFETIME, Node, Provider, Stored, Value};
 use crate::driver::unix_now;
 use crate::{NodeError, Refusal};
@@ -19,7 +21,8 @@ use crate::{NodeError, Refusal};
 pub struct PutOptions {
     /// How long the record lives. Default 24 h; at most the network's longest, 7 days by default.
     pub ttl: Duration,
-    /// Whether this node keeps a copy as its own and publishes it anew before it ends. Default false.
+    /// Whether this node keeps a copy as its own and publishes it anew before it ends. Default false. If
+    /// it cannot, the put fails with [`NodeError::NoRoom`] or [`NodeError::NotKept`], whatever others have taken.
     pub keep: bool,
     /// How many must acknowledge. Default 1: a small network has no more, and the answer says how many there were.
     pub quorum: usize,
@@ -113,22 +116,8 @@ impl<A: kad_net::WireAddress> Node<A> {
         payload: &[u8],
         options: PutOptions,
     ) -> Result<Stored<A>, NodeError> {
-        let is_self = provider.public() == self.inner.keypair.public() && !self.inner.read_only;
-        let address = if is_self { self.reachable_at().await } else { None };
-        let with_address = address.and_then(|address| announce(&address, payload).ok());
-        let announced = match with_address {
-            Some(announced) if announced.len() <= MAX_PROVIDER_PAYLOAD => announced,
-            _ => without_address(payload),
-        };
-        let now = unix_now();
-        let announcement = Announcement {
-            key,
-            issued: now,
-            expiry: now + options.ttl,
-            payload: Some(&announced),
-        };
-        let record = Record::provider(provider, &announcement, &self.inner.rules, now)?;
-        self.store(record, options).await
+        let announcer = Announcer::new(self, provider, payload, options.ttl).await;
+        self.store(announcer.record(key)?, options).await
     }
 
     /// Withdraws an announcement.
@@ -136,15 +125,7 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// # Errors
     /// As for [`put`](Self::put).
     pub async fn stop_providing(&self, provider: &Keypair, key: Key) -> Result<Stored<A>, NodeError> {
-        let now = unix_now();
-        let expiry = now + self.inner.rules.max_lifetime;
-        let announcement = Announcement {
-            key,
-            issued: now,
-            expiry,
-            payload: None,
-        };
-        let record = Record::provider(provider, &announcement, &self.inner.rules, now)?;
+        let record = Announcer::withdrawing(self, provider).record(key)?;
         // A copy that was kept as the node's own must go too, or it would be renewed and override this.
         self.store(record, PutOptions::default().keep(true)).await
     }
@@ -229,6 +210,7 @@ impl<A: kad_net::WireAddress> Node<A> {
             Outcome::Stored {
                 holders,
                 local,
+                kept,
                 refused,
             },
             effort,
@@ -241,6 +223,7 @@ impl<A: kad_net::WireAddress> Node<A> {
             holders,
             local,
             refused: refused.len(),
+            kept,
             seq,
             expires,
             effort,
@@ -263,7 +246,7 @@ pub(super) fn judged<A>(
     }
 }
 
-/// What was stored, if enough have taken it.
+/// What was stored, if enough have taken it, and this node has kept it if it was to.
 pub(super) fn taken<A>(
     stored: Stored<A>,
     refused: &[(Contact<A>, Verdict)],
@@ -283,7 +266,10 @@ pub(super) fn taken<A>(
             acknowledged,
             wanted: quorum,
         }),
-        _ => Ok(stored),
+        _ => match not_kept(stored.kept) {
+            Some(why) => Err(why),
+            None => Ok(stored),
+        },
     }
 }
 

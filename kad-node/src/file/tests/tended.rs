@@ -167,3 +167,46 @@ async fn what_is_larger_than_wanted_or_gone_is_told_before_anything_is_kept() {
     let error = keep(&map, Key::default()).await.unwrap_err();
     assert!(matches!(error, GetFileError::NotFound { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_that_there_is_no_room_for_is_not_fetched_further_and_said_to_be_too_much() {
+    let map = Map::default();
+    let stored = store(&map, false, None, 32 * 200).await;
+    *map.room.lock().unwrap() = Some(20);
+    map.books.lock().unwrap().gets = 0;
+    for tries in 1..4 {
+        let error = keep(&map, stored.key).await.unwrap_err();
+        assert!(
+            matches!(error, GetFileError::NoRoom { key } if key == stored.key),
+            "{error}"
+        );
+        assert_eq!(map.kept.lock().unwrap().len(), 20);
+        let gets = map.books.lock().unwrap().gets;
+        assert!(
+            gets < 60 + 40 * (tries - 1),
+            "{gets} of 200 were fetched in {tries} tries"
+        );
+    }
+    *map.room.lock().unwrap() = None;
+    assert_eq!(keep(&map, stored.key).await.unwrap().repair.failed, 0);
+    assert_eq!(*map.kept.lock().unwrap(), all(&map));
+}
+
+#[tokio::test]
+async fn what_was_stored_again_and_not_kept_counts_as_failed_while_it_is_kept() {
+    let map = Map::default();
+    let stored = store(&map, false, None, 100).await;
+    let rare: Vec<Key> = all(&map).into_iter().collect();
+    map.rare.lock().unwrap().extend(rare.iter().copied());
+    // As often as it is tried.
+    map.unkept
+        .lock()
+        .unwrap()
+        .extend(rare.iter().map(|key| (*key, ATTEMPTS)));
+    let told = keep(&map, stored.key).await.unwrap().repair;
+    assert_eq!(
+        (told.checked, told.kept, told.failed),
+        (rare.len() as u64, 0, rare.len() as u64)
+    );
+    assert!(map.kept.lock().unwrap().is_empty());
+}

@@ -127,6 +127,17 @@ impl Walker {
         }
         Ok(())
     }
+
+    /// Passes over the index that [`step`](Self::step) asked for, and all that is below it.
+    pub(in super::super) fn skip(&mut self) {
+        if let Some(place) = self.wanted.take() {
+            self.offset += place.length;
+            self.stripes += place
+                .length
+                .div_ceil(self.shape.chunk())
+                .div_ceil(self.shape.data());
+        }
+    }
 }
 
 impl Open {
@@ -318,6 +329,40 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_passed_over_leaves_the_rest_at_its_place() {
+        let format = Format {
+            code: Code::new(2, 1).ok(),
+            seal: None,
+        };
+        let room = room(5, 9);
+        let (nodes, root) = build(100, room.shape(format).unwrap()).unwrap();
+        let walk = |passed: &[u64]| {
+            let mut walker = Walker::new(&root, room).unwrap();
+            let (mut stripes, mut leaves) = (Vec::new(), 0);
+            loop {
+                match walker.step() {
+                    Step::Stripe(stripe) => stripes.push(stripe),
+                    Step::Index(Place { level: 1, .. }) if passed.contains(&leaves) => {
+                        walker.skip();
+                        leaves += 1;
+                    }
+                    Step::Index(place) => {
+                        walker.open(&nodes[&place.key]).unwrap();
+                        leaves += u64::from(place.level == 1);
+                    }
+                    Step::Done => return (stripes, leaves),
+                }
+            }
+        };
+        let (whole, leaves) = walk(&[]);
+        let (parts, _) = walk(&[0, 2]);
+        assert!(leaves > 3 && parts.len() < whole.len());
+        let kept = |stripe: &&Stripe| parts.iter().any(|part| part.number == stripe.number);
+        assert_eq!(parts, whole.iter().filter(kept).cloned().collect::<Vec<_>>());
+        assert!(walk(&(0..leaves).collect::<Vec<_>>()).0.is_empty());
     }
 
     #[test]
