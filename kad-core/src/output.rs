@@ -63,8 +63,8 @@ pub enum StoreOp {
         due: UnixTime,
         /// Whether this node published them.
         own: bool,
-        /// The peer that sent them; [`Source::UNKNOWN`] for what nobody sent: own records, copies of what this node
-        /// puts, and what it asked others for.
+        /// The peer that sent them, unasked or because this node fetches what it lacks; [`Source::UNKNOWN`] for what
+        /// nobody sent: own records, and copies of what this node puts.
         source: Source,
     },
     /// Records whose time has come, in the order of their slots. Those of the node's own that it can give a new life to

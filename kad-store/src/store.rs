@@ -193,8 +193,9 @@ pub struct Limits {
     /// over in minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones
     /// wait for reuse.
     pub max_bytes: u64,
-    /// Records that one sender may have here, of those that it sent unasked ([`Source::UNKNOWN`] is no sender). Default
-    /// 500,000: half of all, so that nobody fills a store alone.
+    /// Records that one sender may have here, whether it sent them unasked or they were fetched from it
+    /// ([`Source::UNKNOWN`] is no sender). Default 500,000: half of all, so that nobody fills a store alone, and an empty
+    /// one can be filled again from one neighbour.
     pub max_records_per_source: u64,
     /// Bytes of these. Default 512 MiB: half of all.
     pub max_bytes_per_source: u64,

@@ -359,15 +359,17 @@ impl<A: Address> Kademlia<A> {
                         out,
                     );
                 }
-                Todo::Keep(entries) => {
+                Todo::Keep(entries, from) => {
                     let due = self.due_of_others(now.unix);
+                    // Or a neighbour could fill this store past what one sender may, by telling of what it has.
+                    let source = from.as_ref().map_or(Source::UNKNOWN, Source::of);
                     self.ask_store(
                         handle,
                         StoreOp::Put {
                             entries,
                             due,
                             own: false,
-                            source: Source::UNKNOWN,
+                            source,
                         },
                         out,
                     );

@@ -150,7 +150,7 @@ impl<A: Address> StoreMany<A> {
                         entries,
                         again: Again::Soon,
                     },
-                    false => Todo::Keep(entries),
+                    false => Todo::Keep(entries, None),
                 };
             }
             self.state = State::Over;

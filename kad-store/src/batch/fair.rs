@@ -5,8 +5,8 @@
 //! they come, a sender with no more providers than its even share of the places keeps all of them, however many others
 //! announce.
 //!
-//! Records of nobody in particular, which this node asked for, are each a sender of their own; but together they are
-//! one as soon as they take more than half of the places, or whoever tells us of many could fill the key.
+//! Records of nobody in particular, copies of what this node puts, are each a sender of their own; but together they
+//! are one as soon as they take more than half of the places, or an application that puts many could fill the key.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_fetched_is_each_its_own_but_together_no_more_than_half() {
+    fn what_has_no_sender_is_each_its_own_but_together_no_more_than_half() {
         let mut dice = dice();
         let mut crowd = Crowd::default();
         for newcomer in announced(&mut dice, 300, 0..1) {
