@@ -18,7 +18,7 @@ use bytes::Bytes;
 use kad_core::record::judge;
 use kad_core::{RawRecord, Record, Slot, Source, UnixTime, Verdict};
 
-pub use self::farthest::MAX_LOOKED;
+pub use self::farthest::{MAX_LOOKED, MAX_LOOKED_FOR_OWN_PLACE};
 pub use self::ledger::Ledger;
 pub use self::room::MAX_EVICTED;
 pub(crate) use self::room::Shortage;

@@ -43,10 +43,13 @@ pub trait RecordStore: Send + 'static {
     /// - At a key that has all the providers it may have, the places are shared evenly among senders, and within a
     ///   sender the providers nearest to the key stay: so either one leaves or the newcomer is told `Full`.
     /// - A store that is full in all gives up what is farther from [`Limits::around`] than the newcomer, the farthest
-    ///   first and of one key what ends first, at most [`MAX_EVICTED`](crate::batch::MAX_EVICTED) records for one. A
-    ///   sender that holds more than an even share of the limits, all senders here counted, takes the place of its own
-    ///   records only. If that is not enough, or not found within [`MAX_LOOKED`](crate::batch::MAX_LOOKED) slots, it is
-    ///   told `Full`, and nothing is given up.
+    ///   first and of one key what ends first, at most [`MAX_EVICTED`](crate::batch::MAX_EVICTED) records for one; what
+    ///   is so small that as many could not make room for the bytes stays. A sender that holds more than an even share
+    ///   of the limits, all senders here counted, takes the place of its own records only. If that is not enough, or not
+    ///   found within [`MAX_LOOKED`](crate::batch::MAX_LOOKED) slots
+    ///   ([`MAX_LOOKED_FOR_OWN_PLACE`](crate::batch::MAX_LOOKED_FOR_OWN_PLACE) for such a sender), it is told `Full`,
+    ///   and nothing is given up.
+    /// - A store that holds more than lowered limits allow takes what is nearer all the same, and holds no more after it.
     ///
     /// # Errors
     /// [`StoreError::BatchFull`] asks for a flush; others come from reading what is held. The slot is as it was.

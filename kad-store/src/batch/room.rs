@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use kad_core::{Kind, Slot, Source};
 
 use super::fair::leaver;
+use super::farthest::{Looks, MAX_LOOKED, MAX_LOOKED_FOR_OWN_PLACE};
 use super::{Batch, Committed, Held, Listing, Order, length};
 use crate::scan::LAST_SLOT;
 use crate::{Put, StoreError, Usage};
@@ -119,8 +120,12 @@ impl Batch {
         mut victims: Victims,
     ) -> Result<Result<Victims, Shortage>, StoreError> {
         let limits = &self.limits;
-        let mut left = without(self.ledger.others(), victims.iter().map(|(_, listing)| listing));
-        let fits = |left: Usage| fits(left, more, limits.max_records, limits.max_bytes);
+        let held = self.ledger.others();
+        // Where lowered limits are exceeded a put must not add to that, but need not mend it either.
+        let max_records = limits.max_records.max(held.records);
+        let max_bytes = limits.max_bytes.max(held.bytes);
+        let mut left = without(held, victims.iter().map(|(_, listing)| listing));
+        let fits = |left: Usage| fits(left, more, max_records, max_bytes);
         if fits(left) {
             return Ok(Ok(victims));
         }
@@ -132,12 +137,22 @@ impl Batch {
             .is_beyond_its_share(source, limits.max_records, limits.max_bytes);
         let distance = around.distance(slot.key);
         let most = victims.len() + MAX_EVICTED;
-        self.farthest_first(base, around, &mut |slot, listing| {
+        let mut looks = Looks::new(if own_only {
+            MAX_LOOKED_FOR_OWN_PLACE
+        } else {
+            MAX_LOOKED
+        });
+        self.farthest_first(base, around, &mut looks, &mut |slot, listing| {
             if around.distance(slot.key) <= distance || victims.len() == most {
                 return ControlFlow::Break(());
             }
+            // Or small ones at the edge would use up the places, and keep out all that is large.
+            let missing = (left.bytes + more.bytes).saturating_sub(max_bytes);
+            let places = (most - victims.len()) as u64;
+            let is_short_of_records = left.records + more.records > max_records;
+            let helps = is_short_of_records || listing.bytes.saturating_mul(places) >= missing;
             let is_free = !listing.own && (!own_only || listing.source == source);
-            if is_free && victims.iter().all(|(victim, _)| *victim != slot) {
+            if helps && is_free && victims.iter().all(|(victim, _)| *victim != slot) {
                 left = without(left, [&listing]);
                 victims.push((slot, listing));
             }
@@ -146,11 +161,12 @@ impl Batch {
                 false => ControlFlow::Continue(()),
             }
         })?;
-        Ok(if fits(left) {
-            Ok(victims)
-        } else {
-            Err(Shortage::Store)
-        })
+        match fits(left) {
+            true => Ok(Ok(victims)),
+            // What this batch gave up before was in the way, not what is held.
+            false if looks.are_lost() => Err(StoreError::BatchFull),
+            false => Ok(Err(Shortage::Store)),
+        }
     }
 
     /// Who leaves a key for one more provider, if somebody has to.

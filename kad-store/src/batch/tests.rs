@@ -1,5 +1,7 @@
 //! What a batch bounds, and what it does not write.
 
+mod making_room;
+
 use kad_core::{Duration, NetworkId, NodeId, Parameters, Rules};
 
 use super::*;
