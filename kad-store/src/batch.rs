@@ -84,6 +84,8 @@ pub struct Listing {
     pub own: bool,
     /// Who sent it, [`Source::UNKNOWN`] for own records.
     pub source: Source,
+    /// Whether it deletes or withdraws what was there.
+    pub is_tombstone: bool,
 }
 
 impl From<&StoredRecord> for Listing {
@@ -93,6 +95,7 @@ impl From<&StoredRecord> for Listing {
             bytes: length(&stored.raw),
             own: stored.own,
             source: stored.source,
+            is_tombstone: stored.raw.is_tombstone(),
         }
     }
 }

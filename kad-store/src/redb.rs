@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! about       name                    → number        format
-//! records     slot                    → expiry due own length mark source
+//! records     slot                    → expiry due flags length mark source
 //! bodies      slot                    → the canonical bytes
 //! by_expiry   expiry ‖ slot           → ()
 //! by_due      due ‖ slot              → ()

@@ -40,8 +40,9 @@ pub trait RecordStore: Send + 'static {
     /// # When there is no room
     /// - Own records are counted apart. They compete with nobody and are never given up.
     /// - A sender that has reached its limit is told `Full`.
-    /// - At a key that has all the providers it may have, the places are shared evenly among senders, and within a
-    ///   sender the providers nearest to the key stay: so either one leaves or the newcomer is told `Full`.
+    /// - At a key that has all the providers it may have, withdrawals leave first. Then the places are shared evenly
+    ///   among senders, and within a sender the providers nearest to the key stay: so either one leaves or the newcomer
+    ///   is told `Full`.
     /// - A store that is full in all gives up what is farther from [`Limits::around`] than the newcomer, the farthest
     ///   first and of one key what ends first, at most [`MAX_EVICTED`](crate::batch::MAX_EVICTED) records for one; what
     ///   is so small that as many could not make room for the bytes stays. A sender that holds more than an even share

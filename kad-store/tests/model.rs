@@ -211,9 +211,13 @@ impl Model {
                     unknown if record.source.is_unknown() && 2 * unknown <= siblings.len() => 1,
                     count => count,
                 };
-                let leaver = siblings
-                    .iter()
-                    .max_by_key(|record| (size(record), record.slot.provider.distance(slot.key)));
+                let leaver = siblings.iter().max_by_key(|record| {
+                    (
+                        record.raw.is_tombstone(),
+                        size(record),
+                        record.slot.provider.distance(slot.key),
+                    )
+                });
                 let leaver = leaver.expect("the newcomer is one").slot;
                 if leaver == slot {
                     return false;

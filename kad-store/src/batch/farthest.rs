@@ -291,6 +291,7 @@ mod tests {
                     bytes: 1,
                     own: false,
                     source: Source::UNKNOWN,
+                    is_tombstone: false,
                 };
                 let slot = Slot { key, kind: Kind::Provider, provider: NodeId::from_limbs([provider, 0, 0, 0]) };
                 if shelf.0.insert(slot, listing).is_none() {
@@ -325,6 +326,7 @@ mod tests {
                 bytes: 1,
                 own: false,
                 source: Source::UNKNOWN,
+                is_tombstone: false,
             };
             ledger.add(key, &listing);
             shelf.0.insert(first_of(key), listing);

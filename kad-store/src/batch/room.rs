@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use kad_core::{Kind, Slot, Source};
 
-use super::fair::leaver;
+use super::fair::{Place, leaver};
 use super::farthest::{Looks, MAX_LOOKED, MAX_LOOKED_FOR_OWN_PLACE};
 use super::{Batch, Committed, Held, Listing, Order, length};
 use crate::scan::LAST_SLOT;
@@ -64,7 +64,7 @@ impl Batch {
         }
         let mut victims = Vec::new();
         if held.is_none() && slot.kind == Kind::Provider {
-            match self.place_of_provider(base, &slot, put.source)? {
+            match self.place_of_provider(base, put)? {
                 Ok(leaver) => victims.extend(leaver),
                 Err(shortage) => return Ok(Err(shortage)),
             }
@@ -173,17 +173,26 @@ impl Batch {
     fn place_of_provider(
         &self,
         base: &impl Committed,
-        slot: &Slot,
-        source: Source,
+        put: &Put<'_>,
     ) -> Result<Result<Option<(Slot, Listing)>, Shortage>, StoreError> {
+        let slot = &put.record.slot();
         let full = self.limits.max_providers_per_key as usize;
         if self.providers(base, slot, full)?.len() < full {
             return Ok(Ok(None));
         }
         // Lowered limits leave more than fit.
         let held = self.providers(base, slot, usize::MAX)?;
-        let senders = held.iter().map(|(slot, listing)| (slot.provider, listing.source));
-        let leaver = leaver(slot.key, (slot.provider, source), senders);
+        let place = |(slot, listing): &(Slot, Listing)| Place {
+            provider: slot.provider,
+            source: listing.source,
+            has_withdrawn: listing.is_tombstone,
+        };
+        let newcomer = Place {
+            provider: slot.provider,
+            source: put.source,
+            has_withdrawn: put.record.is_tombstone(),
+        };
+        let leaver = leaver(slot.key, newcomer, held.iter().map(place));
         let leaver = leaver.and_then(|leaver| held.get(leaver));
         Ok(leaver.map(|leaver| Some(*leaver)).ok_or(Shortage::Key))
     }

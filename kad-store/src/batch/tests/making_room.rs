@@ -127,6 +127,7 @@ fn what_the_same_batch_gave_up_hides_nothing_that_may_go() {
         bytes: 100,
         own: false,
         source: ALICE,
+        is_tombstone: false,
     };
     let mut shelf = Shelf((1..=3000).map(|nth| (slot(nth), listing)).collect());
     let opened = |shelf: &Shelf, max_records| {
