@@ -215,7 +215,9 @@ impl Batch {
             true => Source::UNKNOWN,
             false => self.sender(&put, held.as_ref()),
         };
-        let is_news = |held: &Held| verdict == Verdict::Stored || (held.due, was_own) != (due, own);
+        let is_news = |held: &Held| {
+            verdict == Verdict::Stored || (held.due, was_own, held.listing.source) != (due, own, source)
+        };
         if held.as_ref().is_none_or(is_news) {
             let record = StoredRecord {
                 slot,

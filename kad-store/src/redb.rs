@@ -410,6 +410,7 @@ mod tests {
             due: NOW,
             own: false,
             source: Source::UNKNOWN,
+            sender: None,
         })
     }
 

@@ -25,14 +25,15 @@ pub trait RecordStore: Send + 'static {
     /// | verdict | bytes | expiry | due | own | source |
     /// |---|---|---|---|---|---|
     /// | `Stored` | the new ones | the new one | from the put* | once own, always own | from the put**, none of own ones |
-    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own | as it was, none of own ones |
+    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own | from the put**, none of own ones |
     /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was | as it was |
     ///
     /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew
     ///   it.
     ///
-    /// ** As it was if the bytes are those that are held, if the put has no source, or if its source has reached its
-    /// limits.
+    /// ** As it was if the put has no source, if its source has reached its limits, or if the bytes are those that are
+    /// held and the sender is not their author. Who hands on what others announce would else count it for itself, and
+    /// push it out with more of the same.
     ///
     /// `Full` is said only of records that would have been stored, or become own. A record that takes the place of
     /// another one is let in if it is no larger, even when the store is (over-)full.
@@ -168,6 +169,9 @@ pub struct Put<'a> {
     pub own: bool,
     /// Who sent it; own records have none.
     pub source: Source,
+    /// The id of the node that sent it, if one did: what a node signed itself counts for it as soon as it sends it, whoever
+    /// has handed the same on before.
+    pub sender: Option<NodeId>,
 }
 
 /// A record as it comes out of a store. Not verified: see [`Record::verify`].

@@ -355,6 +355,7 @@ impl<A: Address> Kademlia<A> {
                             due,
                             own,
                             source: Source::UNKNOWN,
+                            sender: None,
                         },
                         out,
                     );
@@ -363,6 +364,7 @@ impl<A: Address> Kademlia<A> {
                     let due = self.due_of_others(now.unix);
                     // Or a neighbour could fill this store past what one sender may, by telling of what it has.
                     let source = from.as_ref().map_or(Source::UNKNOWN, Source::of);
+                    let sender = from.map(|from| from.id);
                     self.ask_store(
                         handle,
                         StoreOp::Put {
@@ -370,6 +372,7 @@ impl<A: Address> Kademlia<A> {
                             due,
                             own: false,
                             source,
+                            sender,
                         },
                         out,
                     );
@@ -387,6 +390,7 @@ impl<A: Address> Kademlia<A> {
                             due,
                             own: true,
                             source: Source::UNKNOWN,
+                            sender: None,
                         },
                         out,
                     );

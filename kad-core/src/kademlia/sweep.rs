@@ -154,6 +154,7 @@ impl<A: Address> Kademlia<A> {
             due,
             own: true,
             source: Source::UNKNOWN,
+            sender: None,
         };
         out.push(Output::Store {
             id: StoreId(id.to_u64()),

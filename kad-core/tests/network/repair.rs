@@ -51,6 +51,7 @@ fn smuggle(world: &mut Simulation, node: u32, record: &Record) {
         due: now + HOUR,
         own: false,
         source: Source::UNKNOWN,
+        sender: None,
     };
     world.nodes[node as usize].shelf.carry_out(op, now);
 }

@@ -47,6 +47,7 @@ impl Shelf {
                 due,
                 own,
                 source,
+                ..
             } => {
                 let put = |entry: kad_core::StoreEntry| match entry.record {
                     Ok(record) => self.put(record, entry.expected, (due, own, source)),

@@ -124,12 +124,13 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                 due,
                 own,
                 source,
+                sender,
             } => {
                 for record in entries.iter().filter_map(|entry| entry.record.as_ref().ok()) {
                     self.parts.held.insert(record.key());
                 }
                 let done = answer(id, completions);
-                if !self.parts.storage.put(entries, due, own, source, done) {
+                if !self.parts.storage.put(entries, due, own, (source, sender), done) {
                     self.refuse(now, id);
                 }
             }
@@ -146,7 +147,7 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
         self.parts.held.insert(record.key());
         let (entries, source) = (vec![record.into()], Source::UNKNOWN);
         // If it is refused, or too much waits, the answer is dropped, which says no.
-        let _ = self.parts.storage.put(entries, due, true, source, move |reply| {
+        let _ = self.parts.storage.put(entries, due, true, (source, None), move |reply| {
             let is_kept = matches!(&reply, StoreReply::Put(verdicts) if verdicts.iter().all(Verdict::is_acknowledgement));
             // Whoever asked may have gone away.
             let _ = answer.send(is_kept);

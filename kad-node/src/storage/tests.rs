@@ -53,9 +53,9 @@ fn put(storage: &Storage, records: &[Record], own: bool) -> Vec<Verdict> {
     let (done, told) = sync_channel(1);
     let entries = records.iter().cloned().map(StoreEntry::from).collect();
     assert!(
-        storage.put(entries, unix_now(), own, Source::UNKNOWN, move |reply| done
-            .send(reply)
-            .unwrap())
+        storage.put(entries, unix_now(), own, (Source::UNKNOWN, None), move |reply| {
+            done.send(reply).unwrap()
+        })
     );
     match told.recv().unwrap() {
         StoreReply::Put(verdicts) => verdicts,

@@ -6,7 +6,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use kad_core::{Kind, Record, RecordError, Slot, Source, StoreEntry, StoreReply, UnixTime, Verdict};
+use kad_core::{Kind, NodeId, Record, RecordError, Slot, Source, StoreEntry, StoreReply, UnixTime, Verdict};
 use kad_store::{Put, RecordReader as _, RecordStore, StoreError};
 
 use super::{Counters, Done, Write, WriteKind, purge};
@@ -106,7 +106,8 @@ impl<S: RecordStore> Writer<S> {
                 due,
                 own,
                 source,
-            } => self.put(entries, due, own, source),
+                sender,
+            } => self.put(entries, due, own, (source, sender)),
             WriteKind::Expire { now, limit } => match self.store.expire(now, limit) {
                 Ok(removed) => StoreReply::Expired {
                     more: removed >= limit,
@@ -128,7 +129,13 @@ impl<S: RecordStore> Writer<S> {
         }
     }
 
-    fn put(&mut self, entries: Vec<StoreEntry>, due: UnixTime, own: bool, source: Source) -> StoreReply {
+    fn put(
+        &mut self,
+        entries: Vec<StoreEntry>,
+        due: UnixTime,
+        own: bool,
+        (source, sender): (Source, Option<NodeId>),
+    ) -> StoreReply {
         let mut verdicts = Vec::with_capacity(entries.len());
         for entry in entries {
             let record = match &entry.record {
@@ -152,6 +159,7 @@ impl<S: RecordStore> Writer<S> {
                 due,
                 own,
                 source,
+                sender,
             };
             let verdict = match self.store.put(put) {
                 Err(StoreError::BatchFull) => {

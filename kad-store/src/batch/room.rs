@@ -7,7 +7,7 @@
 
 use std::ops::ControlFlow;
 
-use kad_core::{Kind, Slot, Source};
+use kad_core::{Kind, NodeId, Slot, Source};
 
 use super::fair::{Place, leaver};
 use super::farthest::{Looks, MAX_LOOKED, MAX_LOOKED_FOR_OWN_PLACE};
@@ -77,8 +77,8 @@ impl Batch {
         self.evict(base, &slot, source, more, victims)
     }
 
-    /// For whom a record of others will count: for whoever sent these bytes, if its limits allow, else for whom it
-    /// counted before.
+    /// For whom a record of others will count: for its author if that has sent it, else for whoever sent these bytes
+    /// first; if neither's limits allow it, for whom it counted before.
     pub(super) fn sender(&self, put: &Put<'_>, held: Option<&Held>) -> Source {
         let Some(held) = held.filter(|held| !held.listing.own) else {
             return put.source;
@@ -89,7 +89,12 @@ impl Batch {
             records: 1,
             bytes: length(put.record.as_raw()),
         };
-        match is_same || put.source.is_unknown() || !self.sender_has_room(put.source, more, &[]) {
+        let author = put.record.author().map(|author| NodeId::from_public_key(&author));
+        let is_by_author = author.is_some() && author == put.sender;
+        match (is_same && !is_by_author)
+            || put.source.is_unknown()
+            || !self.sender_has_room(put.source, more, &[])
+        {
             true => held.listing.source,
             false => put.source,
         }
@@ -200,7 +205,7 @@ impl Batch {
     /// The providers of the slot's key that others sent, at most `enough`.
     fn providers(&self, base: &impl Committed, slot: &Slot, enough: usize) -> Result<Victims, StoreError> {
         let first = Slot {
-            provider: kad_core::NodeId::default(),
+            provider: NodeId::default(),
             ..*slot
         };
         let last = Slot {

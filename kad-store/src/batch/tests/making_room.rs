@@ -35,6 +35,7 @@ const fn from(record: &Record, source: Source) -> Put<'_> {
         due: NOW,
         own: false,
         source,
+        sender: None,
     }
 }
 
