@@ -64,9 +64,11 @@ pub enum StoreOp {
         /// Whether this node published them. What is not `own` stays the node's own where it takes the place of an own
         /// record.
         own: bool,
-        /// The peer that sent them; [`Source::UNKNOWN`] for what nobody sent: own records, copies of what this node
-        /// puts, and what it asked others for.
+        /// The peer that sent them, unasked or because this node fetches what it lacks; [`Source::UNKNOWN`] for what
+        /// nobody sent: own records, and copies of what this node puts.
         source: Source,
+        /// That peer's id: what it sends of its own counts for it, whoever has handed the same on before.
+        sender: Option<NodeId>,
     },
     /// Records whose time has come, in the order of their slots. Those of the node's own that it can give a new life to
     /// have got it: a driver that holds the key of a signed record signs it anew here.

@@ -109,8 +109,8 @@ pub(crate) enum Todo<A> {
     Get(FindValue),
     /// Keep a record in the own store.
     Put(StoreEntry, Ownership),
-    /// Keep records of others in the own store.
-    Keep(Vec<StoreEntry>),
+    /// Keep records of others in the own store; from whom they are, unless they are copies of what this node puts.
+    Keep(Vec<StoreEntry>, Option<Contact<A>>),
     /// Note in the own store that these records of its own were stored again, and when they are due next.
     Note { entries: Vec<StoreEntry>, again: Again },
     /// Something else of the own store.

@@ -11,7 +11,7 @@ const BY_ID: u64 = 1 << 63;
 pub struct Source(u64);
 
 impl Source {
-    /// Nobody in particular: the node itself, or whoever it asked for what it should hold.
+    /// Nobody in particular: the node itself.
     pub const UNKNOWN: Self = Self(0);
 
     /// The sender with this number.

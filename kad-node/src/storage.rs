@@ -12,7 +12,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use kad_core::{Slot, Source, StoreEntry, StoreReply, UnixTime};
+use kad_core::{NodeId, Slot, Source, StoreEntry, StoreReply, UnixTime};
 use kad_store::{RecordStore, Tally, Usage};
 
 pub(crate) use self::purge::purge;
@@ -39,6 +39,7 @@ enum WriteKind {
         due: UnixTime,
         own: bool,
         source: Source,
+        sender: Option<NodeId>,
     },
     Expire {
         now: UnixTime,
@@ -143,7 +144,7 @@ impl Storage {
         entries: Vec<StoreEntry>,
         due: UnixTime,
         own: bool,
-        source: Source,
+        (source, sender): (Source, Option<NodeId>),
         done: impl FnOnce(StoreReply) + Send + 'static,
     ) -> bool {
         let kind = WriteKind::Put {
@@ -151,6 +152,7 @@ impl Storage {
             due,
             own,
             source,
+            sender,
         };
         self.send(Write::Answered(kind, Box::new(done)))
     }

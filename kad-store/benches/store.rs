@@ -32,6 +32,7 @@ fn filled<S: RecordStore>(mut store: S) -> S {
                 due,
                 own: false,
                 source: Source::UNKNOWN,
+                sender: None,
             })
             .unwrap();
         if number % 1000 == 999 {
@@ -61,6 +62,7 @@ fn measure<S: RecordStore>(criterion: &mut Criterion, name: &str, mut store: S) 
                             due: NOW + Duration::from_secs(100),
                             own: false,
                             source: Source::UNKNOWN,
+                            sender: None,
                         })
                         .unwrap();
                 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use kad_core::record::judge;
 use kad_core::{RawRecord, Record, Slot, Source, UnixTime, Verdict};
 
-pub use self::farthest::MAX_LOOKED;
+pub use self::farthest::{MAX_LOOKED, MAX_LOOKED_FOR_OWN_PLACE};
 pub use self::ledger::Ledger;
 pub use self::room::MAX_EVICTED;
 pub(crate) use self::room::Shortage;
@@ -84,6 +84,8 @@ pub struct Listing {
     pub own: bool,
     /// Who sent it, [`Source::UNKNOWN`] for own records.
     pub source: Source,
+    /// Whether it deletes or withdraws what was there.
+    pub is_tombstone: bool,
 }
 
 impl From<&StoredRecord> for Listing {
@@ -93,6 +95,7 @@ impl From<&StoredRecord> for Listing {
             bytes: length(&stored.raw),
             own: stored.own,
             source: stored.source,
+            is_tombstone: stored.raw.is_tombstone(),
         }
     }
 }
@@ -212,7 +215,9 @@ impl Batch {
             true => Source::UNKNOWN,
             false => self.sender(&put, held.as_ref()),
         };
-        let is_news = |held: &Held| verdict == Verdict::Stored || (held.due, was_own) != (due, own);
+        let is_news = |held: &Held| {
+            verdict == Verdict::Stored || (held.due, was_own, held.listing.source) != (due, own, source)
+        };
         if held.as_ref().is_none_or(is_news) {
             let record = StoredRecord {
                 slot,

@@ -278,6 +278,7 @@ const fn due_at(record: &kad_core::Record, due: UnixTime) -> Put<'_> {
         due,
         own: false,
         source: Source::UNKNOWN,
+        sender: None,
     }
 }
 
@@ -292,6 +293,7 @@ impl<S: RecordStore> Tested<S> {
             due: samples::DUE,
             own: false,
             source: Source::UNKNOWN,
+            sender: None,
         })
     }
 

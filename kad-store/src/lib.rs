@@ -36,7 +36,7 @@
 //! let mut store = MemoryStore::new(Limits::default());
 //! let reader = store.reader();
 //! let source = Source::UNKNOWN;
-//! let put = Put { record: &record, expected: None, due: now + Duration::from_secs(600), own: false, source };
+//! let put = Put { record: &record, expected: None, due: now + Duration::from_secs(600), own: false, source, sender: None };
 //! assert_eq!(store.put(put)?, Verdict::Stored);
 //! assert!(reader.get(&record.slot())?.is_none(), "not flushed yet");
 //!

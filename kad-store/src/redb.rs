@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! about       name                    → number        format
-//! records     slot                    → expiry due own length mark source
+//! records     slot                    → expiry due flags length mark source
 //! bodies      slot                    → the canonical bytes
 //! by_expiry   expiry ‖ slot           → ()
 //! by_due      due ‖ slot              → ()
@@ -410,6 +410,7 @@ mod tests {
             due: NOW,
             own: false,
             source: Source::UNKNOWN,
+            sender: None,
         })
     }
 

@@ -25,14 +25,15 @@ pub trait RecordStore: Send + 'static {
     /// | verdict | bytes | expiry | due | own | source |
     /// |---|---|---|---|---|---|
     /// | `Stored` | the new ones | the new one | from the put* | once own, always own | from the put**, none of own ones |
-    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own | as it was, none of own ones |
+    /// | `Unchanged` | as they were | the longer one | from the put* | once own, always own | from the put**, none of own ones |
     /// | `Full`, `Stale`, `Conflict` | as they were | as it was | as it was | as it was | as it was |
     ///
     /// * A put of others never moves the due time of an own record to later: its owner has to see it in time to renew
     ///   it.
     ///
-    /// ** As it was if the bytes are those that are held, if the put has no source, or if its source has reached its
-    /// limits.
+    /// ** As it was if the put has no source, if its source has reached its limits, or if the bytes are those that are
+    /// held and the sender is not their author. Who hands on what others announce would else count it for itself, and
+    /// push it out with more of the same.
     ///
     /// `Full` is said only of records that would have been stored, or become own. A record that takes the place of
     /// another one is let in if it is no larger, even when the store is (over-)full.
@@ -40,13 +41,17 @@ pub trait RecordStore: Send + 'static {
     /// # When there is no room
     /// - Own records are counted apart. They compete with nobody and are never given up.
     /// - A sender that has reached its limit is told `Full`.
-    /// - At a key that has all the providers it may have, the places are shared evenly among senders, and within a
-    ///   sender the providers nearest to the key stay: so either one leaves or the newcomer is told `Full`.
+    /// - At a key that has all the providers it may have, withdrawals leave first. Then the places are shared evenly
+    ///   among senders, and within a sender the providers nearest to the key stay: so either one leaves or the newcomer
+    ///   is told `Full`.
     /// - A store that is full in all gives up what is farther from [`Limits::around`] than the newcomer, the farthest
-    ///   first and of one key what ends first, at most [`MAX_EVICTED`](crate::batch::MAX_EVICTED) records for one. A
-    ///   sender that holds more than an even share of the limits, all senders here counted, takes the place of its own
-    ///   records only. If that is not enough, or not found within [`MAX_LOOKED`](crate::batch::MAX_LOOKED) slots, it is
-    ///   told `Full`, and nothing is given up.
+    ///   first and of one key what ends first, at most [`MAX_EVICTED`](crate::batch::MAX_EVICTED) records for one; what
+    ///   is so small that as many could not make room for the bytes stays. A sender that holds more than an even share
+    ///   of the limits, all senders here counted, takes the place of its own records only. If that is not enough, or not
+    ///   found within [`MAX_LOOKED`](crate::batch::MAX_LOOKED) slots
+    ///   ([`MAX_LOOKED_FOR_OWN_PLACE`](crate::batch::MAX_LOOKED_FOR_OWN_PLACE) for such a sender), it is told `Full`,
+    ///   and nothing is given up.
+    /// - A store that holds more than lowered limits allow takes what is nearer all the same, and holds no more after it.
     ///
     /// # Errors
     /// [`StoreError::BatchFull`] asks for a flush; others come from reading what is held. The slot is as it was.
@@ -164,6 +169,9 @@ pub struct Put<'a> {
     pub own: bool,
     /// Who sent it; own records have none.
     pub source: Source,
+    /// The id of the node that sent it, if one did: what a node signed itself counts for it as soon as it sends it, whoever
+    /// has handed the same on before.
+    pub sender: Option<NodeId>,
 }
 
 /// A record as it comes out of a store. Not verified: see [`Record::verify`].
@@ -193,8 +201,9 @@ pub struct Limits {
     /// over in minutes. redb's file is larger: up to three times the bytes, as pages are powers of two and old ones
     /// wait for reuse.
     pub max_bytes: u64,
-    /// Records that one sender may have here, of those that it sent unasked ([`Source::UNKNOWN`] is no sender). Default
-    /// 500,000: half of all, so that nobody fills a store alone.
+    /// Records that one sender may have here, whether it sent them unasked or they were fetched from it
+    /// ([`Source::UNKNOWN`] is no sender). Default 500,000: half of all, so that nobody fills a store alone, and an empty
+    /// one can be filled again from one neighbour.
     pub max_records_per_source: u64,
     /// Bytes of these. Default 512 MiB: half of all.
     pub max_bytes_per_source: u64,

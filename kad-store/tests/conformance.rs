@@ -66,6 +66,7 @@ enum Bug {
     ForgetsSenders,
     FollowsTheLastSender,
     StaysWithTheFirstSender,
+    IgnoresAuthors,
     OwnUnlimited,
     OwnUnlimitedInBytes,
     OwnCompetes,
@@ -74,7 +75,7 @@ enum Bug {
     TalliesNothing,
 }
 
-const BUGS: [Bug; 38] = [
+const BUGS: [Bug; 39] = [
     Bug::IgnoresExpected,
     Bug::AcceptsStale,
     Bug::ForgetsDueOfUnchanged,
@@ -107,6 +108,7 @@ const BUGS: [Bug; 38] = [
     Bug::ForgetsSenders,
     Bug::FollowsTheLastSender,
     Bug::StaysWithTheFirstSender,
+    Bug::IgnoresAuthors,
     Bug::OwnUnlimited,
     Bug::OwnUnlimitedInBytes,
     Bug::OwnCompetes,
@@ -164,6 +166,7 @@ impl RecordStore for Spoiled {
             Bug::ShortensLives if put.record.author().is_none() => {
                 self.store.remove(&put.record.slot())?;
             }
+            Bug::IgnoresAuthors => put.sender = None,
             Bug::ForgetsSenders => put.source = Source::UNKNOWN,
             Bug::StaysWithTheFirstSender => {
                 if let Some(held) = self.held(put.record) {

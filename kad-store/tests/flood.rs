@@ -33,6 +33,7 @@ fn filled(announcements: &[(Record, Source)]) -> Vec<Slot> {
             due: NOW,
             own: false,
             source: *source,
+            sender: None,
         };
         store.put(put).unwrap();
         if n % 100 == 99 {

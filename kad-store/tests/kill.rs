@@ -84,6 +84,7 @@ fn write_until_killed(folder: &Path) {
                     due: NOW,
                     own: false,
                     source: Source::UNKNOWN,
+                    sender: None,
                 })
                 .unwrap();
         }

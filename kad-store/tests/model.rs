@@ -78,6 +78,7 @@ enum Operation {
         due: u64,
         own: bool,
         source: u64,
+        by_author: bool,
     },
     Remove(Index),
     Expire {
@@ -103,8 +104,10 @@ fn operation() -> impl Strategy<Value = Operation> {
     let due_by = proptest::option::of(0..60u64);
     let after = prop_oneof![5 => 50..350u64, 1 => Just(7 * 24 * 3600)];
     prop_oneof![
-        24 => (index(), expected, 0..60u64, prop::bool::weighted(0.2), 0..4u64)
-            .prop_map(|(record, expected, due, own, source)| Operation::Put { record, expected, due, own, source }),
+        24 => (index(), expected, 0..60u64, prop::bool::weighted(0.2), 0..4u64, any::<bool>())
+            .prop_map(|(record, expected, due, own, source, by_author)| {
+                Operation::Put { record, expected, due, own, source, by_author }
+            }),
         2 => index().prop_map(Operation::Remove),
         2 => (after, 0..6usize).prop_map(|(after, limit)| Operation::Expire { after, limit }),
         3 => Just(Operation::Flush),
@@ -151,9 +154,8 @@ impl Model {
         };
         let source = match &held {
             _ if own => Source::UNKNOWN,
-            Some(held) if held.raw.as_bytes() == put.record.as_bytes() || put.source.is_unknown() => {
-                held.source
-            }
+            Some(held) if put.source.is_unknown() => held.source,
+            Some(held) if held.raw.as_bytes() == put.record.as_bytes() && put.sender.is_none() => held.source,
             Some(held) => {
                 let (records, sent) = sum(self.now.values().filter(|record| record.source == put.source));
                 let sent = sent + put.record.as_bytes().len() as u64;
@@ -211,9 +213,13 @@ impl Model {
                     unknown if record.source.is_unknown() && 2 * unknown <= siblings.len() => 1,
                     count => count,
                 };
-                let leaver = siblings
-                    .iter()
-                    .max_by_key(|record| (size(record), record.slot.provider.distance(slot.key)));
+                let leaver = siblings.iter().max_by_key(|record| {
+                    (
+                        record.raw.is_tombstone(),
+                        size(record),
+                        record.slot.provider.distance(slot.key),
+                    )
+                });
                 let leaver = leaver.expect("the newcomer is one").slot;
                 if leaver == slot {
                     return false;
@@ -316,6 +322,7 @@ fn compare<S: RecordStore>(operations: &[Operation], limits: Limits, mut store: 
                 due,
                 own,
                 source,
+                by_author,
             } => {
                 let due = NOW + Duration::from_secs(*due);
                 let put = Put {
@@ -324,6 +331,10 @@ fn compare<S: RecordStore>(operations: &[Operation], limits: Limits, mut store: 
                     due,
                     own: *own,
                     source: Source::new(*source),
+                    sender: record(index)
+                        .author()
+                        .map(|author| NodeId::from_public_key(&author))
+                        .filter(|_| *by_author),
                 };
                 assert_eq!(store.put(put).unwrap(), model.put(put), "{operation:?}");
             }
@@ -402,6 +413,7 @@ fn copy_of_the_last_flush(old: &MemoryStore, limits: Limits) -> MemoryStore {
             due: stored.due,
             own: stored.own,
             source: stored.source,
+            sender: None,
         };
         assert_eq!(new.put(put).unwrap(), Verdict::Stored);
     }

@@ -38,6 +38,7 @@ fn filled(count: u64, payload: usize) -> MemoryStore {
             due: NOW,
             own: false,
             source: Source::UNKNOWN,
+            sender: None,
         };
         store.put(put).unwrap();
     }

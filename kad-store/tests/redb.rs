@@ -36,6 +36,7 @@ fn put(record: &Record) -> Put<'_> {
         due: NOW,
         own: false,
         source: Source::UNKNOWN,
+        sender: None,
     }
 }
 

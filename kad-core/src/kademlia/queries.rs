@@ -241,19 +241,24 @@ impl<A: Address> Kademlia<A> {
                             due,
                             own,
                             source: Source::UNKNOWN,
+                            sender: None,
                         },
                         out,
                     );
                 }
-                Todo::Keep(entries) => {
+                Todo::Keep(entries, from) => {
                     let due = self.due_of_others(now.unix);
+                    // Or a neighbour could fill this store past what one sender may, by telling of what it has.
+                    let source = from.as_ref().map_or(Source::UNKNOWN, Source::of);
+                    let sender = from.map(|from| from.id);
                     self.ask_store(
                         handle,
                         StoreOp::Put {
                             entries,
                             due,
                             own: false,
-                            source: Source::UNKNOWN,
+                            source,
+                            sender,
                         },
                         out,
                     );
@@ -272,6 +277,7 @@ impl<A: Address> Kademlia<A> {
                             due,
                             own: true,
                             source: Source::UNKNOWN,
+                            sender: None,
                         },
                         out,
                     );

@@ -158,6 +158,7 @@ impl<A: Address> Kademlia<A> {
                 due: self.due_of_others(now.unix),
                 own: false,
                 source: Source::UNKNOWN,
+                sender: None,
             };
             out.push(Output::Store {
                 id: StoreId(id.to_u64()),

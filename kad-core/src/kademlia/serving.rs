@@ -161,7 +161,7 @@ impl<A: Address> Kademlia<A> {
         };
         let mut admitted = verdicts.iter().map(Option::is_none);
         entries.retain(|_| admitted.next().unwrap_or_default());
-        let source = Source::of(from);
+        let (source, sender) = (Source::of(from), Some(from.id));
         let due = self.due_of_others(now.unix);
         let id = self.pending.insert(Pending::Put {
             from: from.clone(),
@@ -177,6 +177,7 @@ impl<A: Address> Kademlia<A> {
                 due,
                 own: false,
                 source,
+                sender,
             },
         });
     }

@@ -161,6 +161,7 @@ impl<A: Address> Kademlia<A> {
             due,
             own: false,
             source: Source::UNKNOWN,
+            sender: None,
         };
         out.push(Output::Store {
             id: StoreId(id.to_u64()),

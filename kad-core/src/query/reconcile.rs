@@ -151,7 +151,8 @@ impl<A: Clone> Reconcile<A> {
                 }
                 State::Fetched(prefix, records, rest) => {
                     self.state = State::Keeping(prefix, rest);
-                    return Todo::Keep(records.into_iter().map(StoreEntry::from).collect());
+                    let entries = records.into_iter().map(StoreEntry::from).collect();
+                    return Todo::Keep(entries, Some(peer));
                 }
                 State::Giving(mut part, records, more) => {
                     part.offer(&records);

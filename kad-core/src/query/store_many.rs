@@ -162,7 +162,7 @@ impl<A: Address> StoreMany<A> {
                 self.state = State::Holding { from: next, again };
                 return match self.keep {
                     true => Todo::Note { entries, again },
-                    false => Todo::Keep(entries),
+                    false => Todo::Keep(entries, None),
                 };
             }
             self.state = match again {

@@ -147,7 +147,7 @@ impl World {
                 }
                 Todo::Finish => return (deeds, query.outcome(K, Instant::ZERO)),
                 Todo::Put(..)
-                | Todo::Keep(_)
+                | Todo::Keep(..)
                 | Todo::Note { .. }
                 | Todo::Store(_)
                 | Todo::NextBucket

@@ -255,6 +255,12 @@ impl RawRecord {
         self.signed().map(|signed| signed.author)
     }
 
+    /// Whether the bytes say that they delete (mutable) or withdraw (provider) what was there, verified or not.
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.kind() != Kind::Immutable && self.bytes[2] & TOMBSTONE != 0
+    }
+
     pub(super) fn salt(&self) -> &[u8] {
         match self.kind() {
             Kind::Mutable => &self.bytes[MUTABLE_SALT..self.value_range().0],
@@ -278,7 +284,7 @@ impl RawRecord {
         Some(Signed {
             author: PublicKey::from_bytes(self.bytes[AUTHOR..AFTER_AUTHOR].try_into().ok()?),
             issued: UnixTime::from_secs(issued),
-            tombstone: self.bytes[2] & TOMBSTONE != 0,
+            tombstone: self.is_tombstone(),
             signature: self.bytes[self.bytes.len() - SIGNATURE_BYTES..].try_into().ok()?,
         })
     }

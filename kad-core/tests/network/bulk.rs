@@ -323,6 +323,7 @@ fn a_sweep_in_a_network_that_has_grown_since_reaches_all_holders() {
         due: now,
         own: true,
         source: Source::UNKNOWN,
+        sender: None,
     };
     world.nodes[3].shelf.carry_out(op, now);
     // What is due is looked for once a minute, and what crowds are taken for takes some lookups after that.

@@ -219,6 +219,7 @@ fn a_read_repairs_holders_of_an_older_version() {
         due: now + DAY,
         own: false,
         source: kad_core::Source::UNKNOWN,
+        sender: None,
     };
     world.nodes[near[0] as usize].shelf.carry_out(op, now);
     let reader = *world.nearest(key).last().expect("sixty nodes");

@@ -263,6 +263,7 @@ fn what_repair_brings_is_not_too_fast_for_anybody() {
         due: now + DAY,
         own: false,
         source: kad_core::Source::UNKNOWN,
+        sender: None,
     };
     world.nodes[0].shelf.carry_out(put, now);
     world.run_for(Duration::from_secs(1800));

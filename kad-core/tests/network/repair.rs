@@ -1,8 +1,9 @@
 //! Records stay with those that are responsible for them, and move no more often than they have to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kad_core::{Command, Config, Duration, Outcome, Record, Stats, StoreEntry, StoreOp};
+use kad_core::{Command, Config, Duration, Outcome, Record, Source, Stats, StoreEntry, StoreOp};
 
 use crate::records::{DAY, holds, immutable, put, version};
 use crate::simulation::Simulation;
@@ -49,7 +50,8 @@ fn smuggle(world: &mut Simulation, node: u32, record: &Record) {
         entries: vec![entry],
         due: now + HOUR,
         own: false,
-        source: kad_core::Source::UNKNOWN,
+        source: Source::UNKNOWN,
+        sender: None,
     };
     world.nodes[node as usize].shelf.carry_out(op, now);
 }
@@ -90,6 +92,34 @@ fn a_newcomer_fetches_what_it_is_responsible_for_and_nobody_hands_it_anything() 
         .count();
     assert_eq!((found, stats.records_drawn), (expected, expected as u64));
     assert_eq!(stats.records_stored, 0);
+}
+
+/// Otherwise a neighbour could have this node fetch what it would not be allowed to send.
+#[test]
+fn what_a_node_fetches_counts_for_the_neighbour_that_gave_it() {
+    let (mut world, records) = filled(506, 60, 100);
+    let id = world.dice.key().to_node_id();
+    let newcomer = world.add(id, &Arc::new(Config::default()));
+    let contacts = vec![world.contact(0)];
+    world.ask(newcomer, Command::Bootstrap { contacts });
+    world.run_for(Duration::from_secs(700));
+    let peers: BTreeSet<_> = (0..newcomer)
+        .map(|node| Source::of(&world.contact(node)))
+        .collect();
+    let shelf = &world.nodes[newcomer as usize].shelf;
+    let fetched: Vec<_> = records
+        .iter()
+        .filter_map(|record| shelf.get(&record.slot()))
+        .collect();
+    assert!(fetched.len() > 10, "{}", fetched.len());
+    for held in fetched {
+        assert!(
+            peers.contains(&held.source),
+            "{:?} of {:?}",
+            held.source,
+            held.record
+        );
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use kad_core::record::judge;
 use kad_core::summary::short;
 use kad_core::{
-    Difference, DueRecord, FindValue, Fingerprint, Found, MAX_RECORDS, NodeId, Prefix, Record, Slot, StoreOp,
-    StoreReply, UnixTime, Verdict, Want,
+    Difference, DueRecord, FindValue, Fingerprint, Found, MAX_RECORDS, NodeId, Prefix, Record, Slot, Source,
+    StoreOp, StoreReply, UnixTime, Verdict, Want,
 };
 
 /// Records by slot.
@@ -26,6 +26,8 @@ pub(crate) struct Held {
     pub(crate) record: Record,
     pub(crate) due: UnixTime,
     pub(crate) own: bool,
+    /// Who sent these bytes first.
+    pub(crate) source: Source,
 }
 
 impl Shelf {
@@ -45,13 +47,17 @@ impl Shelf {
             StoreOp::Get { query } => self.find(&query, now),
             StoreOp::Put { .. } if self.broken => StoreReply::Failed,
             StoreOp::Put {
-                entries, due, own, ..
+                entries,
+                due,
+                own,
+                source,
+                ..
             } => {
                 let put = |entry: kad_core::StoreEntry| match entry.record {
                     Ok(record) if !own && self.settled.contains(&record.slot()) => {
                         Verdict::Refused(kad_core::RecordError::Denied)
                     }
-                    Ok(record) => self.put(record, entry.expected, due, own),
+                    Ok(record) => self.put(record, entry.expected, (due, own, source)),
                     Err(error) => Verdict::Refused(error),
                 };
                 StoreReply::Put(entries.into_iter().map(put).collect())
@@ -138,7 +144,12 @@ impl Shelf {
         }
     }
 
-    fn put(&mut self, record: Record, expected: Option<u64>, due: UnixTime, own: bool) -> Verdict {
+    fn put(
+        &mut self,
+        record: Record,
+        expected: Option<u64>,
+        (due, own, source): (UnixTime, bool, Source),
+    ) -> Verdict {
         let held = self.records.get_mut(&record.slot());
         if self.full && held.is_none() && !own {
             return Verdict::Full;
@@ -152,7 +163,13 @@ impl Shelf {
         match (verdict, held) {
             (Verdict::Stored, held) => {
                 let own = own || held.is_some_and(|held| held.own);
-                self.records.insert(record.slot(), Held { record, due, own });
+                let held = Held {
+                    record,
+                    due,
+                    own,
+                    source,
+                };
+                self.records.insert(held.record.slot(), held);
             }
             (Verdict::Unchanged, Some(held)) => {
                 held.due = due;

@@ -124,12 +124,13 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                 due,
                 own,
                 source,
+                sender,
             } => {
                 for record in entries.iter().filter_map(|entry| entry.record.as_ref().ok()) {
                     self.parts.held.insert(record.key());
                 }
                 let done = answer(id, completions);
-                if !self.parts.storage.put(entries, due, own, source, done) {
+                if !self.parts.storage.put(entries, due, own, (source, sender), done) {
                     self.refuse(now, id);
                 }
             }
@@ -146,14 +147,17 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
         self.parts.held.insert(record.key());
         let (entries, source) = (vec![record.into()], Source::UNKNOWN);
         // If too much waits, the answer is dropped, which says no.
-        let _ = self.parts.storage.put(entries, due, true, source, move |reply| {
-            let said = match reply {
-                StoreReply::Put(verdicts) => verdicts.first().copied(),
-                _ => None,
-            };
-            // Whoever asked may have gone away.
-            let _ = answer.send(said.unwrap_or(Verdict::Failed));
-        });
+        let _ = self
+            .parts
+            .storage
+            .put(entries, due, true, (source, None), move |reply| {
+                let said = match reply {
+                    StoreReply::Put(verdicts) => verdicts.first().copied(),
+                    _ => None,
+                };
+                // Whoever asked may have gone away.
+                let _ = answer.send(said.unwrap_or(Verdict::Failed));
+            });
     }
 
     /// What is done with damage in the store: the operator is told, and what is not as it was written is forgotten, so

@@ -21,6 +21,7 @@ fn put(store: &mut MemoryStore, record: &Record, own: bool) {
         due: END,
         own,
         source: Source::UNKNOWN,
+        sender: None,
     };
     assert!(store.put(put).unwrap().is_acknowledgement());
 }

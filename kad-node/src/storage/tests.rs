@@ -54,7 +54,7 @@ fn put(storage: &Storage, records: &[Record], own: bool) -> Vec<Verdict> {
     let (done, told) = sync_channel(1);
     let entries = records.iter().cloned().map(StoreEntry::from).collect();
     assert!(
-        storage.put(entries, unix_now(), own, Source::UNKNOWN, move |reply| {
+        storage.put(entries, unix_now(), own, (Source::UNKNOWN, None), move |reply| {
             done.send(reply).unwrap();
         })
     );
@@ -119,7 +119,7 @@ fn what_was_removed_before_the_flush_stands_in_nobodys_way() {
         opened.recv().unwrap();
     };
     let entries = vec![version(2, 1, b"other").into()];
-    assert!(storage.put(entries, unix_now(), false, Source::UNKNOWN, wait));
+    assert!(storage.put(entries, unix_now(), false, (Source::UNKNOWN, None), wait));
     is_answering.recv().unwrap();
     let slots = vec![held.slot()];
     assert!(storage.send(Write::Answered(WriteKind::Forget { slots }, Box::new(|_| ()))));
@@ -128,7 +128,7 @@ fn what_was_removed_before_the_flush_stands_in_nobodys_way() {
         vec![newer.into()],
         unix_now(),
         false,
-        Source::UNKNOWN,
+        (Source::UNKNOWN, None),
         move |reply| done.send(reply).unwrap(),
     );
     assert!(sent);

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use kad_core::{
-    Kind, RawRecord, Record, RecordError, Slot, Source, StoreEntry, StoreReply, UnixTime, Verdict,
+    Kind, NodeId, RawRecord, Record, RecordError, Slot, Source, StoreEntry, StoreReply, UnixTime, Verdict,
 };
 use kad_store::{Put, RecordReader as _, RecordStore, StoreError};
 
@@ -128,7 +128,8 @@ impl<S: RecordStore> Writer<S> {
                 due,
                 own,
                 source,
-            } => self.put(entries, due, own, source),
+                sender,
+            } => self.put(entries, due, own, (source, sender)),
             WriteKind::Expire { now, limit } => match self.store.expire(now, limit) {
                 Ok(removed) => StoreReply::Expired {
                     more: removed >= limit,
@@ -150,7 +151,13 @@ impl<S: RecordStore> Writer<S> {
         }
     }
 
-    fn put(&mut self, entries: Vec<StoreEntry>, due: UnixTime, own: bool, source: Source) -> StoreReply {
+    fn put(
+        &mut self,
+        entries: Vec<StoreEntry>,
+        due: UnixTime,
+        own: bool,
+        (source, sender): (Source, Option<NodeId>),
+    ) -> StoreReply {
         let mut verdicts = Vec::with_capacity(entries.len());
         for entry in entries {
             let record = match &entry.record {
@@ -166,6 +173,7 @@ impl<S: RecordStore> Writer<S> {
                 due,
                 own,
                 source,
+                sender,
             };
             if !self.gate.lets_in(&entry, &put) {
                 verdicts.push(Verdict::Refused(RecordError::Denied));

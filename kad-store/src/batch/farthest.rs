@@ -17,45 +17,75 @@ use crate::scan::LAST_SLOT;
 /// get past a few hundred records that cannot be given up.
 pub const MAX_LOOKED: usize = 1024;
 
-/// Looks that are left.
-struct Looks(usize);
+/// The most slots looked at for a sender that may take the place of its own records only: enough for some ten of the
+/// farthest. Whoever holds more than its share must not make each of its puts a long walk.
+pub const MAX_LOOKED_FOR_OWN_PLACE: usize = 64;
+
+/// Looks that are left. Those at what the batch has removed already are counted apart: they are of no use, and a flush
+/// does away with them.
+pub(super) struct Looks {
+    left: usize,
+    vain: usize,
+}
 
 impl Looks {
-    /// Whether there was one left.
-    const fn take(&mut self) -> bool {
-        match self.0.checked_sub(1) {
-            Some(left) => {
-                self.0 = left;
-                true
-            }
-            None => false,
+    /// So many, and [`MAX_LOOKED`] at what was removed.
+    pub(super) const fn new(most: usize) -> Self {
+        Self {
+            left: most,
+            vain: MAX_LOOKED,
         }
     }
+
+    /// Whether what the batch has removed was in the way.
+    pub(super) const fn are_lost(&self) -> bool {
+        self.vain == 0
+    }
+
+    const fn are_over(&self) -> bool {
+        self.left == 0 || self.vain == 0
+    }
+
+    /// Whether there was one left.
+    const fn take(&mut self) -> bool {
+        take_one(&mut self.left)
+    }
+
+    /// Whether there was one left for what was removed.
+    const fn take_in_vain(&mut self) -> bool {
+        take_one(&mut self.vain)
+    }
+}
+
+const fn take_one(looks: &mut usize) -> bool {
+    let is_left = *looks > 0;
+    *looks = looks.saturating_sub(1);
+    is_left
 }
 
 impl Batch {
     /// Calls `each` with the records from the one farthest from `around` on, of one key those that end first before
-    /// others, until it breaks off or [`MAX_LOOKED`] is reached. Parts that hold only own records are left out.
+    /// others, until it breaks off or no looks are left. Parts that hold only own records are left out.
     pub(super) fn farthest_first(
         &self,
         base: &impl Committed,
         around: NodeId,
+        looks: &mut Looks,
         each: &mut dyn FnMut(Slot, Listing) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let mut looks = Looks(MAX_LOOKED);
         for part in self.ledger.parts_farthest_first() {
             let mut ranges = vec![part];
             while let Some(range) = ranges.pop() {
-                let first = self.end_of(base, range, Order::Up, &mut looks)?;
-                let last = self.end_of(base, range, Order::Down, &mut looks)?;
-                if looks.0 == 0 {
+                let first = self.end_of(base, range, Order::Up, looks)?;
+                let last = self.end_of(base, range, Order::Down, looks)?;
+                if looks.are_over() {
                     return Ok(());
                 }
                 let (Some(first), Some(last)) = (first, last) else {
                     continue;
                 };
                 if first == last {
-                    for (slot, listing) in self.records_of(base, first, &mut looks)? {
+                    for (slot, listing) in self.records_of(base, first, looks)? {
                         if each(slot, listing).is_break() {
                             return Ok(());
                         }
@@ -82,13 +112,15 @@ impl Batch {
         let (first, last) = (first_of(low), last_of(high));
         let mut end = None;
         base.records(&first, &last, order, &mut |slot, _| {
-            if !looks.take() {
-                return ControlFlow::Break(());
+            if self.is_removed(&slot) {
+                return match looks.take_in_vain() {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                };
             }
-            if self.changes.contains_key(&slot) {
-                return ControlFlow::Continue(());
+            if looks.take() {
+                end = Some(slot.key);
             }
-            end = Some(slot.key);
             ControlFlow::Break(())
         })?;
         let mut changed = self.changes.range(first..=last);
@@ -105,10 +137,16 @@ impl Batch {
                         (Order::Down, Some(end)) => Some(end.max(slot.key)),
                     });
                 }
-                Some(_) if looks.take() => {}
+                Some(_) if looks.take_in_vain() => {}
                 Some(_) | None => return Ok(end),
             }
         }
+    }
+
+    /// Whether the batch has removed what was in a slot.
+    fn is_removed(&self, slot: &Slot) -> bool {
+        let changed = self.changes.get(slot);
+        changed.is_some_and(|changed| changed.change.record().is_none())
     }
 
     /// The records of a key, those that end first before others. Too few if there are no looks left.
@@ -121,19 +159,31 @@ impl Batch {
         let (first, last) = (first_of(key), last_of(key));
         let mut records = Vec::new();
         base.records(&first, &last, Order::Up, &mut |slot, listing| {
-            if !looks.take() {
-                return ControlFlow::Break(());
+            let is_left = match self.changes.get(&slot) {
+                // It is among the changes.
+                Some(changed) if changed.change.record().is_some() => looks.take(),
+                Some(_) => looks.take_in_vain(),
+                None => {
+                    let is_left = looks.take();
+                    records.extend(is_left.then_some((slot, listing)));
+                    is_left
+                }
+            };
+            match is_left {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
             }
-            if !self.changes.contains_key(&slot) {
-                records.push((slot, listing));
-            }
-            ControlFlow::Continue(())
         })?;
         for (slot, changed) in self.changes.range(first..=last) {
-            if !looks.take() {
+            let record = changed.change.record();
+            let is_left = match record {
+                Some(_) => looks.take(),
+                None => looks.take_in_vain(),
+            };
+            if !is_left {
                 break;
             }
-            records.extend(changed.change.record().map(|record| (*slot, record.into())));
+            records.extend(record.map(|record| (*slot, record.into())));
         }
         records.sort_unstable_by_key(|(slot, listing)| (listing.expiry, *slot));
         Ok(records)
@@ -241,6 +291,7 @@ mod tests {
                     bytes: 1,
                     own: false,
                     source: Source::UNKNOWN,
+                    is_tombstone: false,
                 };
                 let slot = Slot { key, kind: Kind::Provider, provider: NodeId::from_limbs([provider, 0, 0, 0]) };
                 if shelf.0.insert(slot, listing).is_none() {
@@ -253,7 +304,7 @@ mod tests {
                 met.push(slot);
                 ControlFlow::Continue(())
             };
-            batch.farthest_first(&shelf, around, &mut each).unwrap();
+            batch.farthest_first(&shelf, around, &mut Looks::new(MAX_LOOKED), &mut each).unwrap();
             let mut oracle: Vec<_> = shelf.0.iter().collect();
             let near = |slot: &Slot| std::cmp::Reverse(around.distance(slot.key));
             oracle.sort_by_key(|(slot, listing)| (near(slot), listing.expiry, **slot));
@@ -275,6 +326,7 @@ mod tests {
                 bytes: 1,
                 own: false,
                 source: Source::UNKNOWN,
+                is_tombstone: false,
             };
             ledger.add(key, &listing);
             shelf.0.insert(first_of(key), listing);
@@ -312,7 +364,12 @@ mod tests {
             ControlFlow::Break(())
         };
         batch
-            .farthest_first(&Counting(&shelf, &looks), around, &mut each)
+            .farthest_first(
+                &Counting(&shelf, &looks),
+                around,
+                &mut Looks::new(MAX_LOOKED),
+                &mut each,
+            )
             .unwrap();
         let right = shelf
             .0

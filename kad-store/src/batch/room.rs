@@ -7,9 +7,10 @@
 
 use std::ops::ControlFlow;
 
-use kad_core::{Kind, Slot, Source};
+use kad_core::{Kind, NodeId, Slot, Source};
 
-use super::fair::leaver;
+use super::fair::{Place, leaver};
+use super::farthest::{Looks, MAX_LOOKED, MAX_LOOKED_FOR_OWN_PLACE};
 use super::{Batch, Committed, Held, Listing, Order, length};
 use crate::scan::LAST_SLOT;
 use crate::{Put, StoreError, Usage};
@@ -63,7 +64,7 @@ impl Batch {
         }
         let mut victims = Vec::new();
         if held.is_none() && slot.kind == Kind::Provider {
-            match self.place_of_provider(base, &slot, put.source)? {
+            match self.place_of_provider(base, put)? {
                 Ok(leaver) => victims.extend(leaver),
                 Err(shortage) => return Ok(Err(shortage)),
             }
@@ -76,8 +77,8 @@ impl Batch {
         self.evict(base, &slot, source, more, victims)
     }
 
-    /// For whom a record of others will count: for whoever sent these bytes, if its limits allow, else for whom it
-    /// counted before.
+    /// For whom a record of others will count: for its author if that has sent it, else for whoever sent these bytes
+    /// first; if neither's limits allow it, for whom it counted before.
     pub(super) fn sender(&self, put: &Put<'_>, held: Option<&Held>) -> Source {
         let Some(held) = held.filter(|held| !held.listing.own) else {
             return put.source;
@@ -88,7 +89,12 @@ impl Batch {
             records: 1,
             bytes: length(put.record.as_raw()),
         };
-        match is_same || put.source.is_unknown() || !self.sender_has_room(put.source, more, &[]) {
+        let author = put.record.author().map(|author| NodeId::from_public_key(&author));
+        let is_by_author = author.is_some() && author == put.sender;
+        match (is_same && !is_by_author)
+            || put.source.is_unknown()
+            || !self.sender_has_room(put.source, more, &[])
+        {
             true => held.listing.source,
             false => put.source,
         }
@@ -119,8 +125,12 @@ impl Batch {
         mut victims: Victims,
     ) -> Result<Result<Victims, Shortage>, StoreError> {
         let limits = &self.limits;
-        let mut left = without(self.ledger.others(), victims.iter().map(|(_, listing)| listing));
-        let fits = |left: Usage| fits(left, more, limits.max_records, limits.max_bytes);
+        let held = self.ledger.others();
+        // Where lowered limits are exceeded a put must not add to that, but need not mend it either.
+        let max_records = limits.max_records.max(held.records);
+        let max_bytes = limits.max_bytes.max(held.bytes);
+        let mut left = without(held, victims.iter().map(|(_, listing)| listing));
+        let fits = |left: Usage| fits(left, more, max_records, max_bytes);
         if fits(left) {
             return Ok(Ok(victims));
         }
@@ -132,12 +142,22 @@ impl Batch {
             .is_beyond_its_share(source, limits.max_records, limits.max_bytes);
         let distance = around.distance(slot.key);
         let most = victims.len() + MAX_EVICTED;
-        self.farthest_first(base, around, &mut |slot, listing| {
+        let mut looks = Looks::new(if own_only {
+            MAX_LOOKED_FOR_OWN_PLACE
+        } else {
+            MAX_LOOKED
+        });
+        self.farthest_first(base, around, &mut looks, &mut |slot, listing| {
             if around.distance(slot.key) <= distance || victims.len() == most {
                 return ControlFlow::Break(());
             }
+            // Or small ones at the edge would use up the places, and keep out all that is large.
+            let missing = (left.bytes + more.bytes).saturating_sub(max_bytes);
+            let places = (most - victims.len()) as u64;
+            let is_short_of_records = left.records + more.records > max_records;
+            let helps = is_short_of_records || listing.bytes.saturating_mul(places) >= missing;
             let is_free = !listing.own && (!own_only || listing.source == source);
-            if is_free && victims.iter().all(|(victim, _)| *victim != slot) {
+            if helps && is_free && victims.iter().all(|(victim, _)| *victim != slot) {
                 left = without(left, [&listing]);
                 victims.push((slot, listing));
             }
@@ -146,28 +166,38 @@ impl Batch {
                 false => ControlFlow::Continue(()),
             }
         })?;
-        Ok(if fits(left) {
-            Ok(victims)
-        } else {
-            Err(Shortage::Store)
-        })
+        match fits(left) {
+            true => Ok(Ok(victims)),
+            // What this batch gave up before was in the way, not what is held.
+            false if looks.are_lost() => Err(StoreError::BatchFull),
+            false => Ok(Err(Shortage::Store)),
+        }
     }
 
     /// Who leaves a key for one more provider, if somebody has to.
     fn place_of_provider(
         &self,
         base: &impl Committed,
-        slot: &Slot,
-        source: Source,
+        put: &Put<'_>,
     ) -> Result<Result<Option<(Slot, Listing)>, Shortage>, StoreError> {
+        let slot = &put.record.slot();
         let full = self.limits.max_providers_per_key as usize;
         if self.providers(base, slot, full)?.len() < full {
             return Ok(Ok(None));
         }
         // Lowered limits leave more than fit.
         let held = self.providers(base, slot, usize::MAX)?;
-        let senders = held.iter().map(|(slot, listing)| (slot.provider, listing.source));
-        let leaver = leaver(slot.key, (slot.provider, source), senders);
+        let place = |(slot, listing): &(Slot, Listing)| Place {
+            provider: slot.provider,
+            source: listing.source,
+            has_withdrawn: listing.is_tombstone,
+        };
+        let newcomer = Place {
+            provider: slot.provider,
+            source: put.source,
+            has_withdrawn: put.record.is_tombstone(),
+        };
+        let leaver = leaver(slot.key, newcomer, held.iter().map(place));
         let leaver = leaver.and_then(|leaver| held.get(leaver));
         Ok(leaver.map(|leaver| Some(*leaver)).ok_or(Shortage::Key))
     }
@@ -175,7 +205,7 @@ impl Batch {
     /// The providers of the slot's key that others sent, at most `enough`.
     fn providers(&self, base: &impl Committed, slot: &Slot, enough: usize) -> Result<Victims, StoreError> {
         let first = Slot {
-            provider: kad_core::NodeId::default(),
+            provider: NodeId::default(),
             ..*slot
         };
         let last = Slot {

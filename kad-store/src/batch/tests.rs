@@ -1,6 +1,8 @@
 //! What a batch bounds, and what it does not write.
 
-use kad_core::{Duration, NetworkId, Parameters, Rules};
+mod making_room;
+
+use kad_core::{Duration, NetworkId, NodeId, Parameters, Rules};
 
 use super::*;
 use crate::{MemoryStore, RecordReader as _, RecordStore as _};
@@ -22,6 +24,7 @@ fn put(record: &Record) -> Put<'_> {
         due: NOW,
         own: false,
         source: Source::UNKNOWN,
+        sender: None,
     }
 }
 
@@ -70,6 +73,29 @@ fn a_batch_of_too_many_slots_asks_for_a_flush() {
     assert_eq!(store.expire(end, usize::MAX).unwrap(), MAX_BATCH_SLOTS);
     store.flush().unwrap();
     assert_eq!(store.usage(), Usage::default());
+}
+
+#[test]
+fn one_neighbour_fills_half_of_an_empty_store_and_no_more() {
+    let mut store = MemoryStore::new(Limits {
+        max_records: 100,
+        max_records_per_source: 50,
+        around: Some(NodeId::default()),
+        ..Limits::default()
+    });
+    let verdicts = (0..80).map(|number| {
+        let record = record(number, 8);
+        let source = Source::new(1);
+        store
+            .put(Put {
+                source,
+                ..put(&record)
+            })
+            .unwrap()
+    });
+    let verdicts: Vec<_> = verdicts.collect();
+    assert!(verdicts[..50].iter().all(|&verdict| verdict == Verdict::Stored));
+    assert!(verdicts[50..].iter().all(|&verdict| verdict == Verdict::Full));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What goes when a store or a key is full.
 
-use kad_core::{Kind, Verdict};
+use kad_core::{Kind, Source, Verdict};
 
 use super::quotas::{ALICE, BOB, around_zero, from, lying_at, numbers, of_our_own};
 use super::samples::{Samples, key};
@@ -231,5 +231,22 @@ pub(super) fn fair_places<S: RecordStore>(samples: &Samples, open: Open<'_, S>) 
     rule(
         store.get(&says(h).slot()).is_some() && store.get(&says(e).slot()).is_some(),
         "an own provider takes no place of others",
+    );
+    store.put_with(from(&samples.provider(a, place, 1, None), BOB));
+    store.flush();
+    same(
+        &store.put_with(from(&says(c), BOB)),
+        &Verdict::Stored,
+        "at a full key another provider takes the place of a withdrawal",
+    );
+    store.flush();
+    rule(
+        store.get(&says(a).slot()).is_none() && store.get(&says(b).slot()).is_some(),
+        "a withdrawal leaves before any provider",
+    );
+    same(
+        &store.put_with(from(&samples.provider(f, place, 1, None), Source::new(3))),
+        &Verdict::Full,
+        "a withdrawal of what is not held finds no place at a full key",
     );
 }

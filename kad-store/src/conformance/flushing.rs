@@ -114,6 +114,7 @@ pub(super) fn reopen<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         due,
         own: true,
         source: Source::UNKNOWN,
+        sender: None,
     });
     store.flush();
     let before = store.get(&flushed.slot());
@@ -197,6 +198,7 @@ pub(super) fn indexes<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
             due: at(i),
             own: i % 2 == 0,
             source: Source::UNKNOWN,
+            sender: None,
         });
     }
     store.flush();

@@ -38,6 +38,7 @@ pub(super) fn immutable<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         due: at(55),
         own: false,
         source: Source::UNKNOWN,
+        sender: None,
     };
     same(
         &store.put_with(put),
@@ -84,6 +85,7 @@ pub(super) fn mutable<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         due: at(1),
         own: true,
         source: Source::UNKNOWN,
+        sender: None,
     };
     same(
         &store.put_with(put),
@@ -212,6 +214,7 @@ pub(super) fn expected<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
             due: NOW,
             own: false,
             source: Source::UNKNOWN,
+            sender: None,
         })
     };
     same(
@@ -252,6 +255,7 @@ pub(super) fn own<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         due: NOW,
         own,
         source: Source::UNKNOWN,
+        sender: None,
     };
     store.put_with(put(&first, false));
     rule(!store.flushed(&first).own, "a record of others is not own");

@@ -28,6 +28,7 @@ pub(super) const fn from(record: &Record, source: Source) -> Put<'_> {
         due: DUE,
         own: false,
         source,
+        sender: None,
     }
 }
 
@@ -182,6 +183,27 @@ pub(super) fn senders<S: RecordStore>(samples: &Samples, open: Open<'_, S>) {
         &store.flushed(&version(5, 20)).source,
         &BOB,
         "which then count as before",
+    );
+    let author = version(5, 20)
+        .author()
+        .map(|author| NodeId::from_public_key(&author));
+    store.put_with(Put {
+        sender: author,
+        ..from(&version(5, 20), Source::new(3))
+    });
+    same(
+        &store.flushed(&version(5, 20)).source,
+        &Source::new(3),
+        "what its author sends again counts for the author",
+    );
+    store.put_with(Put {
+        sender: Some(NodeId::default()),
+        ..from(&version(5, 20), BOB)
+    });
+    same(
+        &store.flushed(&version(5, 20)).source,
+        &Source::new(3),
+        "and no more for whoever hands it on",
     );
     rule(store.remove(&late.slot()), "a record is removed");
     rule(store.remove(&version(5, 20).slot()), "a record is removed");

@@ -10,15 +10,21 @@ pub(super) const SLOT: usize = 65;
 /// time:8 slot:65
 pub(super) const TIMED: usize = 8 + SLOT;
 
-/// expiry:8 due:8 own:1 length:4 mark:16 source:8
+/// expiry:8 due:8 flags:1 length:4 mark:16 source:8
 pub(super) const ENTRY: usize = 45;
 
+/// The flag of an own record.
+const OWN: u8 = 1;
+
+/// The flag of a record that deletes or withdraws.
+const IS_TOMBSTONE: u8 = 2;
 /// What the table `records` says of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) expiry: UnixTime,
     pub(super) due: UnixTime,
     pub(super) own: bool,
+    pub(super) is_tombstone: bool,
     pub(super) length: u32,
     pub(super) mark: u128,
     pub(super) source: Source,
@@ -60,7 +66,7 @@ impl Entry {
         let mut bytes = [0; ENTRY];
         bytes[..8].copy_from_slice(&self.expiry.as_secs().to_be_bytes());
         bytes[8..16].copy_from_slice(&self.due.as_secs().to_be_bytes());
-        bytes[16] = u8::from(self.own);
+        bytes[16] = if self.own { OWN } else { 0 } | if self.is_tombstone { IS_TOMBSTONE } else { 0 };
         bytes[17..21].copy_from_slice(&self.length.to_be_bytes());
         bytes[21..37].copy_from_slice(&self.mark.to_be_bytes());
         bytes[37..].copy_from_slice(&self.source.to_u64().to_be_bytes());
@@ -71,7 +77,8 @@ impl Entry {
         Self {
             expiry: UnixTime::from_secs(u64::from_be_bytes(array(bytes, 0))),
             due: UnixTime::from_secs(u64::from_be_bytes(array(bytes, 8))),
-            own: bytes[16] != 0,
+            own: bytes[16] & OWN != 0,
+            is_tombstone: bytes[16] & IS_TOMBSTONE != 0,
             length: u32::from_be_bytes(array(bytes, 17)),
             mark: u128::from_be_bytes(array(bytes, 21)),
             source: Source::new(u64::from_be_bytes(array(bytes, 37))),
@@ -103,8 +110,8 @@ mod tests {
     proptest! {
         #[test]
         fn bytes_come_back_and_sort_alike(
-            a in slot(), b in slot(), s in any::<u64>(), t in any::<u64>(), own: bool, length: u32, mark: u128,
-            source: u64,
+            a in slot(), b in slot(), s in any::<u64>(), t in any::<u64>(), own: bool, is_tombstone: bool,
+            length: u32, mark: u128, source: u64,
         ) {
             let (s, t) = (UnixTime::from_secs(s), UnixTime::from_secs(t));
             let (x, y) = (slot_to_bytes(&a), slot_to_bytes(&b));
@@ -113,7 +120,8 @@ mod tests {
             let (p, q) = (timed_to_bytes(s, &x), timed_to_bytes(t, &y));
             prop_assert_eq!(timed_from_bytes(&p).unwrap(), (s, a));
             prop_assert_eq!(p.cmp(&q), (s, a).cmp(&(t, b)));
-            let entry = Entry { expiry: s, due: t, own, length, mark, source: Source::new(source) };
+            let source = Source::new(source);
+            let entry = Entry { expiry: s, due: t, own, is_tombstone, length, mark, source };
             prop_assert_eq!(Entry::from_bytes(&entry.to_bytes()), entry);
         }
     }

@@ -143,6 +143,7 @@ impl Entry {
             expiry: record.raw.expiry(),
             due: record.due,
             own: record.own,
+            is_tombstone: record.raw.is_tombstone(),
             // At most MAX_RECORD, so it always fits.
             length: u32::try_from(record.raw.as_bytes().len()).unwrap_or(u32::MAX),
             mark: record.raw.mark(),
@@ -156,6 +157,7 @@ impl Entry {
             bytes: u64::from(self.length),
             own: self.own,
             source: self.source,
+            is_tombstone: self.is_tombstone,
         }
     }
 }

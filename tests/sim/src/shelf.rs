@@ -46,6 +46,7 @@ impl Shelf {
                 due,
                 own,
                 source,
+                sender,
             } => {
                 let mut put = |entry: kad_core::StoreEntry| match &entry.record {
                     Ok(record) => {
@@ -55,6 +56,7 @@ impl Shelf {
                             due,
                             own,
                             source,
+                            sender,
                         };
                         self.0.put(put).unwrap_or(Verdict::Failed)
                     }
