@@ -451,6 +451,7 @@ fn who_keeps_many_older_versions_catches_up_with_a_few_at_a_time() {
             due: if own { now } else { now + DAY },
             own,
             source: Source::UNKNOWN,
+            sender: None,
         };
         world.nodes[node].shelf.carry_out(op, now);
     }
