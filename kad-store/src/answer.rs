@@ -33,19 +33,24 @@ pub fn found<R: RecordReader>(
     let mut found = Vec::new();
     let mut next = None;
     if ask.kind == Kind::Provider {
-        let (page, mut more) = providers(reader, ask)?;
+        let (page, more) = providers(reader, ask)?;
         report(&page.damaged, &mut damaged);
-        let (mut bytes, mut last) = (0, None);
+        let (mut bytes, mut looked_at) = (0, Vec::new());
+        let mut is_cut = false;
         for stored in page.records {
             bytes += stored.raw.as_bytes().len();
-            if bytes > MAX_RECORD_BYTES {
-                more = true;
+            is_cut = bytes > MAX_RECORD_BYTES;
+            if is_cut {
                 break;
             }
-            last = Some(stored.slot.provider);
+            looked_at.push(stored.slot);
             found.extend(verified(stored, rules, now, &mut damaged));
         }
-        next = last.filter(|_| more);
+        // What has ended or is damaged is not told of, but the next page begins behind it.
+        looked_at.extend(page.damaged.into_iter().filter(|_| !is_cut));
+        let turns = looked_at.into_iter().map(|slot| slot.provider);
+        let last = turns.max_by_key(|provider| ask.turn_of(*provider));
+        next = last.filter(|_| more || is_cut);
     } else {
         let slot = Slot {
             key: ask.key,

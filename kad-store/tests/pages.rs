@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use kad_core::{
-    Announcement, FindValue, Found, Key, Keypair, Kind, NetworkId, NodeId, Parameters, Record, Rules, Source,
-    StoreReply, UnixTime, Want,
+    Announcement, FindValue, Found, Key, Keypair, Kind, NetworkId, NodeId, Parameters, Record, Rules, Slot,
+    Source, StoreReply, UnixTime, Want,
 };
-use kad_store::{Limits, MemoryStore, Put, RecordStore as _, answer};
+use kad_store::answer::{self, Damage};
+use kad_store::{
+    Limits, MemoryReader, MemoryStore, Page, Put, RecordReader, RecordStore as _, Scan, StoreError,
+    StoredRecord,
+};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 const KEY: Key = Key::from_limbs([7, 7, 7, 7]);
@@ -48,6 +52,15 @@ fn filled(count: u64, payload: usize) -> MemoryStore {
 
 /// A page, as ids and where to go on.
 fn page(store: &MemoryStore, after: Option<NodeId>) -> (Vec<NodeId>, Option<NodeId>) {
+    page_of(&store.reader(), after, NOW)
+}
+
+/// A page of a reader at a time.
+fn page_of(
+    reader: &impl RecordReader,
+    after: Option<NodeId>,
+    now: UnixTime,
+) -> (Vec<NodeId>, Option<NodeId>) {
     let ask = FindValue {
         key: KEY,
         kind: Kind::Provider,
@@ -55,8 +68,8 @@ fn page(store: &MemoryStore, after: Option<NodeId>) -> (Vec<NodeId>, Option<Node
         after,
         want: Want::Record,
     };
-    let reply = answer::found(&store.reader(), &rules(), &ask, NOW, |_, damage| {
-        panic!("{damage}")
+    let reply = answer::found(reader, &rules(), &ask, now, |_, damage| {
+        assert_eq!(damage, Damage::Unreadable);
     });
     let StoreReply::Found { found, next } = reply.unwrap() else {
         panic!("another reply");
@@ -117,6 +130,57 @@ fn a_page_goes_round_from_wherever_it_begins_and_says_whether_there_are_more() {
             assert_eq!(next, ids.last().copied().filter(|_| !whole), "{count} providers");
         }
     }
+}
+
+/// A reader of a disk on which the providers up to one are damaged.
+#[derive(Clone)]
+struct Scratched {
+    reader: MemoryReader,
+    up_to: NodeId,
+}
+
+impl RecordReader for Scratched {
+    fn get(&self, slot: &Slot) -> Result<Option<StoredRecord>, StoreError> {
+        self.reader.get(slot)
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
+        let mut page = self.reader.scan(scan)?;
+        let slots = page.records.iter().map(|record| record.slot);
+        page.damaged
+            .extend(slots.filter(|slot| slot.provider <= self.up_to));
+        page.records.retain(|record| record.slot.provider > self.up_to);
+        Ok(page)
+    }
+}
+
+#[test]
+fn a_page_of_which_nothing_is_left_leads_on_to_the_next() {
+    let store = filled(100, 4);
+    let mut ids: Vec<_> = store
+        .reader()
+        .scan(&Scan::all(100))
+        .unwrap()
+        .records
+        .iter()
+        .map(|record| record.slot.provider)
+        .collect();
+    ids.sort_unstable();
+    // All have ended.
+    let end = NOW + rules().max_lifetime;
+    assert_eq!(page_of(&store.reader(), None, end), (vec![], Some(ids[63])));
+    assert_eq!(
+        page_of(&store.reader(), Some(ids[63]), end),
+        (vec![], Some(ids[27]))
+    );
+    // The first seventy are damaged.
+    let scratched = Scratched {
+        reader: store.reader(),
+        up_to: ids[69],
+    };
+    assert_eq!(page_of(&scratched, None, NOW), (vec![], Some(ids[63])));
+    let (found, next) = page_of(&scratched, Some(ids[63]), NOW);
+    assert_eq!((found, next), (ids[70..].to_vec(), Some(ids[27])));
 }
 
 #[test]

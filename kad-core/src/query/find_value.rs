@@ -170,6 +170,7 @@ impl<A: Address> FindValueTask<A> {
         if found.len() > many || !found.iter().all(fits) {
             return Err(Misfit);
         }
+        let is_empty = found.is_empty();
         let last = found.last().and_then(|found| match found {
             Found::Record(record) => Some(record.slot().provider),
             Found::Digest { .. } => None,
@@ -188,7 +189,9 @@ impl<A: Address> FindValueTask<A> {
                 self.add_record(record);
             }
         }
-        if let (Some(next), Some(from), Some(last)) = (next, from, last)
+        // A page without records still leads on: those that it looked at may have ended.
+        if let (Some(next), Some(from)) = (next, from)
+            && (is_empty || last.is_some())
             && self.leads_on(from.id, last, next)
             && self.ask.kind == Kind::Provider
             && self.pages_asked < MAX_PAGES
@@ -201,14 +204,14 @@ impl<A: Address> FindValueTask<A> {
 
     /// Whether there is more behind a page. It ends where the holder has gone round to where the first page began; and
     /// it must lead on, or a holder could send us round for ever.
-    fn leads_on(&self, holder: NodeId, last: NodeId, next: NodeId) -> bool {
+    fn leads_on(&self, holder: NodeId, last: Option<NodeId>, next: NodeId) -> bool {
         let page = self.reading.iter().find(|(id, _)| *id == holder);
         let after = page.map(|(_, after)| *after);
         let asked = FindValue {
             after: after.or(self.ask.after),
             ..self.ask
         };
-        let is_behind_last = asked.turn_of(next) >= asked.turn_of(last);
+        let is_behind_last = last.is_none_or(|last| asked.turn_of(next) >= asked.turn_of(last));
         let turn = |provider| self.ask.turn_of(provider);
         let is_further = after.is_none_or(|after| turn(next) > turn(after));
         is_behind_last && is_further && self.ask.after != Some(next)

@@ -28,9 +28,15 @@ pub(crate) struct Held {
     pub(crate) own: bool,
     /// Who sent these bytes first.
     pub(crate) source: Source,
+    pub(crate) sender: Option<NodeId>,
 }
 
 impl Shelf {
+    /// All that is held.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Held> {
+        self.records.values()
+    }
+
     /// What lies in a slot.
     pub(crate) fn get(&self, slot: &Slot) -> Option<&Held> {
         self.records.get(slot)
@@ -51,13 +57,13 @@ impl Shelf {
                 due,
                 own,
                 source,
-                ..
+                sender,
             } => {
                 let put = |entry: kad_core::StoreEntry| match entry.record {
                     Ok(record) if !own && self.settled.contains(&record.slot()) => {
                         Verdict::Refused(kad_core::RecordError::Denied)
                     }
-                    Ok(record) => self.put(record, entry.expected, (due, own, source)),
+                    Ok(record) => self.put(record, entry.expected, (due, own), (source, sender)),
                     Err(error) => Verdict::Refused(error),
                 };
                 StoreReply::Put(entries.into_iter().map(put).collect())
@@ -148,7 +154,8 @@ impl Shelf {
         &mut self,
         record: Record,
         expected: Option<u64>,
-        (due, own, source): (UnixTime, bool, Source),
+        (due, own): (UnixTime, bool),
+        (source, sender): (Source, Option<NodeId>),
     ) -> Verdict {
         let held = self.records.get_mut(&record.slot());
         if self.full && held.is_none() && !own {
@@ -168,6 +175,7 @@ impl Shelf {
                     due,
                     own,
                     source,
+                    sender,
                 };
                 self.records.insert(held.record.slot(), held);
             }

@@ -139,6 +139,30 @@ fn a_reading_goes_round_once_wherever_it_begins() {
 }
 
 #[test]
+fn a_reading_goes_on_behind_pages_whose_records_have_all_ended() {
+    let (key, records) = providers(50);
+    let live = records[41].slot().provider;
+    // Nothing but one record of the fifty is alive.
+    let (found, pages) = read(key, NodeId::default(), |asked| {
+        let (mut page, next) = honest(&records, asked, 10);
+        page.retain(|found| matches!(found, Found::Record(record) if record.slot().provider == live));
+        (page, next)
+    });
+    let found: Vec<_> = found.iter().map(|record| record.slot().provider).collect();
+    assert_eq!(found, [live]);
+    assert_eq!(pages, 6, "five, and the one that shows that it has gone round");
+    // Nor does one that tells of nothing lead anybody round for ever.
+    let next = |asked: &FindValue| {
+        let at = asked.after.unwrap_or_default().to_key().to_limbs()[0];
+        NodeId::from_limbs([at + 1, 0, 0, 0])
+    };
+    let (found, pages) = read(key, NodeId::default(), |asked| (Vec::new(), Some(next(asked))));
+    assert_eq!((found.len(), pages), (0, MAX_PAGES + 1));
+    let (_, pages) = read(key, NodeId::default(), |asked| (Vec::new(), asked.after));
+    assert_eq!(pages, 1);
+}
+
+#[test]
 fn a_holder_that_never_ends_is_left_when_it_has_gone_round() {
     let (key, records) = providers(50);
     let start = NodeId::from_limbs([1 << 63; 4]);
