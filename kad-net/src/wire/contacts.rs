@@ -126,7 +126,7 @@ pub(super) fn read<A: WireAddress>(
 }
 
 /// Whether any host on the internet could reach this: what is special by RFC 6890 and would aim at somebody is not.
-fn is_global(socket: SocketAddr) -> bool {
+pub(super) fn is_global(socket: SocketAddr) -> bool {
     if socket.port() < FIRST_FREE_PORT {
         return false;
     }
