@@ -14,6 +14,8 @@
 //! ```
 //!
 //! - [`observation`]: which addresses peers see this node at, and of which class the NAT is.
+//! - [`reachability`]: which of them strangers reach, and so whether this node serves or only asks.
+//! - [`dial_back`]: how a node helps others to find that out, without being turned against anybody.
 //!
 //! Each is a machine like `kad_core::Kademlia`: `handle(now, event, out)` is the only thing that changes it, never fails, and
 //! appends what it wants to `out`; `poll_timeout` tells when its `Event::Timeout` is due. None of them has a clock, a socket or
@@ -24,5 +26,10 @@
 //! What they refuse to do: believe one peer about anything; send more than they were sent; hold more than `docs/bounds.md`
 //! says, whatever peers do.
 
+mod contacted;
+pub mod dial_back;
+mod draws;
 pub mod observation;
 mod prefix;
+mod ration;
+pub mod reachability;
