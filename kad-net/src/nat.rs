@@ -16,6 +16,9 @@
 //! - [`observation`]: which addresses peers see this node at, and of which class the NAT is.
 //! - [`reachability`]: which of them strangers reach, and so whether this node serves or only asks.
 //! - [`dial_back`]: how a node helps others to find that out, without being turned against anybody.
+//! - [`candidates`]: which addresses of a peer are worth a try, and which of them may be punched.
+//! - [`coordinator`]: how two are told to begin at the same moment.
+//! - [`punch`]: one attempt of two peers to reach each other directly.
 //!
 //! Each is a machine like `kad_core::Kademlia`: `handle(now, event, out)` is the only thing that changes it, never fails, and
 //! appends what it wants to `out`; `poll_timeout` tells when its `Event::Timeout` is due. None of them has a clock, a socket or
@@ -26,10 +29,13 @@
 //! What they refuse to do: believe one peer about anything; send more than they were sent; hold more than `docs/bounds.md`
 //! says, whatever peers do.
 
+pub mod candidates;
 mod contacted;
+pub mod coordinator;
 pub mod dial_back;
 mod draws;
 pub mod observation;
 mod prefix;
+pub mod punch;
 mod ration;
 pub mod reachability;
