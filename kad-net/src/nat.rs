@@ -19,6 +19,7 @@
 //! - [`candidates`]: which addresses of a peer are worth a try, and which of them may be punched.
 //! - [`coordinator`]: how two are told to begin at the same moment.
 //! - [`punch`]: one attempt of two peers to reach each other directly.
+//! - [`relay`]: how much of what a node forwards for others.
 //!
 //! Each is a machine like `kad_core::Kademlia`: `handle(now, event, out)` is the only thing that changes it, never fails, and
 //! appends what it wants to `out`; `poll_timeout` tells when its `Event::Timeout` is due. None of them has a clock, a socket or
@@ -39,3 +40,4 @@ mod prefix;
 pub mod punch;
 mod ration;
 pub mod reachability;
+pub mod relay;
