@@ -19,6 +19,7 @@
 //! - [`candidates`]: which addresses of a peer are worth a try, and which of them may be punched.
 //! - [`coordinator`]: how two are told to begin at the same moment.
 //! - [`punch`]: one attempt of two peers to reach each other directly.
+//! - [`reservations`]: at which relays a node that cannot be dialled has a place.
 //! - [`relay`]: how much of what a node forwards for others.
 //!
 //! Each is a machine like `kad_core::Kademlia`: `handle(now, event, out)` is the only thing that changes it, never fails, and
@@ -41,3 +42,4 @@ pub mod punch;
 mod ration;
 pub mod reachability;
 pub mod relay;
+pub mod reservations;
