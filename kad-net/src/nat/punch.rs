@@ -20,30 +20,17 @@
 //!
 //! The driver checks the MAC of every punch before it tells of it, and the identity of every connection.
 
+mod events;
+mod round;
+
 use std::net::SocketAddr;
 
 use kad_core::{Duration, Instant, NodeId};
 
+pub use self::events::{Action, Dialler, Event};
+use self::round::Round;
 use super::candidates::MAX_TARGETS;
 use super::observation::NatClass;
-
-/// When the first punches of a round are sent. A second one behind the first costs little, and 5 % of packets are lost.
-const FIRST: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_millis(30),
-    Duration::from_millis(60),
-    Duration::from_millis(90),
-    Duration::from_millis(120),
-];
-
-/// Between two punches after the first ones.
-const THEN: Duration = Duration::from_millis(150);
-
-/// A round in which nothing was heard for so long is over.
-const ROUND: Duration = Duration::from_millis(2500);
-
-/// A round in which something was heard goes on for so long, for the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// How many punches answer the first one that is heard: it came through, so will one of these.
 const ANSWERS: usize = 3;
@@ -68,9 +55,6 @@ const GO_WITHIN: Duration = Duration::from_secs(10);
 
 /// The longest wait that a coordinator may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-
-/// After hearing a punch, how long whoever dials second waits for the handshake of the other.
-const YIELD: Duration = Duration::from_millis(500);
 
 /// What to take for the round trip of a dial over a punched hole until it is known: with the 333 ms that RFC 9002 (section
 /// 6.2.2) has, one lost packet costs a second.
@@ -105,81 +89,6 @@ pub enum Hopeless {
     NoTarget,
 }
 
-/// One end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialler {
-    /// This node.
-    Us,
-    /// The peer.
-    Peer,
-}
-
-/// What happens to an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// The coordinator tells both to begin.
-    Go {
-        /// After how long; at most two seconds.
-        wait: Duration,
-    },
-    /// A punch of the peer arrived; its MAC is right.
-    Heard {
-        /// From where.
-        from: SocketAddr,
-    },
-    /// The first packet of a handshake arrived from where punches came from.
-    Arriving,
-    /// A direct connection to the peer stands, and its identity is proven.
-    Connected {
-        /// Who dialled.
-        by: Dialler,
-    },
-    /// That connection is gone.
-    Closed {
-        /// Who had dialled it.
-        by: Dialler,
-    },
-    /// This node has other addresses than before; the peer will be told by the coordinator.
-    NetworkChanged,
-    /// The peer has other addresses than before.
-    Targets([Option<SocketAddr>; MAX_TARGETS]),
-    /// The time that [`Punch::poll_timeout`] told has come.
-    Timeout,
-}
-
-/// What an attempt wants done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Ask the coordinator for a round.
-    Ask,
-    /// Send one punch.
-    Punch {
-        /// To where.
-        to: SocketAddr,
-    },
-    /// Dial the peer, with [`DIAL_RTT`].
-    Dial {
-        /// To where.
-        to: SocketAddr,
-    },
-    /// Send nothing more of a handshake that is under way.
-    StopDial,
-    /// New streams go over this connection from now on.
-    Use {
-        /// Who dialled it.
-        by: Dialler,
-    },
-    /// Let the streams of this connection end, then close it.
-    Retire {
-        /// Who dialled it.
-        by: Dialler,
-    },
-    /// A round is over in vain. The relay is still there.
-    Missed,
-    /// There is no direct connection any more; new streams go through the relay.
-    FallBack,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// For a GO, the asking side not for ever.
@@ -196,18 +105,6 @@ enum State {
         until: Instant,
     },
     Direct,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Round {
-    began: Instant,
-    /// Volleys sent.
-    volleys: u32,
-    /// Where the peer is, and since when that is known.
-    heard: Option<(SocketAddr, Instant)>,
-    dialled: bool,
-    /// The peer's handshake has begun.
-    arriving: bool,
 }
 
 /// One attempt.
@@ -274,7 +171,7 @@ impl Punch {
         match self.state {
             State::Waiting { until } => until,
             State::Armed { at } => Some(at),
-            State::Punching(round) => Some(self.next(&round)),
+            State::Punching(round) => Some(round.next()),
             State::Silent { until } => self.setup.asks.then_some(until),
             State::Direct => None,
         }
@@ -324,13 +221,7 @@ impl Punch {
         let mut round = match self.state {
             State::Punching(round) => round,
             // It came through although nothing was sent: an answer will, too.
-            State::Waiting { .. } | State::Armed { .. } => Round {
-                began: now,
-                volleys: 0,
-                heard: None,
-                dialled: false,
-                arriving: false,
-            },
+            State::Waiting { .. } | State::Armed { .. } => Round::new(now),
             // Silence is silence, and a connection needs no punches.
             State::Silent { .. } | State::Direct => {
                 self.untimely += 1;
@@ -415,16 +306,10 @@ impl Punch {
         match self.state {
             State::Waiting { until: Some(until) } if until <= now => self.miss(now, out),
             State::Armed { at } if at <= now => {
-                self.state = State::Punching(Round {
-                    began: now,
-                    volleys: 0,
-                    heard: None,
-                    dialled: false,
-                    arriving: false,
-                });
+                self.state = State::Punching(Round::new(now));
                 self.on_timeout(now, out);
             }
-            State::Punching(round) if self.ends(&round) <= now => self.miss(now, out),
+            State::Punching(round) if round.ends() <= now => self.miss(now, out),
             State::Punching(round) => self.go_on(now, round, out),
             State::Silent { until } if until <= now && self.setup.asks => {
                 out.push(Action::Ask);
@@ -438,38 +323,22 @@ impl Punch {
 
     /// Sends what is due, and dials if it is time.
     fn go_on(&mut self, now: Instant, mut round: Round, out: &mut Vec<Action>) {
-        if round.began + volley(round.volleys) <= now {
+        if round.is_due(now) {
             let heard = round.heard.map(|(from, _)| from);
             let targets = heard
                 .as_ref()
                 .map_or(&self.setup.targets[..], std::slice::from_ref);
             out.extend(targets.iter().map(|&to| Action::Punch { to }));
             self.sent = Some(now);
-            // After a late timer, what was missed is not made up for.
-            while round.began + volley(round.volleys) <= now {
-                round.volleys += 1;
-            }
+            round.skip_to(now);
         }
-        if let (Some(at), Some((to, _))) = (dials_at(&round), round.heard)
+        if let (Some(at), Some((to, _))) = (round.dials_at(), round.heard)
             && at <= now
         {
             round.dialled = true;
             out.push(Action::Dial { to });
         }
         self.state = State::Punching(round);
-    }
-
-    fn next(&self, round: &Round) -> Instant {
-        let volley = round.began + volley(round.volleys);
-        let first = dials_at(round).map_or(volley, |dial| dial.min(volley));
-        first.min(self.ends(round))
-    }
-
-    fn ends(&self, round: &Round) -> Instant {
-        match round.heard {
-            Some((_, at)) => at + HANDSHAKE,
-            None => round.began + ROUND,
-        }
     }
 
     fn miss(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -497,19 +366,6 @@ impl Punch {
         let until = self.sent.map_or(now, |sent| (sent + span).max(now));
         self.state = State::Silent { until };
     }
-}
-
-/// When a volley is due, after the beginning of its round.
-fn volley(n: u32) -> Duration {
-    let last = FIRST[FIRST.len() - 1];
-    let later = n.saturating_sub(FIRST.len() as u32 - 1);
-    FIRST.get(n as usize).copied().unwrap_or(last + THEN * later)
-}
-
-/// When whoever dials second does.
-fn dials_at(round: &Round) -> Option<Instant> {
-    let (_, heard) = round.heard?;
-    (!round.dialled && !round.arriving).then(|| heard + YIELD)
 }
 
 #[cfg(test)]

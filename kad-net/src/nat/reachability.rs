@@ -12,12 +12,16 @@
 //! - **At once down** when the network changes.
 
 mod address;
+mod config;
+mod events;
 
 use std::net::{IpAddr, SocketAddr};
 
 use kad_core::{Duration, Instant, NodeId};
 
 use self::address::{Change, Proving};
+pub use self::config::{ReachabilityConfig, Role, RoleChoice};
+pub use self::events::{Action, Event};
 use super::contacted::Contacted;
 use super::draws::Draws;
 use super::prefix::{Family, site};
@@ -50,119 +54,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The last probe is sent 900 ms after the first; the rest is for two slow paths.
 const PROBE_WITHIN: Duration = Duration::from_secs(4);
-
-/// What a node may be to others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It asks, and nobody routes through it.
-    Client,
-    /// It can be reached, and serves.
-    Server,
-}
-
-/// Who decides about the role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RoleChoice {
-    /// The node, by what is proven.
-    #[default]
-    Auto,
-    /// The operator: never serve. What can be proven is found out all the same.
-    Client,
-    /// The operator: always serve. The same.
-    Server,
-}
-
-/// How a node finds out whether it can be reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ReachabilityConfig {
-    /// Who decides about the role.
-    pub role: RoleChoice,
-    /// How long an address must have been reachable before the node serves. Nodes that are reached for moments only would
-    /// come and go in everybody's tables. HyperDHT waits for 20 minutes, which a node that runs for an hour has not.
-    pub hold: Duration,
-}
-
-impl Default for ReachabilityConfig {
-    fn default() -> Self {
-        Self {
-            role: RoleChoice::Auto,
-            hold: Duration::from_secs(60),
-        }
-    }
-}
-
-/// What happens to the reachability of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The addresses that the node may have, best first: observed, mapped and configured ones. They take the place of those
-    /// given before, except for those that are proven.
-    Addresses(Vec<SocketAddr>),
-    /// A server that this node is connected to, over a direct path, and that can be asked for help.
-    HelperKnown {
-        /// Who.
-        helper: NodeId,
-        /// Where it is seen.
-        ip: IpAddr,
-    },
-    /// It is not connected any more.
-    HelperGone {
-        /// Who.
-        helper: NodeId,
-    },
-    /// Something was sent to a host, of whatever kind, or is about to be.
-    Sent {
-        /// The host.
-        to: IpAddr,
-    },
-    /// A helper answered an [`Action::Check`], or could not be asked.
-    Answered {
-        /// Of the check.
-        nonce: [u8; 16],
-        /// Whether it has found a target and asked it to probe.
-        passed_on: bool,
-    },
-    /// A probe arrived.
-    Probed {
-        /// From where.
-        from: SocketAddr,
-        /// What it carried.
-        nonce: [u8; 16],
-    },
-    /// A peer connected to this node, directly and outside of any punch session.
-    Called {
-        /// From where.
-        from: SocketAddr,
-    },
-    /// Interfaces, or the host that most observers see, are others than before.
-    NetworkChanged,
-    /// The time that [`Reachability::poll_timeout`] told has come.
-    Timeout,
-}
-
-/// What a node wants done about its reachability.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Ask a helper to have an address probed. Owes one [`Event::Answered`]. The request is padded to
-    /// [`CHECK_BYTES`](super::dial_back::CHECK_BYTES).
-    Check {
-        /// Whom.
-        helper: NodeId,
-        /// The address; of the family at which the helper sees this node.
-        address: SocketAddr,
-        /// What the probe has to carry.
-        nonce: [u8; 16],
-    },
-    /// Strangers reach this address, or do so no more.
-    Proven {
-        /// The address.
-        address: SocketAddr,
-        /// Whether they do.
-        reachable: bool,
-    },
-    /// The node serves from now on, or only asks.
-    Role(Role),
-}
 
 #[derive(Debug)]
 struct Helper {

@@ -9,13 +9,17 @@
 //! each host and all together; what is over a limit is dropped, never queued.
 
 mod bucket;
+mod config;
+mod events;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use kad_core::{Duration, Instant, NodeId};
+use kad_core::{Instant, NodeId};
 
 use self::bucket::Bucket;
+pub use self::config::RelayConfig;
+pub use self::events::{Action, End, Event, Reason, Refusal, Verdict};
 use super::draws::Draws;
 use super::prefix::{host, site};
 use crate::wire::Scope;
@@ -30,201 +34,9 @@ const MAX_SESSIONS: usize = 256;
 /// are dropped.
 const MAX_DATAGRAM: usize = 1500;
 
-/// How much a node relays for others. Sizes of libp2p's circuit relay v2, but for the rates, which it does not limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RelayConfig {
-    /// Peers that have a place; 0: the node relays for nobody.
-    pub reservations: usize,
-    /// Of them on one host.
-    pub reservations_per_host: usize,
-    /// Of them at one site (IPv4 /24, IPv6 /48).
-    pub reservations_per_site: usize,
-    /// How long a place is kept before it has to be renewed.
-    pub reservation: Duration,
-    /// Sessions at a time.
-    pub sessions: usize,
-    /// Of them with one peer, at either end.
-    pub sessions_per_peer: usize,
-    /// Of them opened from one host.
-    pub sessions_per_host: usize,
-    /// How long a session lasts at most: for lookups, and until a direct connection stands.
-    pub session: Duration,
-    /// Bytes of one session in each direction.
-    pub session_bytes: u64,
-    /// Bytes of one session in a second, both directions together.
-    pub session_rate: u64,
-    /// Bytes of all sessions in a second: a quarter of what they could have together, some 2 Mbit/s.
-    pub rate: u64,
-}
-
-impl Default for RelayConfig {
-    fn default() -> Self {
-        Self {
-            reservations: 128,
-            reservations_per_host: 8,
-            reservations_per_site: 16,
-            reservation: Duration::from_secs(60 * 60),
-            sessions: 16,
-            sessions_per_peer: 4,
-            sessions_per_host: 4,
-            session: Duration::from_secs(5 * 60),
-            session_bytes: 1024 * 1024,
-            session_rate: 64_000,
-            rate: 256_000,
-        }
-    }
-}
-
 /// Names a session on the wire. Drawn at random, so that nobody who is not in it can name one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
-
-/// What happens to a relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// A peer asks for a place, or for its place to be kept. Owes it one [`Action::Reserved`] or [`Action::Refused`].
-    Reserve {
-        /// Who; proven.
-        peer: NodeId,
-        /// Where its connection comes from.
-        leg: SocketAddr,
-        /// Whether that connection is itself relayed by somebody.
-        relayed: bool,
-    },
-    /// A peer wants its place no more.
-    Release {
-        /// Who.
-        peer: NodeId,
-    },
-    /// A peer asks for a session with one that has a place. Owes it one [`Action::Opened`] or [`Action::Refused`].
-    Open {
-        /// Who; proven.
-        peer: NodeId,
-        /// Where its connection comes from.
-        leg: SocketAddr,
-        /// Whether that connection is itself relayed by somebody.
-        relayed: bool,
-        /// With whom.
-        to: NodeId,
-    },
-    /// One of the two ends it, over its own connection.
-    Close {
-        /// Which.
-        session: SessionId,
-        /// Who.
-        peer: NodeId,
-    },
-    /// The connection of a peer has another address than before, and has proven it.
-    Moved {
-        /// Who.
-        peer: NodeId,
-        /// The new address.
-        leg: SocketAddr,
-    },
-    /// The connection of a peer is gone.
-    Gone {
-        /// Who.
-        peer: NodeId,
-    },
-    /// The time that [`Relay::poll_timeout`] told has come.
-    Timeout,
-}
-
-/// What a relay wants done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Tell a peer that it has a place.
-    Reserved {
-        /// Whom.
-        peer: NodeId,
-        /// For how long.
-        lifetime: Duration,
-    },
-    /// Tell a peer that it does not get what it asked for.
-    Refused {
-        /// Whom.
-        peer: NodeId,
-        /// Why not.
-        why: Refusal,
-    },
-    /// Tell both that they have a session, and its limits ([`RelayConfig`]).
-    Opened {
-        /// Which.
-        session: SessionId,
-        /// Who asked.
-        from: NodeId,
-        /// With whom.
-        to: NodeId,
-    },
-    /// Tell both that it is over, as far as they are still connected.
-    Closed {
-        /// Which.
-        session: SessionId,
-        /// Who it was between.
-        between: [NodeId; 2],
-        /// Why.
-        why: End,
-    },
-}
-
-/// Why a peer does not get a place or a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// There is no more room, for this peer, its host, its site, or anybody.
-    Full,
-    /// It comes through another relay: chains would make one datagram into several.
-    Relayed,
-    /// Whom it wants has no place here.
-    NoReservation,
-    /// It wants a session with itself, or both ends would have one address.
-    Same,
-}
-
-/// Why a session is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum End {
-    /// One of the two said so.
-    Closed,
-    /// One of the two is gone, or has no place any more.
-    Gone,
-    /// Its time is over.
-    Time,
-    /// Its bytes are used up.
-    Bytes,
-}
-
-/// What to do with a datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Send it to this address, once.
-    Forward {
-        /// The other leg.
-        to: SocketAddr,
-    },
-    /// Forget it, and tell nobody.
-    Drop(Reason),
-}
-
-/// Why a datagram is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// There is no such session.
-    NoSession,
-    /// It comes from neither leg.
-    Stranger,
-    /// It is empty, or larger than what is forwarded.
-    Size,
-    /// The session has used up its bytes or its time.
-    Spent,
-    /// The session sends too fast.
-    SessionRate,
-    /// All sessions together send too fast.
-    Rate,
-}
 
 /// Counters of a relay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -206,7 +206,10 @@ impl Pair {
         // Whoever is not let out is known by what it says.
         let seen: Vec<_> = nats
             .iter_mut()
-            .map(|nat| nat.send(Instant::ZERO, observer).unwrap_or((nat.ip, PORT).into()))
+            .map(|nat| {
+                nat.send(Instant::ZERO, observer)
+                    .unwrap_or_else(|| (nat.ip, PORT).into())
+            })
             .collect();
         let classes = [nats[0].class(), nats[1].class()];
         let id = |end: usize| NodeId::from_limbs([u64::from((end == 0) == swap), 0, 0, 0]);

@@ -152,6 +152,55 @@ fn probes_from_hosts_that_were_contacted_prove_nothing() {
 }
 
 #[test]
+fn a_target_beside_its_helper_and_a_caller_that_was_called_prove_nothing() {
+    let mut node = Node::new(4);
+    for _ in 0..30 {
+        node.now = node.machine.poll_timeout().unwrap();
+        for action in node.tell(Event::Timeout) {
+            let Action::Check { helper, nonce, .. } = action else {
+                continue;
+            };
+            let beside = [20, helper.to_key().to_limbs()[0] as u8, 0, 99];
+            node.tell(Event::Probed {
+                from: (beside, 5000).into(),
+                nonce,
+            });
+        }
+    }
+    assert_eq!(node.machine.void(), 30);
+    for n in 0..4 {
+        node.tell(Event::Called {
+            from: ([20, n, 0, 1], 9).into(),
+        });
+    }
+    assert_eq!((node.machine.reachable().count(), node.machine.void()), (0, 34));
+}
+
+#[test]
+fn only_helpers_that_see_the_address_in_question_are_asked() {
+    let mut node = Node::new(0);
+    let ip = "2001:db8:9::1".parse().unwrap();
+    node.tell(Event::HelperKnown { helper: id(1), ip });
+    node.run(at(60), OPEN);
+    assert_eq!(node.checks, 0);
+    node.tell(Event::Addresses(vec![socket("[2001:db8::7]:4001")]));
+    node.now = node.machine.poll_timeout().unwrap();
+    assert!(matches!(node.tell(Event::Timeout)[..], [Action::Check { .. }]));
+}
+
+#[test]
+fn a_probe_that_nobody_waits_for_proves_nothing() {
+    let mut node = Node::new(0);
+    for n in 0..9 {
+        node.tell(Event::Probed {
+            from: ([30, n, 0, 1], 5000).into(),
+            nonce: [n; 16],
+        });
+    }
+    assert_eq!(node.machine.reachable().count(), 0);
+}
+
+#[test]
 fn helpers_of_one_site_can_neither_lift_a_node_up_nor_put_it_down() {
     let mut node = Node::new(1);
     node.run(at(3600), OPEN);

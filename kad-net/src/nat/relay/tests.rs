@@ -1,3 +1,4 @@
+use kad_core::Duration;
 use proptest::prelude::*;
 
 use super::*;
