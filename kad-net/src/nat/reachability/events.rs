@@ -26,7 +26,8 @@ pub enum Event {
         /// Who.
         helper: NodeId,
     },
-    /// Something was sent to a host, of whatever kind, or is about to be.
+    /// Something was sent to a host, of whatever kind, or is about to be. As long as a connection stands, to be told every five
+    /// minutes, as packets are sent all the time.
     Sent {
         /// The host.
         to: IpAddr,

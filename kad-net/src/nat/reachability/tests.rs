@@ -154,12 +154,13 @@ fn probes_from_hosts_that_were_contacted_prove_nothing() {
 #[test]
 fn a_target_beside_its_helper_and_a_caller_that_was_called_prove_nothing() {
     let mut node = Node::new(4);
-    for _ in 0..30 {
+    while node.checks < 30 {
         node.now = node.machine.poll_timeout().unwrap();
         for action in node.tell(Event::Timeout) {
             let Action::Check { helper, nonce, .. } = action else {
                 continue;
             };
+            node.checks += 1;
             let beside = [20, helper.to_key().to_limbs()[0] as u8, 0, 99];
             node.tell(Event::Probed {
                 from: (beside, 5000).into(),
@@ -169,9 +170,9 @@ fn a_target_beside_its_helper_and_a_caller_that_was_called_prove_nothing() {
     }
     assert_eq!(node.machine.void(), 30);
     for n in 0..4 {
-        node.tell(Event::Called {
-            from: ([20, n, 0, 1], 9).into(),
-        });
+        let from = SocketAddr::from(([20, n, 0, 1], 9));
+        node.tell(Event::Sent { to: from.ip() });
+        node.tell(Event::Called { from });
     }
     assert_eq!((node.machine.reachable().count(), node.machine.void()), (0, 34));
 }
