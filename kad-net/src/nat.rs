@@ -43,3 +43,8 @@ mod ration;
 pub mod reachability;
 pub mod relay;
 pub mod reservations;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 //! Punches have to cross on their way. If one comes too early, some routers take it for a connection to themselves, keep its
 //! ports, and give another port to what the other side then sends. So both are told such that they begin at the same
 //! moment, with no clock in common: whoever is nearer waits for half of the difference of the round trips.
+//!
+//! Whoever is introduced is so once in 35 seconds. A peer that asks for somebody all the time can keep others from being
+//! introduced to them here; they have other relays, which are asked then.
 
 use std::net::IpAddr;
 

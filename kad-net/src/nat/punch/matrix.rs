@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::model::Kind::{Addr, Block, Cone, Full, Fw, Leaky, Open, Sym};
-use super::model::{KINDS, Kind, Pair};
+use super::model::Pair;
 use super::*;
+use crate::nat::model::KINDS;
+use crate::nat::model::Kind::{self, Addr, Block, Cone, Full, Fw, Leaky, Open, Sym};
 
 const SECOND: Duration = Duration::from_secs(1);
 

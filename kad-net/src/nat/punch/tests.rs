@@ -202,6 +202,13 @@ fn a_coordinator_cannot_keep_a_node_punching() {
 }
 
 #[test]
+fn no_wait_is_longer_than_two_seconds() {
+    let mut attempt = Attempt::new(true, false);
+    attempt.tell(0, go(3_600_000));
+    assert_eq!(attempt.0.poll_timeout(), Some(at(2000)));
+}
+
+#[test]
 fn a_dial_is_stopped_before_the_silence() {
     let mut attempt = Attempt::new(true, false);
     attempt.tell(0, go(0));

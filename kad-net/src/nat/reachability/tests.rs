@@ -260,6 +260,46 @@ fn a_single_silence_changes_nothing() {
 }
 
 #[test]
+fn two_silences_change_nothing_and_the_third_does() {
+    for silences in [2, 3] {
+        let mut node = Node::new(4);
+        node.run(at(200), OPEN);
+        let before = node.checks;
+        while node.checks < before + silences {
+            let due = node.machine.poll_timeout().unwrap();
+            node.run(due, SHUT);
+        }
+        // The last one is over, and the next check is not yet due.
+        let due = node.machine.poll_timeout().unwrap();
+        node.run(due, SHUT);
+        assert_eq!(node.machine.reachable().count(), usize::from(silences < 3));
+    }
+}
+
+#[test]
+fn a_server_goes_on_while_there_is_another_way_in() {
+    let mut node = Node::new(4);
+    node.run(at(200), OPEN);
+    node.tell(Event::Addresses(vec![socket(US), socket("[2001:db8::7]:4001")]));
+    let before = node.checks;
+    while node.checks < before + 2 {
+        let due = node.machine.poll_timeout().unwrap();
+        node.run(due, SHUT);
+    }
+    for n in 0..3 {
+        let from = socket(&format!("[2001:db8:{n}99::1]:9"));
+        node.tell(Event::Called { from });
+    }
+    node.run(Instant::from_micros(node.now.as_micros() + 30_000_000), SHUT);
+    assert_eq!(
+        node.machine.reachable().collect::<Vec<_>>(),
+        [socket("[2001:db8::7]:4001")]
+    );
+    assert_eq!(node.machine.role(), Role::Server);
+    assert_eq!(node.roles.len(), 1);
+}
+
+#[test]
 fn a_network_change_ends_the_role_at_once_and_it_is_proven_anew() {
     let mut node = Node::new(4);
     node.run(at(200), OPEN);
