@@ -150,6 +150,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_is_sent_to_everybody_in_any_scope() {
+        for nobody in [
+            "10.0.0.1:0",
+            "0.0.0.0:4000",
+            "224.0.0.1:4000",
+            "255.255.255.255:4000",
+            "[ff02::1]:4000",
+        ] {
+            let socket = nobody.parse().unwrap();
+            assert!(
+                !Scope::Any.admits(socket) && !Scope::Global.admits(socket),
+                "{nobody}"
+            );
+        }
+        let private = "10.0.0.1:53".parse().unwrap();
+        assert!(Scope::Any.admits(private) && !Scope::Global.admits(private));
+    }
+
+    #[test]
     fn only_addresses_that_everybody_can_reach_are_global() {
         for global in [
             "8.8.8.8:1024",

@@ -202,6 +202,33 @@ fn a_coordinator_cannot_keep_a_node_punching() {
 }
 
 #[test]
+fn the_longest_round_has_no_more_punches_than_it_may() {
+    let targets = (0..9)
+        .map(|n| SocketAddr::from(([8, 8, 8, 8], 4001 + n)))
+        .collect();
+    let setup = Setup {
+        targets,
+        ..setup(true, false)
+    };
+    let mut attempt = Attempt(Punch::new(setup, at(0)).unwrap());
+    attempt.tell(0, go(0));
+    let mut told = attempt.run(2499);
+    told.extend(
+        attempt
+            .tell(2499, heard(X))
+            .into_iter()
+            .map(|action| (2499, action)),
+    );
+    told.extend(attempt.run(60_000));
+    let punches = told
+        .iter()
+        .filter(|(_, action)| matches!(action, Action::Punch { .. }));
+    let count = punches.count();
+    assert!(count > 100 && count <= MAX_PUNCHES, "{count}");
+    assert!(told.last().is_some_and(|(when, _)| *when == 5499));
+}
+
+#[test]
 fn no_wait_is_longer_than_two_seconds() {
     let mut attempt = Attempt::new(true, false);
     attempt.tell(0, go(3_600_000));
