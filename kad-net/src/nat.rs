@@ -1,7 +1,7 @@
 //! Who can be reached, and how: everything about NATs that can be decided without a socket.
 //!
-//! **Not wired in yet.** No transport and no node of this workspace feeds these machines; nothing that they want is sent.
-//! They are tested against made-up NATs, and are what the transport will ask once it punches and relays.
+//! **Not wired in yet.** No transport and no node of this workspace feeds these machines; nothing that they want is
+//! sent. They are tested against made-up NATs, and are what the transport will ask once it punches and relays.
 //!
 //! ```text
 //!   handshakes ─► observation ─► candidates ─┐
@@ -22,14 +22,17 @@
 //! - [`reservations`]: at which relays a node that cannot be dialled has a place.
 //! - [`relay`]: how much of what a node forwards for others.
 //!
-//! Each is a machine like `kad_core::Kademlia`: `handle(now, event, out)` is the only thing that changes it, never fails, and
-//! appends what it wants to `out`; `poll_timeout` tells when its `Event::Timeout` is due. None of them has a clock, a socket or
-//! a thread. The same seed and the same events give the same actions. What must not be guessed by others, nonces and session
-//! ids, is drawn from the seed by a keyed hash, so the seed has to be secret, and an answer that shows one of them says
-//! nothing about the next.
+//! Each is a machine like `kad_core::Kademlia`: `handle(now, event, out)` is the only thing that changes it, never
+//! fails, and appends what it wants to `out`; `poll_timeout` tells when its `Event::Timeout` is due. None of them has a
+//! clock, a socket or a thread. The same seed and the same events give the same actions. What must not be guessed by
+//! others, nonces and session ids, is drawn from the seed by a keyed hash, so the seed has to be secret, and an answer
+//! that shows one of them says nothing about the next.
 //!
-//! What they refuse to do: believe one peer about anything; send more than they were sent; hold more than `docs/bounds.md`
-//! says, whatever peers do.
+//! Three differ: [`candidates`] and the [`coordinator`] need no timer and are functions, and [`relay`] is also asked about
+//! every datagram, which it answers at once.
+//!
+//! What they refuse to do: believe one peer about anything; send more than they were sent; hold more than
+//! `docs/bounds.md` says, whatever peers do.
 
 pub mod candidates;
 mod contacted;

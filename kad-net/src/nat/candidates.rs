@@ -46,11 +46,11 @@ pub struct Meeting {
 }
 
 impl Meeting {
-    /// The candidates of a peer that are worth a try, the best first: LAN, verified IPv6, verified IPv4, mapped, observed,
-    /// relayed. At most [`MAX_CANDIDATES`], each address once.
+    /// The candidates of a peer that are worth a try, the best first: LAN, verified IPv6, verified IPv4, mapped,
+    /// observed, relayed. At most [`MAX_CANDIDATES`], each address once.
     ///
-    /// Private addresses are left out unless both are seen at the same host: anywhere else they are somebody else's, and the
-    /// peer could have any host of this network dialled.
+    /// Private addresses are left out unless both are seen at the same host: anywhere else they are somebody else's,
+    /// and the peer could have any host of this network dialled.
     #[must_use]
     pub fn rank(&self, candidates: &[Candidate]) -> Vec<Candidate> {
         // Beyond this nothing honest is cut off, and sorting stays cheap whatever a peer says.
@@ -77,8 +77,8 @@ impl Meeting {
         ranked
     }
 
-    /// Where to punch: of these candidates, in their order, those on the host at which the peer was seen, and those in the
-    /// own network. So no peer can have packets sent to a third party. At most [`MAX_TARGETS`].
+    /// Where to punch: of these candidates, in their order, those on the host at which the peer was seen, and those in
+    /// the own network. So no peer can have packets sent to a third party. At most [`MAX_TARGETS`].
     #[must_use]
     pub fn targets(&self, ranked: &[Candidate]) -> Vec<SocketAddr> {
         let may_be_punched = |candidate: &&Candidate| {

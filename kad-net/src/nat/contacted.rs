@@ -1,7 +1,7 @@
 //! Hosts that this node has sent something to.
 //!
-//! What comes from one of them proves nothing about strangers: the NAT lets it in because we sent there first, whatever port
-//! it comes from.
+//! What comes from one of them proves nothing about strangers: the NAT lets it in because we sent there first, whatever
+//! port it comes from.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -11,12 +11,12 @@ use kad_core::{Duration, Instant};
 
 use super::prefix::host;
 
-/// Hosts that are remembered of one span; a node that crawls meets some thousand in that time. With more, everybody counts
-/// as contacted: to forget one would be to be wrong.
+/// Hosts that are remembered of one span; a node that crawls meets some thousand in that time. With more, everybody
+/// counts as contacted: to forget one would be to be wrong.
 const MAX_CONTACTED: usize = 16_384;
 
-/// A host counts as contacted for so long at least, and for twice as long at most. NATs forget a UDP flow after two minutes
-/// on Linux, and after five where RFC 4787 (REQ-5) is followed.
+/// A host counts as contacted for so long at least, and for twice as long at most. NATs forget a UDP flow after two
+/// minutes on Linux, and after five where RFC 4787 (REQ-5) is followed.
 const SPAN: Duration = Duration::from_secs(600);
 
 /// Two spans of time, each with its hosts.

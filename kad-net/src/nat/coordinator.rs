@@ -1,11 +1,11 @@
 //! Bringing two peers together: who is connected to both tells them when to punch.
 //!
-//! Punches have to cross on their way. If one comes too early, some routers take it for a connection to themselves, keep its
-//! ports, and give another port to what the other side then sends. So both are told such that they begin at the same
-//! moment, with no clock in common: whoever is nearer waits for half of the difference of the round trips.
+//! Punches have to cross on their way. If one comes too early, some routers take it for a connection to themselves,
+//! keep its ports, and give another port to what the other side then sends. So both are told such that they begin at
+//! the same moment, with no clock in common: whoever is nearer waits for half of the difference of the round trips.
 //!
-//! Whoever is introduced is so once in 35 seconds. A peer that asks for somebody all the time can keep others from being
-//! introduced to them here; they have other relays, which are asked then.
+//! Whoever is introduced is so once in 35 seconds. A peer that asks for somebody all the time can keep others from
+//! being introduced to them here; they have other relays, which are asked then.
 
 use std::net::IpAddr;
 
@@ -16,8 +16,8 @@ use super::ration::Ration;
 /// Meetings in a minute; more are refused. A node introduces fewer than it relays for.
 const MAX_MEETINGS: usize = 120;
 
-/// A node is introduced once in so long, whoever asks: more often it could not punch with effect, and whoever asked for it
-/// could keep it busy.
+/// A node is introduced once in so long, whoever asks: more often it could not punch with effect, and whoever asked for
+/// it could keep it busy.
 pub const ONCE_IN: Duration = Duration::from_secs(35);
 
 /// The longest that one is told to wait. Nobody farther away than a second is worth waiting for.

@@ -6,10 +6,10 @@
 //!     └──────────────────── PROBE{nonce}, up to three ───────────────────────┘
 //! ```
 //!
-//! Every server is helper and target. A helper takes only addresses on the host at which it sees who asks, so a client can
-//! aim nothing at others. A target has to believe the helper, so a helper that lies can have it send three packets of 17
-//! bytes; for that it has to send as many bytes itself, and rations of each helper, of each host that is probed, and of all
-//! bound the rest. What is sent is never more than what came in.
+//! Every server is helper and target. A helper takes only addresses on the host at which it sees who asks, so a client
+//! can aim nothing at others. A target has to believe the helper, so a helper that lies can have it send three packets
+//! of 17 bytes; for that it has to send as many bytes itself, and rations of each helper, of each host that is probed,
+//! and of all bound the rest. What is sent is never more than what came in.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -191,8 +191,8 @@ impl DialBack {
         }
     }
 
-    /// Takes one event and appends what follows to `out`: at most two actions, and after a timeout the probes that are due,
-    /// of which there are at most three for each request of the last second.
+    /// Takes one event and appends what follows to `out`: at most two actions, and after a timeout the probes that are
+    /// due, of which there are at most three for each request of the last second.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::TargetKnown { target, ip } => {

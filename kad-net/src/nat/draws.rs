@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A keyed hash over a counter. Unlike the generator of `kad-core` it may be shown: from some of its numbers nobody can tell
-/// others.
+/// A keyed hash over a counter. Unlike the generator of `kad-core` it may be shown: from some of its numbers nobody can
+/// tell others.
 pub(super) struct Draws {
     key: [u8; 32],
     count: u64,

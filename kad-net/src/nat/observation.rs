@@ -1,8 +1,9 @@
 //! Which addresses peers see this node at, and of which class its NAT is.
 //!
-//! Every peer that a handshake ended with says where it sees us. One peer may lie, so each household has one vote, and an
-//! address counts when several agree. A stateful firewall sees the same address as everybody and lets nobody in, so that an
-//! address is known says nothing about whether it can be reached: [`reachability`](super::reachability) finds that out.
+//! Every peer that a handshake ended with says where it sees us. One peer may lie, so each household has one vote, and
+//! an address counts when several agree. A stateful firewall sees the same address as everybody and lets nobody in, so
+//! that an address is known says nothing about whether it can be reached: [`reachability`](super::reachability) finds
+//! that out.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,8 +20,8 @@ const MAX_PLACES: usize = 8;
 /// Votes of one place; the oldest makes room. Beyond three dozen, more observers say nothing new.
 const MAX_VOTES: usize = 32;
 
-/// Addresses of one place that are told of: go-libp2p keeps three external ones for each local one. Those with the fewest
-/// votes are left out.
+/// Addresses of one place that are told of: go-libp2p keeps three external ones for each local one. Those with the
+/// fewest votes are left out.
 const MAX_CANDIDATES: usize = 3;
 
 /// Observers that must agree on an address: HyperDHT asks for three, go-libp2p for four.

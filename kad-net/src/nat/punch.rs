@@ -6,17 +6,17 @@
 //!      └── the one who asks, after silence ── Silent ◄── nothing in 2.5 s ───────────┘
 //! ```
 //!
-//! Both send small packets at the same time, so that each opens its own NAT before the other's packet arrives. Then one dials
-//! over the hole. What the rules are for:
+//! Both send small packets at the same time, so that each opens its own NAT before the other's packet arrives. Then one
+//! dials over the hole. What the rules are for:
 //!
 //! - **The source of a punch counts**, not what was advertised: a NAT that gives every destination its own port can be
 //!   heard, and can be answered.
 //! - **Silence after a round.** Some routers take a packet that comes too early for their own and keep its ports for 30
 //!   seconds; each further packet renews that. So rounds are 35 s apart, with not a packet in between.
-//! - **Both may dial, one connection stays**: that whose client has the lower id. The other end dials only when it hears
-//!   nothing of a dial for half a second.
-//! - **Bounded**: three rounds, then a pause of ten minutes; some hundred packets of 17 bytes a round, all to the host at
-//!   which a third party sees the peer ([`candidates`](super::candidates)).
+//! - **Both may dial, one connection stays**: that whose client has the lower id. The other end dials only when it
+//!   hears nothing of a dial for half a second.
+//! - **Bounded**: three rounds, then a pause of ten minutes; some hundred packets of 17 bytes a round, all to the host
+//!   at which a third party sees the peer ([`candidates`](super::candidates)).
 //!
 //! The driver checks the MAC of every punch before it tells of it, and the identity of every connection.
 
@@ -56,8 +56,8 @@ const GO_WITHIN: Duration = Duration::from_secs(10);
 /// The longest wait that a coordinator may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// What to take for the round trip of a dial over a punched hole until it is known: with the 333 ms that RFC 9002 (section
-/// 6.2.2) has, one lost packet costs a second.
+/// What to take for the round trip of a dial over a punched hole until it is known: with the 333 ms that RFC 9002
+/// (section 6.2.2) has, one lost packet costs a second.
 pub const DIAL_RTT: Duration = Duration::from_millis(100);
 
 /// Two peers that try.
@@ -73,7 +73,8 @@ pub struct Setup {
     pub own_class: NatClass,
     /// That of the peer's, as it says.
     pub peer_class: NatClass,
-    /// Where to punch ([`Meeting::targets`](super::candidates::Meeting::targets)); of more than [`MAX_TARGETS`], the first.
+    /// Where to punch ([`Meeting::targets`](super::candidates::Meeting::targets)); of more than [`MAX_TARGETS`], the
+    /// first.
     pub targets: Vec<SocketAddr>,
 }
 

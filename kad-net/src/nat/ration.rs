@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use kad_core::{Duration, Instant};
 
-/// Counts what was granted within the last span, exactly. It holds no more entries than it grants in all, so whoever asks
-/// under many names costs no more than one name.
+/// Counts what was granted within the last span, exactly. It holds no more entries than it grants in all, so whoever
+/// asks under many names costs no more than one name.
 #[derive(Debug)]
 pub(super) struct Ration<K> {
     span: Duration,

@@ -1,9 +1,9 @@
 //! Whether strangers reach this node, and so whether it serves or only asks.
 //!
-//! A node cannot tell from inside: it has to be called. For each address that it may have it asks a *helper*, which asks a
-//! *target* somewhere else, which sends a probe. Only a probe from a host that this node never sent anything to says
-//! something: NATs let others in after that, some from any port of the host (RFC 4787, section 5), and a node that believed
-//! those would be a contact that nobody reaches.
+//! A node cannot tell from inside: it has to be called. For each address that it may have it asks a *helper*, which
+//! asks a *target* somewhere else, which sends a probe. Only a probe from a host that this node never sent anything to
+//! says something: NATs let others in after that, some from any port of the host (RFC 4787, section 5), and a node that
+//! believed those would be a contact that nobody reaches.
 //!
 //! - **Up** takes three probes from different sites, through helpers at two sites or more, and then to hold for
 //!   [`ReachabilityConfig::hold`]. A stranger that connects of its own accord is as good as a probe.
@@ -80,7 +80,8 @@ pub struct Reachability {
 
 impl Reachability {
     /// Nothing is proven. The seed must be secret. A node serves at once if the operator says so, if it is `alone`, as
-    /// somebody has to be the first, and where addresses are [not global](Scope::Any), as nobody there could prove anything.
+    /// somebody has to be the first, and where addresses are [not global](Scope::Any), as nobody there could prove
+    /// anything.
     #[must_use]
     pub fn new(config: ReachabilityConfig, scope: Scope, alone: bool, seed: &[u8; 32]) -> Self {
         let presumed = alone || scope == Scope::Any;

@@ -1,12 +1,13 @@
 //! Relaying for others: who may have what forwarded, and how much.
 //!
-//! A peer that cannot be dialled *reserves* a place over its own connection, and others open *sessions* to it. A session has two
-//! legs, each the address of an authenticated connection; datagrams between them are forwarded one to one, unread.
+//! A peer that cannot be dialled *reserves* a place over its own connection, and others open *sessions* to it. A
+//! session has two legs, each the address of an authenticated connection; datagrams between them are forwarded one to
+//! one, unread.
 //!
-//! Nobody can make an amplifier or an open proxy of it. A datagram creates nothing: it is forwarded if its session exists and it
-//! comes from one of the two legs, or else dropped without an answer. A leg moves only when the peer's own connection does.
-//! Everything else, the number of places, of sessions, of bytes, and how many of them in a second, is limited for each peer,
-//! each host and all together; what is over a limit is dropped, never queued.
+//! Nobody can make an amplifier or an open proxy of it. A datagram creates nothing: it is forwarded if its session
+//! exists and it comes from one of the two legs, or else dropped without an answer. A leg moves only when the peer's
+//! own connection does. Everything else, the number of places, of sessions, of bytes, and how many of them in a second,
+//! is limited for each peer, each host and all together; what is over a limit is dropped, never queued.
 
 mod bucket;
 mod config;
@@ -30,8 +31,8 @@ const MAX_RESERVATIONS: usize = 1024;
 /// Sessions at most, whatever is configured: each forwarded datagram looks its own up.
 const MAX_SESSIONS: usize = 256;
 
-/// The largest datagram that is forwarded, without the header of the relay. Larger ones do not fit through the internet, and
-/// are dropped.
+/// The largest datagram that is forwarded, without the header of the relay. Larger ones do not fit through the
+/// internet, and are dropped.
 const MAX_DATAGRAM: usize = 1500;
 
 /// Names a session on the wire. Drawn at random, so that nobody who is not in it can name one.
@@ -132,8 +133,8 @@ impl Relay {
         }
     }
 
-    /// What to do with a datagram that came from somewhere and names a session. It changes counters and budgets, and creates
-    /// nothing.
+    /// What to do with a datagram that came from somewhere and names a session. It changes counters and budgets, and
+    /// creates nothing.
     #[must_use]
     pub fn forward(&mut self, now: Instant, session: SessionId, from: SocketAddr, bytes: usize) -> Verdict {
         match self.judge(now, session, from, bytes) {

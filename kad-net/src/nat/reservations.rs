@@ -1,8 +1,8 @@
 //! Places at relays, for a node that cannot be dialled.
 //!
-//! A few relays at different sites, the nearest by round-trip time. Not those with the nearest ids: an id can be made to be
-//! near, and whoever relays for a node learns who calls it. A relay that is gone, or refuses, is replaced by the next one; one
-//! that answers is asked again at half of the time that it granted.
+//! A few relays at different sites, the nearest by round-trip time. Not those with the nearest ids: an id can be made
+//! to be near, and whoever relays for a node learns who calls it. A relay that is gone, or refuses, is replaced by the
+//! next one; one that answers is asked again at half of the time that it granted.
 
 use std::net::IpAddr;
 
@@ -64,8 +64,8 @@ pub enum Event {
         /// Who.
         relay: NodeId,
     },
-    /// Interfaces came or went: connections will tell of themselves whether they still stand, and who had no time may have
-    /// some for another address.
+    /// Interfaces came or went: connections will tell of themselves whether they still stand, and who had no time may
+    /// have some for another address.
     NetworkChanged,
     /// The time that [`Reservations::poll_timeout`] told has come.
     Timeout,
@@ -74,8 +74,8 @@ pub enum Event {
 /// What a node wants done about its reservations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Ask a relay for a place, or to keep one, and keep the connection alive from now on. Owes one [`Event::Granted`] or
-    /// [`Event::Refused`].
+    /// Ask a relay for a place, or to keep one, and keep the connection alive from now on. Owes one [`Event::Granted`]
+    /// or [`Event::Refused`].
     Reserve {
         /// Whom.
         relay: NodeId,

@@ -208,8 +208,8 @@ fn helpers_that_lie_together_cannot_aim_a_target_at_a_host_or_a_site() {
 }
 
 proptest! {
-    /// Whatever is asked by whomever, in whatever order: fewer bytes go out than came in, each request is answered once,
-    /// and nothing grows.
+    /// Whatever is asked by whomever, in whatever order: fewer bytes go out than came in, each request is answered
+    /// once, and nothing grows.
     #[test]
     fn nothing_that_is_sent_is_more_than_what_caused_it(
         asks in prop::collection::vec((0u64..3000, 0u64..6, 0u8..6, any::<bool>(), 150usize..300), 0..300),

@@ -110,8 +110,8 @@ fn both_ends_keep_the_same_connection() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// With 5 % of loss and a start out of step the same pairs work, within three seconds and a round; both ends agree on the
-    /// connection, and no round has more packets than it may.
+    /// With 5 % of loss and a start out of step the same pairs work, within three seconds and a round; both ends agree
+    /// on the connection, and no round has more packets than it may.
     #[test]
     fn loss_and_skew_change_no_outcome(
         one in 0usize..8, other in 0usize..8, swap: bool, seed: u8, late in 0u64..35, loss in 0usize..6,

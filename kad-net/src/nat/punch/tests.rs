@@ -309,8 +309,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: packets go to the host of the peer alone, a connection in use is one that stands,
-    /// and a round is not too long.
+    /// Whatever happens in whatever order: packets go to the host of the peer alone, a connection in use is one that
+    /// stands, and a round is not too long.
     #[test]
     fn no_order_of_events_makes_it_punch_others_or_without_end(
         events in prop::collection::vec((0u64..40_000, event()), 0..60), lower: bool, asks: bool,

@@ -29,8 +29,9 @@ pub enum RoleChoice {
 pub struct ReachabilityConfig {
     /// Who decides about the role.
     pub role: RoleChoice,
-    /// How long an address must have been reachable before the node serves. Nodes that are reached for moments only would
-    /// come and go in everybody's tables. HyperDHT waits for 20 minutes, which a node that runs for an hour has not.
+    /// How long an address must have been reachable before the node serves. Nodes that are reached for moments only
+    /// would come and go in everybody's tables. HyperDHT waits for 20 minutes, which a node that runs for an hour has
+    /// not.
     pub hold: Duration,
 }
 

@@ -11,8 +11,8 @@ use super::Role;
 /// What happens to the reachability of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The addresses that the node may have, best first: observed, mapped and configured ones. They take the place of those
-    /// given before, except for those that are proven.
+    /// The addresses that the node may have, best first: observed, mapped and configured ones. They take the place of
+    /// those given before, except for those that are proven.
     Addresses(Vec<SocketAddr>),
     /// A server that this node is connected to, over a direct path, and that can be asked for help.
     HelperKnown {
@@ -26,8 +26,8 @@ pub enum Event {
         /// Who.
         helper: NodeId,
     },
-    /// Something was sent to a host, of whatever kind, or is about to be. As long as a connection stands, to be told every five
-    /// minutes, as packets are sent all the time.
+    /// Something was sent to a host, of whatever kind, or is about to be. As long as a connection stands, to be told
+    /// every five minutes, as packets are sent all the time.
     Sent {
         /// The host.
         to: IpAddr,

@@ -418,8 +418,8 @@ fn neither_addresses_nor_helpers_grow_without_bound() {
 }
 
 proptest! {
-    /// However the world turns: the role is that of an address that was proven and held, nobody is asked more often than
-    /// they grant, and the same seed gives the same story.
+    /// However the world turns: the role is that of an address that was proven and held, nobody is asked more often
+    /// than they grant, and the same seed gives the same story.
     #[test]
     fn a_node_serves_only_while_strangers_reach_it(
         turns in prop::collection::vec((1u64..900, any::<bool>(), 0u64..3, any::<bool>()), 1..12),

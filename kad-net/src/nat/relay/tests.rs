@@ -424,7 +424,8 @@ proptest! {
                             prop_assert!(from != to && places.contains_key(&to));
                             prop_assert!(known.iter().all(|other| other.id != session));
                             let legs = [leg(from), places[&to]];
-                            known.push(Known { id: session, peers: [from, to], legs, began: millis, sent: vec![], open: true });
+                            let (peers, sent) = ([from, to], vec![]);
+                            known.push(Known { id: session, peers, legs, began: millis, sent, open: true });
                         }
                     }
                     out

@@ -248,8 +248,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// In whatever order things happen, no two places are at one site but by a move of a relay, there are no more than three,
-    /// and a client leaves no place empty while somebody could be asked.
+    /// In whatever order things happen, no two places are at one site but by a move of a relay, there are no more than
+    /// three, and a client leaves no place empty while somebody could be asked.
     #[test]
     fn places_are_few_at_different_sites_and_not_left_empty(
         events in prop::collection::vec((0u64..900, event()), 0..80),
@@ -280,7 +280,8 @@ proptest! {
             prop_assert!((1..taken.len()).all(|n| !taken[..n].contains(&taken[n])));
             prop_assert!(needed || taken.is_empty());
             let idle = node.0.relays.iter().any(|relay| {
-                matches!(relay.state, State::Idle { rests_until } if rests_until <= node.1) && !taken.contains(&relay.site)
+                let rested = matches!(relay.state, State::Idle { rests_until } if rests_until <= node.1);
+                rested && !taken.contains(&relay.site)
             });
             prop_assert!(!needed || !idle || taken.len() == MAX_RESERVED);
         }
