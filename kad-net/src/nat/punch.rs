@@ -161,7 +161,7 @@ impl Punch {
             Event::Connected { by } => self.on_connected(by, out),
             Event::Closed { by } => self.on_closed(now, by, out),
             Event::NetworkChanged => self.on_network_change(now, out),
-            Event::Targets(targets) => self.on_targets(targets),
+            Event::Targets(targets) => self.on_targets(now, targets),
             Event::Timeout => self.on_timeout(now, out),
         }
     }
@@ -294,13 +294,17 @@ impl Punch {
         self.fall_silent(now, SILENCE);
     }
 
-    fn on_targets(&mut self, targets: [Option<SocketAddr>; MAX_TARGETS]) {
+    fn on_targets(&mut self, now: Instant, targets: [Option<SocketAddr>; MAX_TARGETS]) {
         let targets: Vec<_> = targets.into_iter().flatten().collect();
         if targets.is_empty() || targets == self.setup.targets {
             return;
         }
         self.setup.targets = targets;
         self.missed = 0;
+        // A long pause is over, the silence after a round is not.
+        if let State::Silent { .. } = self.state {
+            self.fall_silent(now, SILENCE);
+        }
     }
 
     fn on_timeout(&mut self, now: Instant, out: &mut Vec<Action>) {

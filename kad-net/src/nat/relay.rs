@@ -120,10 +120,7 @@ impl Relay {
                 leg,
                 relayed,
                 to,
-            } => match self.may_open(peer, leg, relayed, to) {
-                Ok(other) => self.open(now, [peer, to], [leg, other], out),
-                Err(why) => self.refuse(peer, why, out),
-            },
+            } => self.on_open(now, [peer, to], leg, relayed, out),
             Event::Close { session, peer } => {
                 let ends = |id, it: &Session| id == session && it.peers.contains(&peer);
                 self.end(|id, session| ends(id, session).then_some(End::Closed), out);
@@ -187,7 +184,7 @@ impl Relay {
         if session.ends() <= now {
             return Err(Reason::Spent);
         }
-        if session.used[side] + size > self.config.session_bytes {
+        if session.used[side].saturating_add(size) > self.config.session_bytes {
             session.spent = true;
             return Err(Reason::Spent);
         }
@@ -215,6 +212,8 @@ impl Relay {
         if relayed {
             return self.refuse(peer, Refusal::Relayed, out);
         }
+        // It may have another connection than before.
+        self.on_move(peer, leg, out);
         let others = || self.reservations.iter().filter(|(id, _)| **id != peer);
         let of = |group: &dyn Fn(IpAddr) -> IpAddr| {
             let same = |reservation: &Reservation| group(reservation.leg.ip()) == group(leg.ip());
@@ -233,17 +232,27 @@ impl Relay {
         out.push(Action::Reserved { peer, lifetime });
     }
 
-    /// The address of whom the session is to be with.
-    fn may_open(
-        &self,
-        peer: NodeId,
+    fn on_open(
+        &mut self,
+        now: Instant,
+        peers: [NodeId; 2],
         leg: SocketAddr,
         relayed: bool,
-        to: NodeId,
-    ) -> Result<SocketAddr, Refusal> {
+        out: &mut Vec<Action>,
+    ) {
+        let [peer, to] = peers;
         if relayed {
-            return Err(Refusal::Relayed);
+            return self.refuse(peer, Refusal::Relayed, out);
         }
+        self.on_move(peer, leg, out);
+        match self.may_open(peer, leg, to) {
+            Ok(other) => self.open(now, peers, [leg, other], out),
+            Err(why) => self.refuse(peer, why, out),
+        }
+    }
+
+    /// The address of whom the session is to be with.
+    fn may_open(&self, peer: NodeId, leg: SocketAddr, to: NodeId) -> Result<SocketAddr, Refusal> {
         let other = self.reservations.get(&to).ok_or(Refusal::NoReservation)?.leg;
         if peer == to || canonical(leg) == other {
             return Err(Refusal::Same);

@@ -280,6 +280,27 @@ fn another_network_is_a_reason_to_try_at_once() {
 }
 
 #[test]
+fn other_addresses_of_the_peer_end_a_long_pause_and_no_silence() {
+    let mut attempt = Attempt::new(true, true);
+    for round in 0..3 {
+        attempt.tell(round * 40_000, go(0));
+        attempt.run(round * 40_000 + 39_999);
+    }
+    let over = 80_000 + 2500;
+    assert_eq!(attempt.0.poll_timeout(), Some(at(over + 600_000)));
+    let other = Event::Targets([Some(socket("8.8.4.4:4001")), None, None, None]);
+    assert_eq!(attempt.tell(over + 1000, other), []);
+    assert_eq!(attempt.0.poll_timeout(), Some(at(over + 35_000)));
+    attempt.run(over + 35_000);
+    attempt.tell(over + 35_100, go(0));
+    let to = socket("8.8.4.4:4001");
+    assert_eq!(
+        attempt.run(over + 35_100),
+        [(over + 35_100, Action::Punch { to })]
+    );
+}
+
+#[test]
 fn without_a_target_there_is_no_attempt() {
     let nowhere = Setup {
         targets: vec![],

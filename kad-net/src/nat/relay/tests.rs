@@ -139,6 +139,30 @@ fn a_leg_moves_only_with_the_connection_of_its_peer() {
 }
 
 #[test]
+fn a_peer_that_asks_over_a_new_connection_has_moved() {
+    let mut relay = relay(RelayConfig::default());
+    tell(&mut relay, 0, reserve(id(1), leg(1)));
+    let session = open(&mut relay, 0, 2, 1);
+    tell(&mut relay, 1, reserve(id(1), leg(9)));
+    assert_eq!(
+        relay.forward(at(1), session, leg(2), 1),
+        Verdict::Forward { to: leg(9) }
+    );
+    tell(&mut relay, 1, reserve(id(3), leg(3)));
+    let elsewhere = Event::Open {
+        peer: id(2),
+        leg: leg(8),
+        relayed: false,
+        to: id(3),
+    };
+    tell(&mut relay, 1, elsewhere);
+    assert_eq!(
+        relay.forward(at(1), session, leg(9), 1),
+        Verdict::Forward { to: leg(8) }
+    );
+}
+
+#[test]
 fn nobody_is_forwarded_to_who_did_not_ask_for_it() {
     let mut relay = relay(RelayConfig::default());
     assert_eq!(
@@ -394,6 +418,17 @@ struct Known {
     open: bool,
 }
 
+/// The connection of a peer comes from another place.
+fn moved(known: &mut [Known], peer: u64, to: u64) {
+    for session in known {
+        for (end, own) in session.peers.iter().zip(&mut session.legs) {
+            if *end == peer {
+                *own = leg(to);
+            }
+        }
+    }
+}
+
 proptest! {
     /// The oracle knows who opened what, and every datagram that went through.
     #[test]
@@ -415,9 +450,12 @@ proptest! {
             let out = match step {
                 Step::Reserve(peer) => {
                     places.insert(peer, leg(peer));
+                    moved(&mut known, peer, peer);
                     tell(&mut relay, millis, reserve(id(peer), leg(peer)))
                 }
                 Step::Open(from, to) => {
+                    places.entry(from).and_modify(|place| *place = leg(from));
+                    moved(&mut known, from, from);
                     let out = tell(&mut relay, millis, opens(from, to));
                     for action in &out {
                         if let Action::Opened { session, .. } = *action {
@@ -436,13 +474,7 @@ proptest! {
                 }
                 Step::Move(peer, to) => {
                     places.entry(peer).and_modify(|place| *place = leg(to));
-                    for session in &mut known {
-                        for side in 0..2 {
-                            if session.peers[side] == peer {
-                                session.legs[side] = leg(to);
-                            }
-                        }
-                    }
+                    moved(&mut known, peer, to);
                     tell(&mut relay, millis, Event::Moved { peer: id(peer), leg: leg(to) })
                 }
                 Step::Made { session, from } => {
