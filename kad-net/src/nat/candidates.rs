@@ -177,6 +177,7 @@ mod tests {
             candidate(Observed, "8.8.8.8:53"),
             candidate(Lan, "192.168.0.1:4001"),
             candidate(Observed, "192.168.0.1:4001"),
+            candidate(Lan, "192.168.0.1:53"),
             candidate(Lan, "127.0.0.1:4001"),
             candidate(Lan, "169.254.0.1:4001"),
             candidate(Relayed, "8.8.8.8:4000"),

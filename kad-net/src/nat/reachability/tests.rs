@@ -407,6 +407,50 @@ fn a_helper_that_refuses_or_is_silent_says_nothing_and_is_left_alone_for_a_while
 }
 
 #[test]
+fn no_helper_is_asked_more_often_than_it_grants() {
+    let mut node = Node::new(1);
+    let many = (2000..2006).map(|port| SocketAddr::from(([198, 51, 100, 7], port)));
+    node.tell(Event::Addresses(many.collect()));
+    let mut asked: Vec<Instant> = Vec::new();
+    while node.now < at(600) {
+        node.now = node.machine.poll_timeout().unwrap();
+        for action in node.tell(Event::Timeout) {
+            let Action::Check { nonce, .. } = action else {
+                continue;
+            };
+            asked.push(node.now);
+            node.tell(Event::Answered {
+                nonce,
+                passed_on: true,
+            });
+        }
+    }
+    assert!(asked.len() > 2 * ASKED_OF_EACH);
+    assert!(
+        asked
+            .windows(ASKED_OF_EACH + 1)
+            .all(|some| some[ASKED_OF_EACH].since(some[0]) >= MINUTE)
+    );
+}
+
+#[test]
+fn an_address_that_is_proven_needs_no_votes_any_more() {
+    let mut node = Node::new(4);
+    node.run(at(200), OPEN);
+    node.tell(Event::Addresses(vec![]));
+    assert_eq!(
+        (node.machine.role(), node.machine.reachable().count()),
+        (Role::Server, 1)
+    );
+    node.run(at(900), SHUT);
+    node.tell(Event::Addresses(vec![]));
+    assert_eq!(
+        (node.machine.role(), node.machine.poll_timeout()),
+        (Role::Client, None)
+    );
+}
+
+#[test]
 fn neither_addresses_nor_helpers_grow_without_bound() {
     let mut node = Node::new(200);
     assert_eq!(node.machine.helpers.len(), MAX_HELPERS);
