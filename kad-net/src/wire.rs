@@ -23,6 +23,7 @@ mod requests;
 mod responses;
 mod summaries;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,6 +81,28 @@ pub enum Scope {
     Global,
     /// All: for private networks, loopback and tests.
     Any,
+}
+
+impl Scope {
+    /// Whether a node may dial, or send anything to, an address that a peer told it of.
+    #[must_use]
+    pub fn admits(self, socket: SocketAddr) -> bool {
+        match self {
+            Self::Global => contacts::is_global(socket),
+            Self::Any => {
+                let ip = socket.ip().to_canonical();
+                let everybody = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+                socket.port() != 0 && !ip.is_unspecified() && !everybody
+            }
+        }
+    }
+
+    /// Whether the host is one that has a say in where this node is.
+    #[must_use]
+    pub(crate) fn admits_host(self, ip: IpAddr) -> bool {
+        // Any port that nobody objects to.
+        self.admits(SocketAddr::new(ip, u16::MAX))
+    }
 }
 
 /// A request as it came in.

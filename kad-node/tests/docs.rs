@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kad_core::{Config, Parameters};
+use kad_net::nat::{reachability::ReachabilityConfig, relay::RelayConfig};
 use kad_net::quic::QuicLimits;
 use kad_node::file::{FetchOptions, FileOptions, Repair};
 use kad_node::{CrawlOptions, FullTable, MutableOptions, Node, PutOptions};
@@ -48,6 +49,8 @@ fn every_default_has_the_value_that_the_table_says() {
     flatten(&mut settings, &Parameters::default(), &[]);
     flatten(&mut settings, &Config::default(), &[]);
     flatten(&mut settings, &QuicLimits::default(), &[]);
+    flatten(&mut settings, &ReachabilityConfig::default(), &[]);
+    flatten(&mut settings, &RelayConfig::default(), &[]);
     flatten(&mut settings, &Limits::default(), &[]);
     flatten(&mut settings, &RedbConfig::default(), &["limits"]);
     flatten(&mut settings, &Node::builder(), &["parameters", "limits", "quic"]);

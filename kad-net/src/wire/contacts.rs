@@ -126,7 +126,7 @@ pub(super) fn read<A: WireAddress>(
 }
 
 /// Whether any host on the internet could reach this: what is special by RFC 6890 and would aim at somebody is not.
-fn is_global(socket: SocketAddr) -> bool {
+pub(super) fn is_global(socket: SocketAddr) -> bool {
     if socket.port() < FIRST_FREE_PORT {
         return false;
     }
@@ -148,6 +148,25 @@ fn is_global(socket: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_sent_to_everybody_in_any_scope() {
+        for nobody in [
+            "10.0.0.1:0",
+            "0.0.0.0:4000",
+            "224.0.0.1:4000",
+            "255.255.255.255:4000",
+            "[ff02::1]:4000",
+        ] {
+            let socket = nobody.parse().unwrap();
+            assert!(
+                !Scope::Any.admits(socket) && !Scope::Global.admits(socket),
+                "{nobody}"
+            );
+        }
+        let private = "10.0.0.1:53".parse().unwrap();
+        assert!(Scope::Any.admits(private) && !Scope::Global.admits(private));
+    }
 
     #[test]
     fn only_addresses_that_everybody_can_reach_are_global() {

@@ -1,0 +1,245 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(millis: u64) -> Instant {
+    Instant::from_micros(millis * 1000)
+}
+
+fn id(n: u64) -> NodeId {
+    NodeId::from_limbs([n, 0, 0, 0])
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn check(client: u64, observed: &str, address: &str) -> Event {
+    Event::Check {
+        request: 7,
+        client: id(client),
+        observed: ip(observed),
+        address: address.parse().unwrap(),
+        nonce: [9; 16],
+        bytes: CHECK_BYTES,
+    }
+}
+
+fn dial_back(helper: u64, address: SocketAddr) -> Event {
+    Event::DialBack {
+        request: 8,
+        helper: id(helper),
+        address,
+        nonce: [9; 16],
+        bytes: DIAL_BACK_BYTES,
+    }
+}
+
+fn one(machine: &mut DialBack, now: Instant, event: Event) -> Vec<Action> {
+    let mut out = Vec::new();
+    machine.handle(now, event, &mut out);
+    out
+}
+
+fn helper(targets: &[&str]) -> DialBack {
+    let mut helper = DialBack::new(Scope::Global, &[1; 32]);
+    one(&mut helper, at(0), Event::OwnHost { ip: ip("9.9.9.9") });
+    for (n, target) in (100..).zip(targets) {
+        let event = Event::TargetKnown {
+            target: id(n),
+            ip: ip(target),
+        };
+        assert_eq!(one(&mut helper, at(0), event), []);
+    }
+    helper
+}
+
+const fn refused(request: u64, why: Refusal) -> Action {
+    Action::Refuse { request, why }
+}
+
+#[test]
+fn a_target_is_neither_beside_the_helper_nor_beside_the_client() {
+    let mut helper = helper(&[
+        "9.9.9.1",
+        "8.8.8.1",
+        "[2001:db8::1]".trim_matches(['[', ']']),
+        "7.7.7.7",
+    ]);
+    for n in 0..8 {
+        let out = one(&mut helper, at(n), check(1, "8.8.8.8", "8.8.8.8:4001"));
+        assert!(
+            matches!(out[..], [Action::Pass { target, .. }] if target == id(103)),
+            "{out:?}"
+        );
+    }
+    one(&mut helper, at(0), Event::TargetGone { target: id(103) });
+    assert_eq!(
+        one(&mut helper, at(9), check(1, "8.8.8.8", "8.8.8.8:4001")),
+        [refused(7, Refusal::NoTarget)]
+    );
+}
+
+#[test]
+fn a_client_can_have_only_its_own_host_probed() {
+    let mut helper = helper(&["7.7.7.7"]);
+    for (observed, address) in [
+        ("8.8.8.8", "8.8.4.4:4001"),
+        ("8.8.8.8", "8.8.8.8:53"),
+        ("192.168.0.1", "192.168.0.1:4001"),
+    ] {
+        assert_eq!(
+            one(&mut helper, at(0), check(1, observed, address)),
+            [refused(7, Refusal::BadAddress)]
+        );
+    }
+    let out = one(&mut helper, at(0), check(1, "::ffff:8.8.8.8", "8.8.8.8:4001"));
+    assert!(matches!(out[..], [Action::Pass { .. }]));
+}
+
+#[test]
+fn nobody_is_asked_twice_as_a_target_and_client() {
+    let mut helper = helper(&["7.7.7.7"]);
+    assert_eq!(
+        one(&mut helper, at(0), check(100, "8.8.8.8", "8.8.8.8:4001")),
+        [refused(7, Refusal::NoTarget)]
+    );
+}
+
+#[test]
+fn what_is_smaller_than_what_it_causes_is_refused() {
+    let mut helper = helper(&["7.7.7.7"]);
+    let Event::Check {
+        request,
+        client,
+        observed,
+        address,
+        nonce,
+        bytes,
+    } = check(1, "8.8.8.8", "8.8.8.8:4001")
+    else {
+        unreachable!("made above")
+    };
+    let small = Event::Check {
+        request,
+        client,
+        observed,
+        address,
+        nonce,
+        bytes: bytes - 1,
+    };
+    assert_eq!(one(&mut helper, at(0), small), [refused(7, Refusal::TooSmall)]);
+    let small = Event::DialBack {
+        request,
+        helper: client,
+        address,
+        nonce,
+        bytes: DIAL_BACK_BYTES - 1,
+    };
+    assert_eq!(one(&mut helper, at(0), small), [refused(7, Refusal::TooSmall)]);
+}
+
+#[test]
+fn three_probes_go_out_within_a_second() {
+    let mut target = helper(&[]);
+    let address: SocketAddr = "8.8.8.8:4001".parse().unwrap();
+    let probe = Action::Probe {
+        to: address,
+        nonce: [9; 16],
+    };
+    assert_eq!(
+        one(&mut target, at(5), dial_back(1, address)),
+        [Action::Accept { request: 8 }, probe]
+    );
+    let mut told = Vec::new();
+    while let Some(due) = target.poll_timeout() {
+        told.push((due, one(&mut target, due, Event::Timeout)));
+    }
+    assert_eq!(told, [(at(305), vec![probe]), (at(905), vec![probe])]);
+}
+
+#[test]
+fn one_more_than_the_rations_is_refused() {
+    let mut helper = helper(&["7.7.7.7"]);
+    let refusals = |machine: &mut DialBack, now: u64, client: u64| {
+        let out = one(machine, at(now), check(client, "8.8.8.8", "8.8.8.8:4001"));
+        out == [refused(7, Refusal::Busy)]
+    };
+    assert_eq!(
+        (0..20).filter(|_| refusals(&mut helper, 0, 1)).count(),
+        20 - MAX_PER_PEER
+    );
+    assert_eq!(
+        (0..100).filter(|n| refusals(&mut helper, 0, 2 + n)).count(),
+        100 - (MAX_PER_MINUTE - MAX_PER_PEER)
+    );
+    assert!(refusals(&mut helper, 59_999, 500));
+    assert!(!refusals(&mut helper, 60_000, 500));
+}
+
+#[test]
+fn helpers_that_lie_together_cannot_aim_a_target_at_a_host_or_a_site() {
+    let mut target = helper(&[]);
+    let mut probes = 0;
+    for n in 0..200u64 {
+        let out = one(
+            &mut target,
+            at(n),
+            dial_back(n, ([8, 8, 8, 8], 2000 + n as u16).into()),
+        );
+        probes += out
+            .iter()
+            .filter(|action| matches!(action, Action::Accept { .. }))
+            .count();
+    }
+    assert_eq!(probes, MAX_PER_HOST);
+    for n in 0..200u64 {
+        let out = one(
+            &mut target,
+            at(n),
+            dial_back(n, ([8, 8, 8, n as u8], 4000).into()),
+        );
+        probes += out
+            .iter()
+            .filter(|action| matches!(action, Action::Accept { .. }))
+            .count();
+    }
+    assert_eq!(probes, MAX_PER_SITE);
+}
+
+proptest! {
+    /// Whatever is asked by whomever, in whatever order: fewer bytes go out than came in, each request is answered
+    /// once, and nothing grows.
+    #[test]
+    fn nothing_that_is_sent_is_more_than_what_caused_it(
+        asks in prop::collection::vec((0u64..3000, 0u64..6, 0u8..6, any::<bool>(), 150usize..300), 0..300),
+    ) {
+        let mut machine = helper(&["7.7.7.7", "6.6.6.6"]);
+        let (mut millis, mut came, mut went) = (0, 0, 0);
+        for (wait, peer, last, as_helper, bytes) in asks {
+            millis += wait;
+            let mut out = Vec::new();
+            while let Some(due) = machine.poll_timeout().filter(|due| *due <= at(millis)) {
+                machine.handle(due, Event::Timeout, &mut out);
+            }
+            let host = [8, 8, 8, last];
+            let address = SocketAddr::from((host, 4001));
+            let event = if as_helper {
+                Event::Check { request: 1, client: id(peer), observed: host.into(), address, nonce: [0; 16], bytes }
+            } else {
+                Event::DialBack { request: 1, helper: id(peer), address, nonce: [0; 16], bytes }
+            };
+            came += bytes;
+            machine.handle(at(millis), event, &mut out);
+            let answers = out.iter().filter(|action| !matches!(action, Action::Probe { .. })).count();
+            prop_assert_eq!(answers, 1);
+            went += out.iter().map(|action| match action {
+                Action::Pass { .. } => DIAL_BACK_BYTES,
+                Action::Probe { .. } => PROBE_BYTES + HEADER_BYTES,
+                Action::Accept { .. } | Action::Refuse { .. } => 0,
+            }).sum::<usize>();
+            prop_assert!(went <= came);
+            prop_assert!(machine.due.len() <= 2 * MAX_PER_MINUTE);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What is known about one address: proofs, silences, and the check that is under way.
+
+use std::net::{IpAddr, SocketAddr};
+
+use kad_core::{Duration, Instant, NodeId};
+
+use crate::nat::draws::Draws;
+
+/// Different proofs that are kept; the oldest makes room. Four sites and two helpers each.
+const MAX_PROOFS: usize = 8;
+
+/// Sites from which a proof must have come, and silences in a row that count as one.
+const ENOUGH: usize = 3;
+
+/// Sites of helpers that must have been asked.
+const HELPERS: usize = 2;
+
+/// Between two checks while nothing is decided.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Between two checks when a helper had no time, or a proven address was silent: a router may be starting anew.
+const LATER: Duration = Duration::from_secs(10);
+
+/// Between two checks of an address that was proven a short while ago, and the first pause of others.
+const OFTEN: Duration = Duration::from_secs(5 * 60);
+
+/// Between two checks of an address that has been reachable for so long, and the longest pause of others.
+const SELDOM: Duration = Duration::from_secs(60 * 60);
+
+/// Checks without a decision before there is a pause.
+const TRIES: u32 = 12;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unproven,
+    Reachable { since: Instant },
+    Unreachable,
+}
+
+/// What a check has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Up,
+    Down,
+}
+
+#[derive(Debug)]
+struct Check {
+    nonce: [u8; 16],
+    helper: NodeId,
+    site: IpAddr,
+    passed_on: bool,
+}
+
+/// An address on its way to be proven.
+#[derive(Debug)]
+pub(super) struct Proving {
+    pub(super) address: SocketAddr,
+    state: State,
+    /// Sites of helper and prober, oldest first.
+    proofs: Vec<(IpAddr, IpAddr)>,
+    /// Sites of helpers that passed the question on, and nothing came; since the last proof.
+    silences: Vec<IpAddr>,
+    check: Option<Check>,
+    /// Of the check that is under way, else of the next one.
+    due: Instant,
+    tries: u32,
+    pause: Duration,
+}
+
+impl Proving {
+    pub(super) const fn new(address: SocketAddr, now: Instant) -> Self {
+        Self {
+            address,
+            state: State::Unproven,
+            proofs: Vec::new(),
+            silences: Vec::new(),
+            check: None,
+            due: now,
+            tries: 0,
+            pause: OFTEN,
+        }
+    }
+
+    pub(super) const fn is_reachable(&self) -> bool {
+        matches!(self.state, State::Reachable { .. })
+    }
+
+    pub(super) const fn is_unreachable(&self) -> bool {
+        matches!(self.state, State::Unreachable)
+    }
+
+    pub(super) const fn reachable_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Reachable { since } => Some(since),
+            State::Unproven | State::Unreachable => None,
+        }
+    }
+
+    pub(super) const fn is_checking(&self) -> bool {
+        self.check.is_some()
+    }
+
+    pub(super) const fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// How often helpers of a site have decided about what is known.
+    pub(super) fn heard_of(&self, site: IpAddr) -> usize {
+        let helpers = self.proofs.iter().map(|(helper, _)| helper);
+        helpers
+            .chain(&self.silences)
+            .filter(|known| **known == site)
+            .count()
+    }
+
+    pub(super) fn check(&mut self, nonce: [u8; 16], helper: NodeId, site: IpAddr, until: Instant) {
+        self.check = Some(Check {
+            nonce,
+            helper,
+            site,
+            passed_on: false,
+        });
+        self.due = until;
+    }
+
+    pub(super) fn awaits(&self, nonce: [u8; 16]) -> bool {
+        self.check.as_ref().is_some_and(|check| check.nonce == nonce)
+    }
+
+    pub(super) fn helper_site(&self) -> Option<IpAddr> {
+        self.check.as_ref().map(|check| check.site)
+    }
+
+    pub(super) fn await_probe(&mut self, until: Instant) {
+        if let Some(check) = &mut self.check {
+            check.passed_on = true;
+            self.due = until;
+        }
+    }
+
+    pub(super) const fn wait(&mut self, until: Instant) {
+        self.due = until;
+    }
+
+    /// The check has said nothing. Returns whom it was asked of.
+    pub(super) fn give_up(&mut self, now: Instant, draws: &mut Draws) -> Option<NodeId> {
+        let check = self.check.take()?;
+        self.arm(now, LATER, draws);
+        Some(check.helper)
+    }
+
+    /// A probe came from a stranger at this site.
+    pub(super) fn proven(&mut self, now: Instant, from: IpAddr, draws: &mut Draws) -> Option<Change> {
+        let check = self.check.take()?;
+        self.add(now, (check.site, from), draws)
+    }
+
+    /// A stranger called. A check that is under way goes on.
+    pub(super) fn called(&mut self, now: Instant, from: IpAddr, draws: &mut Draws) -> Option<Change> {
+        let (check, due) = (self.check.take(), self.due);
+        let change = self.add(now, (from, from), draws);
+        if check.is_some() {
+            (self.check, self.due) = (check, due);
+        }
+        change
+    }
+
+    fn add(&mut self, now: Instant, proof: (IpAddr, IpAddr), draws: &mut Draws) -> Option<Change> {
+        self.silences.clear();
+        self.proofs.retain(|known| *known != proof);
+        if self.proofs.len() >= MAX_PROOFS {
+            self.proofs.remove(0);
+        }
+        self.proofs.push(proof);
+        let helpers = self.proofs.iter().map(|(helper, _)| *helper);
+        let probers = self.proofs.iter().map(|(_, prober)| *prober);
+        let change = !self.is_reachable() && different(probers) >= ENOUGH && different(helpers) >= HELPERS;
+        if change {
+            self.state = State::Reachable { since: now };
+            self.pause = OFTEN;
+        }
+        if self.is_reachable() {
+            self.tries = 0;
+        }
+        self.arm(now, SOON, draws);
+        change.then_some(Change::Up)
+    }
+
+    /// The time of the check is over. Returns what that changes, and a helper that did not answer.
+    pub(super) fn silence(&mut self, now: Instant, draws: &mut Draws) -> (Option<Change>, Option<NodeId>) {
+        let Some(check) = self.check.take() else {
+            return (None, None);
+        };
+        if !check.passed_on {
+            self.arm(now, LATER, draws);
+            return (None, Some(check.helper));
+        }
+        // Of many silences through one helper, no more than decide are kept.
+        if self.silences.len() >= ENOUGH {
+            self.silences.remove(0);
+        }
+        self.silences.push(check.site);
+        let lost = self.silences.len() >= ENOUGH && different(self.silences.iter().copied()) >= HELPERS;
+        let change = (lost && self.is_reachable()).then_some(Change::Down);
+        if lost {
+            self.state = State::Unreachable;
+            self.proofs.clear();
+            self.silences.clear();
+            self.tries = 0;
+        }
+        self.arm(now, if self.is_reachable() { LATER } else { SOON }, draws);
+        (change, None)
+    }
+
+    /// When to check next; after `soon` while that is undecided, though not for ever.
+    fn arm(&mut self, now: Instant, soon: Duration, draws: &mut Draws) {
+        let undecided = match self.state {
+            State::Unproven => true,
+            State::Reachable { .. } => !self.silences.is_empty(),
+            State::Unreachable => !(self.proofs.is_empty() && self.silences.is_empty()),
+        };
+        let after = if undecided && self.tries < TRIES {
+            self.tries += 1;
+            soon
+        } else {
+            self.tries = 0;
+            match self.state {
+                State::Reachable { since } if now.since(since) < SELDOM => OFTEN,
+                State::Reachable { .. } => SELDOM,
+                State::Unproven | State::Unreachable => {
+                    let pause = self.pause;
+                    self.pause = (pause * 2).min(SELDOM);
+                    pause
+                }
+            }
+        };
+        self.due = now + draws.lengthened(after);
+    }
+}
+
+fn different(sites: impl Iterator<Item = IpAddr>) -> usize {
+    let mut sites: Vec<_> = sites.collect();
+    sites.sort_unstable();
+    sites.dedup();
+    sites.len()
+}

@@ -1,0 +1,82 @@
+//! What happens to the reachability of a node, and what it wants done about it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use kad_core::NodeId;
+
+#[cfg(doc)]
+use super::Reachability;
+use super::Role;
+
+/// What happens to the reachability of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The addresses that the node may have, best first: observed, mapped and configured ones. They take the place of
+    /// those given before, except for those that are proven.
+    Addresses(Vec<SocketAddr>),
+    /// A server that this node is connected to, over a direct path, and that can be asked for help.
+    HelperKnown {
+        /// Who.
+        helper: NodeId,
+        /// Where it is seen.
+        ip: IpAddr,
+    },
+    /// It is not connected any more.
+    HelperGone {
+        /// Who.
+        helper: NodeId,
+    },
+    /// Something was sent to a host, of whatever kind, or is about to be. As long as a connection stands, to be told
+    /// every five minutes, as packets are sent all the time.
+    Sent {
+        /// The host.
+        to: IpAddr,
+    },
+    /// A helper answered an [`Action::Check`], or could not be asked.
+    Answered {
+        /// Of the check.
+        nonce: [u8; 16],
+        /// Whether it has found a target and asked it to probe.
+        passed_on: bool,
+    },
+    /// A probe arrived.
+    Probed {
+        /// From where.
+        from: SocketAddr,
+        /// What it carried.
+        nonce: [u8; 16],
+    },
+    /// A peer connected to this node, directly and outside of any punch session.
+    Called {
+        /// From where.
+        from: SocketAddr,
+    },
+    /// Interfaces, or the host that most observers see, are others than before.
+    NetworkChanged,
+    /// The time that [`Reachability::poll_timeout`] told has come.
+    Timeout,
+}
+
+/// What a node wants done about its reachability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Ask a helper to have an address probed. Owes one [`Event::Answered`]. The request is padded to
+    /// [`CHECK_BYTES`](crate::nat::dial_back::CHECK_BYTES).
+    Check {
+        /// Whom.
+        helper: NodeId,
+        /// The address; of the family at which the helper sees this node.
+        address: SocketAddr,
+        /// What the probe has to carry.
+        nonce: [u8; 16],
+    },
+    /// Strangers reach this address, or do so no more.
+    Proven {
+        /// The address.
+        address: SocketAddr,
+        /// Whether they do.
+        reachable: bool,
+    },
+    /// The node serves from now on, or only asks.
+    Role(Role),
+}

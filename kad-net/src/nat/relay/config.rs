@@ -1,0 +1,49 @@
+//! How much a node relays for others.
+
+use kad_core::Duration;
+
+/// How much a node relays for others. Sizes of libp2p's circuit relay v2, but for the rates, which it does not limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelayConfig {
+    /// Peers that have a place; 0: the node relays for nobody.
+    pub reservations: usize,
+    /// Of them on one host.
+    pub reservations_per_host: usize,
+    /// Of them at one site (IPv4 /24, IPv6 /48).
+    pub reservations_per_site: usize,
+    /// How long a place is kept before it has to be renewed.
+    pub reservation: Duration,
+    /// Sessions at a time.
+    pub sessions: usize,
+    /// Of them with one peer, at either end.
+    pub sessions_per_peer: usize,
+    /// Of them opened from one host.
+    pub sessions_per_host: usize,
+    /// How long a session lasts at most: for lookups, and until a direct connection stands.
+    pub session: Duration,
+    /// Bytes of one session in each direction.
+    pub session_bytes: u64,
+    /// Bytes of one session in a second, both directions together.
+    pub session_rate: u64,
+    /// Bytes of all sessions in a second: a quarter of what they could have together, some 2 Mbit/s.
+    pub rate: u64,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            reservations: 128,
+            reservations_per_host: 8,
+            reservations_per_site: 16,
+            reservation: Duration::from_secs(60 * 60),
+            sessions: 16,
+            sessions_per_peer: 4,
+            sessions_per_host: 4,
+            session: Duration::from_secs(5 * 60),
+            session_bytes: 1024 * 1024,
+            session_rate: 64_000,
+            rate: 256_000,
+        }
+    }
+}
