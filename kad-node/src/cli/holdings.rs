@@ -249,7 +249,7 @@ async fn census(node: &Node, rows: &Rows, k: usize, json: bool) -> Result<Health
 fn table(rows: &Rows, health: Option<&Health>) -> Answer {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    let copies_head = health.map(|health| format!("copies of {}", health.wanted));
+    let copies_head = health.map(|health| format!("copies of {} (fewest / median / most)", health.wanted));
     let head = ["key", "what", "bytes", "records", "here until"].map(str::to_owned);
     table.set_header(head.into_iter().chain(copies_head));
     let mut all = Vec::new();
