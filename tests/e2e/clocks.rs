@@ -34,7 +34,7 @@ fn answer_from_the_future(node: &Arc<QuicTransport>) {
     });
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_whose_clock_is_off_says_so_in_its_log_and_at_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("node.toml");
