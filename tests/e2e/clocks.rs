@@ -57,5 +57,8 @@ async fn a_daemon_whose_clock_is_off_says_so_in_its_log_and_at_its_end() {
     let (code, last) = daemon.stop(Signal::SIGTERM);
     let offset = last["clock_offset"].as_i64();
     assert_eq!(code, Some(0));
-    assert!(offset.is_some_and(|offset| (899..=901).contains(&offset)), "{offset:?}");
+    assert!(
+        offset.is_some_and(|offset| (899..=901).contains(&offset)),
+        "{offset:?}"
+    );
 }
