@@ -125,10 +125,10 @@ async fn a_site_that_has_its_share_is_refused_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn what_a_node_fetched_itself_has_no_sender() {
+async fn what_a_node_fetches_counts_for_the_neighbour_that_gave_it() {
     let network = Network::new(3, Conditions::default());
     let (first, _) = node(&network, 1, Limits::default(), SELDOM).await;
-    let (_second, _) = node(&network, 2, Limits::default(), SELDOM).await;
+    let (second, _) = node(&network, 2, Limits::default(), SELDOM).await;
     for n in 0..5 {
         let options = PutOptions::default().settle(true);
         first.put(format!("value {n}"), options).await.unwrap();
@@ -139,5 +139,10 @@ async fn what_a_node_fetched_itself_has_no_sender() {
     tokio::time::timeout(PATIENCE, waiting)
         .await
         .expect("it never fetches them");
-    assert!(held(&reader).iter().all(|record| record.source.is_unknown()));
+    let neighbours = [first, second].map(|node| Source::of(node.local()));
+    assert!(
+        held(&reader)
+            .iter()
+            .all(|record| neighbours.contains(&record.source))
+    );
 }
