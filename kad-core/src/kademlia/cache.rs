@@ -19,7 +19,8 @@ use crate::{
     Source, Want,
 };
 
-/// Different nodes, of different sites where addresses tell, that must have asked for a value within [`WINDOW`] before it is cached: fewer would be chance.
+/// Different nodes, of different sites where addresses tell, that must have asked for a value within [`WINDOW`] before
+/// it is cached: fewer would be chance.
 const ASKERS: usize = 3;
 
 /// See [`ASKERS`].
