@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::process::{DEADLINE, Daemon, finish, kad_node, outcome, run, run_with_input};
+use crate::process::{DEADLINE, Daemon, finish, kad_node, outcome, path, run, run_with_input};
 
 #[test]
 fn one_bootstrap_node_that_works_is_enough() {
@@ -118,8 +118,4 @@ fn ctrl_c_ends_a_command_quietly() {
         (ended.status.code(), ended.stdout.len(), ended.stderr.as_str()),
         (Some(130), 0, "")
     );
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }

@@ -7,18 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::process::{Daemon, finish, kad_node, run, run_with_input};
-
-fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is no text"))
-        .to_owned()
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use crate::process::{Daemon, finish, kad_node, path, run, run_with_input, text};
 
 /// A new key file, and its public key.
 fn new_key(file: &Path) -> (String, String) {

@@ -9,28 +9,7 @@ use kad_store::{RecordStore as _, RedbConfig, RedbStore};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::process::{Daemon, finish, kad_node, run, run_with_input};
-
-fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is no text"))
-        .to_owned()
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// Bytes without repetition, others for each seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
+use crate::process::{Daemon, finish, kad_node, noise, path, run, run_with_input, text};
 
 #[test]
 fn an_encrypted_file_is_read_by_its_whole_key_alone_and_is_in_no_store_and_no_log() {

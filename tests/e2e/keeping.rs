@@ -10,28 +10,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::process::{Daemon, run, run_with_input, until};
-
-fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is no text"))
-        .to_owned()
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// Bytes without repetition, others for each seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
+use crate::process::{Daemon, noise, path, run, run_with_input, text, until};
 
 /// Stores something, and gives its key and its whole name.
 fn put(at: &str, bytes: &[u8], more: &[&str]) -> (String, String) {

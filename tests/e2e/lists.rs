@@ -7,11 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::process::{Daemon, kad_node, outcome, run, run_with_input, until};
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use crate::process::{Daemon, kad_node, outcome, path, run, run_with_input, until};
 
 /// The objects of a command that succeeded: one for each key, and the last.
 fn objects(text: &str) -> (Vec<Value>, Value) {

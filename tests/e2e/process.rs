@@ -98,6 +98,30 @@ fn read_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
+/// What a field of an answer says.
+#[track_caller]
+pub(crate) fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
+        .to_owned()
+}
+
+/// A path as an argument.
+pub(crate) fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Bytes without repetition, others for each seed.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
 /// A `kad-node run` that has said who it is. Killed when dropped.
 pub(crate) struct Daemon {
     child: Child,

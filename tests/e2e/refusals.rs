@@ -2,17 +2,12 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::process::{Daemon, run, run_with_input};
+use crate::process::{Daemon, path, run, run_with_input};
 
 const KEY: &str = "abababababababababababababababababababababababababababababababab";
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 /// Checks the exit status, that the sentence is in JSON too, and what it says.
 #[track_caller]
