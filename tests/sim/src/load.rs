@@ -43,6 +43,44 @@ pub(crate) fn put_anywhere(
     (world.anyone(), command, slot)
 }
 
+/// Puts so many random values that live for six days, `per_second` a second, each at the node that `by` names and until all
+/// of its holders were asked; tells after each how many there are. Says where they lie.
+pub(crate) fn publish(
+    world: &mut World,
+    count: usize,
+    per_second: f64,
+    keep: bool,
+    mut by: impl FnMut(&mut World) -> usize,
+    mut done: impl FnMut(u64),
+) -> Vec<Slot> {
+    let expiry = world.now().unix + Duration::from_secs(6 * 86_400);
+    let (mut slots, mut put) = (Vec::with_capacity(count), 0);
+    drive(
+        world,
+        count,
+        per_second,
+        |world| {
+            let value = world.dice().key().to_bytes();
+            let record =
+                Record::immutable(&value, expiry, world.rules(), world.now().unix).expect("a small value");
+            slots.push(record.slot());
+            let (expected, enough) = (None, usize::MAX);
+            let command = Command::Store {
+                record,
+                expected,
+                keep,
+                enough,
+            };
+            (by(world), command, ())
+        },
+        |_, _| {
+            put += 1;
+            done(put);
+        },
+    );
+    slots
+}
+
 /// Begins `count` operations, `per_second` a second, and runs the world until all of them have ended; tells of each in the
 /// order of their ends. `begin` says where the next one is begun and with which command.
 ///

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use kad_core::{Command, Config, Duration, Kind, Outcome, Read, Record, Slot, Stats};
+use kad_core::{Command, Config, Duration, Kind, Outcome, Read, Stats};
 
 use super::{Experiment, Setup, node_bytes};
-use crate::load::drive;
+use crate::load::{drive, publish};
 use crate::report::{Report, Row, Target};
 use crate::{Growth, Links, Site, World};
 
@@ -120,31 +120,9 @@ fn load(setup: &Setup<'_>, report: &mut Report, cache_bytes: usize) -> Load {
     let keys = keys(setup);
     let rate = PER_SECOND * setup.nodes as f64 / 1_000.0;
     setup.progress.stage("publishing", keys as u64);
-    let expiry = world.now().unix + Duration::from_secs(6 * 86_400);
-    let (mut slots, mut put) = (Vec::<Slot>::with_capacity(keys), 0);
-    drive(
-        &mut world,
-        keys,
-        rate,
-        |world| {
-            let value = world.dice().key().to_bytes();
-            let record =
-                Record::immutable(&value, expiry, world.rules(), world.now().unix).expect("a small value");
-            slots.push(record.slot());
-            let (expected, keep, enough) = (None, false, usize::MAX);
-            let command = Command::Store {
-                record,
-                expected,
-                keep,
-                enough,
-            };
-            (world.anyone(), command, ())
-        },
-        |_, _| {
-            put += 1;
-            setup.progress.done(put);
-        },
-    );
+    let slots = publish(&mut world, keys, rate, false, World::anyone, |put| {
+        setup.progress.done(put);
+    });
 
     let reads = READS_PER_NODE * setup.nodes;
     setup.progress.stage("reading", reads as u64);

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use kad_core::{Command, Config, Duration, Record, Slot, Stats};
+use kad_core::{Config, Duration, Slot, Stats};
 
 use super::{Experiment, Setup, node_bytes};
-use crate::load::drive;
+use crate::load::publish;
 use crate::report::{Report, Row, Target};
 use crate::{Growth, Links, Site, World};
 
@@ -116,28 +116,13 @@ fn cycle(setup: &Setup<'_>, report: &mut Report, keys: usize) -> Cycle {
     world.run_for(Duration::from_secs(300));
 
     setup.progress.stage("publishing", keys as u64);
-    let expiry = world.now().unix + Duration::from_secs(6 * 86_400);
-    let (mut slots, mut put) = (Vec::<Slot>::with_capacity(keys), 0);
-    drive(
+    let slots = publish(
         &mut world,
         keys,
         PER_SECOND,
-        |world| {
-            let value = world.dice().key().to_bytes();
-            let record =
-                Record::immutable(&value, expiry, world.rules(), world.now().unix).expect("a small value");
-            slots.push(record.slot());
-            let (expected, keep, enough) = (None, true, usize::MAX);
-            let command = Command::Store {
-                record,
-                expected,
-                keep,
-                enough,
-            };
-            (owner, command, ())
-        },
-        |_, _| {
-            put += 1;
+        true,
+        |_| owner,
+        |put| {
             setup.progress.done(put);
         },
     );
