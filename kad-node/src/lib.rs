@@ -68,6 +68,8 @@ pub mod holdings;
 pub mod identity;
 mod join;
 pub mod kept;
+#[cfg(feature = "port-mapping")]
+mod mapping;
 mod node;
 mod peer;
 mod policy;
