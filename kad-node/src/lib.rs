@@ -60,12 +60,15 @@
 mod builder;
 pub mod crawl;
 mod deny;
+#[cfg(feature = "mdns")]
+mod discovery;
 mod driver;
 mod error;
 pub mod file;
 mod full_table;
 pub mod holdings;
 pub mod identity;
+mod interfaces;
 mod join;
 pub mod kept;
 #[cfg(feature = "port-mapping")]
