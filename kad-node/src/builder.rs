@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use kad_core::{Config, Kademlia, Keypair, NetworkId, Parameters, Rules};
-use kad_net::Transport;
+use kad_net::{Transport, WireAddress as _};
 use kad_net::quic::{QuicConfig, QuicLimits, QuicTransport};
 use kad_net::wire::{Codec, Scope};
 use kad_store::memory::MemoryStore;
@@ -26,7 +26,11 @@ use crate::join::{Company, JoinState, Joiner, identify};
 use crate::node::{Asker, Doors, Inner, ListUp, LookUp, Purge};
 use crate::policy::{Policy, Registered};
 use crate::storage::{self, Storage};
-use crate::{DenyList, Node, Peer, SpawnError, TableMode, Validator, holdings, identity, snapshot};
+use crate::surroundings::{Setting, Surroundings};
+use crate::{DenyList, Mdns, Node, Peer, SpawnError, TableMode, Validator, holdings, identity, snapshot};
+
+/// Cuts a node off from everybody.
+type Silence = Box<dyn Fn() + Send + Sync>;
 
 /// Commands that wait for the driver; a caller with one more waits.
 const MAX_ORDERS: usize = 256;
@@ -54,6 +58,8 @@ pub struct Builder {
     quic: QuicLimits,
     config: Option<Config>,
     table: TableMode,
+    port_mapping: bool,
+    mdns: Mdns,
 }
 
 impl Default for Builder {
@@ -74,6 +80,8 @@ impl Default for Builder {
             quic: QuicLimits::default(),
             config: None,
             table: TableMode::default(),
+            port_mapping: true,
+            mdns: Mdns::default(),
         }
     }
 }
@@ -190,6 +198,23 @@ impl Builder {
         self
     }
 
+    /// Whether to ask the router for a port, so that others reach a node behind a NAT. Default true; it is asked only where
+    /// the node listens at a private address, or everywhere, and hears of addresses of the internet ([`Scope::Global`]).
+    /// Without the feature `port-mapping` of this crate nobody is asked.
+    #[must_use]
+    pub fn port_mapping(mut self, port_mapping: bool) -> Self {
+        self.port_mapping = port_mapping;
+        self
+    }
+
+    /// Whether to announce the node in its network and to begin with neighbours that do. Default [`Mdns::Auto`]. Without the
+    /// feature `mdns` of this crate it neither announces nor hears.
+    #[must_use]
+    pub fn mdns(mut self, mdns: Mdns) -> Self {
+        self.mdns = mdns;
+        self
+    }
+
     /// Starts a node with QUIC, and redb if there is a data directory, else memory. Joining goes on in the background; wait
     /// for it with [`Node::joined`].
     ///
@@ -218,13 +243,25 @@ impl Builder {
         let quic = QuicConfig {
             keypair: keypair.clone(),
             network,
-            listen,
+            listen: listen.clone(),
             limits: self.quic.clone(),
         };
         let transport = Arc::new(QuicTransport::bind(quic)?);
+        let setting = Setting {
+            id: keypair.node_id(),
+            network,
+            asked: listen,
+            bound: transport.local().address.sockets().to_vec(),
+            scope,
+            peers: self.peers.clone(),
+            port_mapping: self.port_mapping,
+            mdns: self.mdns,
+            serves: watch::channel(!self.read_only).1,
+            tell: Box::new(|_| ()),
+        };
         let silence = {
             let transport = transport.clone();
-            Box::new(move || transport.silence())
+            Box::new(move || transport.silence()) as Silence
         };
         let limits = Limits {
             around: Some(keypair.node_id()),
@@ -237,11 +274,11 @@ impl Builder {
                     ..RedbConfig::default()
                 };
                 let store = RedbStore::open(directory.path("records.redb"), &redb)?;
-                self.assemble(keypair, transport, store, files, Some(silence))
+                self.assemble(keypair, transport, store, files, Some((silence, setting)))
             }
             None => {
                 let store = MemoryStore::new(limits);
-                self.assemble(keypair, transport, store, None, Some(silence))
+                self.assemble(keypair, transport, store, None, Some((silence, setting)))
             }
         }
     }
@@ -272,7 +309,7 @@ impl Builder {
         transport: Arc<T>,
         store: S,
         files: Option<DataDirectory>,
-        silence: Option<Box<dyn Fn() + Send + Sync>>,
+        sockets: Option<(Silence, Setting)>,
     ) -> Result<Node<T::Address>, SpawnError>
     where
         S::Reader: Sync,
@@ -358,11 +395,17 @@ impl Builder {
         let driver = tokio::spawn(Driver::run(parts));
 
         let asker = Asker::new(orders);
+        let (silence, setting) = sockets.unzip();
+        let hears = setting.as_ref().is_some_and(Setting::hears);
+        let surroundings = setting
+            .map(|setting| Surroundings::start(setting, &transport, asker.downgrade(), has_company.clone()));
         let (state, join) = watch::channel(JoinState::Joining);
         let joiner = Joiner {
             transport: transport.clone(),
             asker: asker.downgrade(),
             peers: self.peers,
+            hears,
+            moves: surroundings.as_ref().and_then(Surroundings::moves),
             remembered,
             state,
         };
@@ -384,6 +427,7 @@ impl Builder {
             storage: storage.clone(),
             network,
             files,
+            surroundings,
             asker: &asker,
         });
         Ok(Node::new(Inner {
@@ -411,7 +455,7 @@ impl Builder {
 
 fn doors<T: Transport>(
     transport: &Arc<T>,
-    silence: Option<Box<dyn Fn() + Send + Sync>>,
+    silence: Option<Silence>,
     (stored, listing, purge): (LookUp, ListUp, Purge),
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());

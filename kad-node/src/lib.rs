@@ -78,6 +78,7 @@ mod peer;
 mod policy;
 mod snapshot;
 mod storage;
+mod surroundings;
 
 pub use self::builder::{Builder, DEFAULT_NETWORK};
 pub use self::crawl::{Crawl, CrawlOptions};
@@ -92,6 +93,7 @@ pub use self::node::{
 pub use self::peer::Peer;
 pub use self::policy::{Refusal, Validator};
 pub use self::storage::StorageStats;
+pub use self::surroundings::Mdns;
 
 /// The code of the README, compiled and run.
 #[cfg(doctest)]
