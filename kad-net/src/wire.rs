@@ -16,6 +16,7 @@
 
 pub mod announcement;
 mod body;
+pub mod card;
 mod contacts;
 mod error;
 mod records;
