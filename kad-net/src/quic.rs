@@ -195,7 +195,10 @@ impl QuicTransport {
             slow_streams: counters.slow_streams.load(Relaxed),
             retries: counters.retries.load(Relaxed),
             relay: self.shared.mux.relay().map_or_else(RelayStats::default, |relay| {
-                relay.lock().unwrap_or_else(std::sync::PoisonError::into_inner).stats()
+                relay
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .stats()
             }),
         }
     }

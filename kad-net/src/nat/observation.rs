@@ -163,7 +163,9 @@ impl Observations {
     pub fn votes_within(&self, now: Instant, family: Family, span: Duration) -> usize {
         let places = self.places.iter().filter(|(place, _)| place.family == family);
         let recent = |vote: &&Vote| now.since(vote.at) < span;
-        places.map(|(_, votes)| votes.cast.iter().filter(recent).count()).sum()
+        places
+            .map(|(_, votes)| votes.cast.iter().filter(recent).count())
+            .sum()
     }
 
     /// Whether the household of this observer has voted within the last `span`.

@@ -163,7 +163,11 @@ impl Relay {
     /// Whether a peer has a place or is in a session: whether its connection has to be kept.
     #[must_use]
     pub fn knows(&self, peer: NodeId) -> bool {
-        self.has_place(peer) || self.sessions.values().any(|session| session.peers.contains(&peer))
+        self.has_place(peer)
+            || self
+                .sessions
+                .values()
+                .any(|session| session.peers.contains(&peer))
     }
 
     /// Between whom a session is: who opened it, and with whom.

@@ -379,5 +379,6 @@ fn write_wait(body: &mut BodyWriter, wait: Duration) -> Result<(), EncodeError> 
 }
 
 fn read_wait(body: &mut BodyReader<'_>) -> Result<Duration, DecodeError> {
-    body.value::<u16>().map(|millis| Duration::from_millis(millis.into()))
+    body.value::<u16>()
+        .map(|millis| Duration::from_millis(millis.into()))
 }

@@ -135,7 +135,9 @@ impl Driver {
             let mut relay = relay.clone();
             // Each place keeps a connection; half of them are left for everything else.
             relay.reservations = relay.reservations.min(shared.limits.connections / 2);
-            shared.mux.serve_relay(Relay::new(relay, scope, &seed, shared.mux.now()));
+            shared
+                .mux
+                .serve_relay(Relay::new(relay, scope, &seed, shared.mux.now()));
         }
         Some(Self {
             closed: shared.reach.sessions.closed()?,
@@ -384,7 +386,10 @@ impl Driver {
 
     fn observed(&self) -> Vec<SocketAddr> {
         let places = self.observations.places();
-        places.flat_map(|place| self.observations.candidates(place)).copied().collect()
+        places
+            .flat_map(|place| self.observations.candidates(place))
+            .copied()
+            .collect()
     }
 
     /// Those that sockets are bound to by name, and those of interfaces; best first.

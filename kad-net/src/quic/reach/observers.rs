@@ -211,7 +211,9 @@ impl Driver {
         let (id, known) = (link.peer, &mut self.observers.relays);
         if !known.contains_key(&id) && known.len() >= MAX_RELAYS {
             let asked = &self.observers.asked;
-            let gone = known.keys().find(|id| !asked.contains_key(*id) && !self.places.contains_key(*id));
+            let gone = known
+                .keys()
+                .find(|id| !asked.contains_key(*id) && !self.places.contains_key(*id));
             let Some(gone) = gone.copied() else {
                 return false;
             };

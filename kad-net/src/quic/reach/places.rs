@@ -46,7 +46,10 @@ impl Driver {
                 }
                 reservations::Action::Changed => {
                     let held: Vec<NodeId> = self.reservations.held().collect();
-                    tracing::debug!(relays = held.len(), "the relays of this node are others than before");
+                    tracing::debug!(
+                        relays = held.len(),
+                        "the relays of this node are others than before"
+                    );
                 }
             }
         }
@@ -141,7 +144,9 @@ impl Driver {
         let shared = self.shared.clone();
         let asking = async move {
             let to = Contact::new(relay, address.ok_or(NotHeard::Nothing)?);
-            let (link, _) = connect::link_to(&shared, &to).await.map_err(|_| NotHeard::Nothing)?;
+            let (link, _) = connect::link_to(&shared, &to)
+                .await
+                .map_err(|_| NotHeard::Nothing)?;
             match ask(&shared, &link, &ReachRequest::Reserve, RESERVED_WITHIN).await? {
                 ReachAnswer::Reserved { lifetime, .. } => Ok((link, lifetime)),
                 _ => Err(NotHeard::Nothing),

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use kad_core::{Duration, NodeId};
 
+use super::Knock;
 use super::asking::{NotHeard, ask};
 use super::driver::{Driver, Heard};
 use super::sessions::{Arrival, Closing, Told, begin};
-use super::Knock;
 use crate::nat::coordinator::Party;
 use crate::nat::dial_back::{self, Action as Help};
 use crate::nat::reachability::Role;
@@ -192,12 +192,7 @@ impl Driver {
         }
     }
 
-    fn on_keep(
-        &mut self,
-        link: &InUse,
-        peer: NodeId,
-        from: SocketAddr,
-    ) -> Result<ReachAnswer, ReachRefusal> {
+    fn on_keep(&mut self, link: &InUse, peer: NodeId, from: SocketAddr) -> Result<ReachAnswer, ReachRefusal> {
         if !self.relay().is_some_and(|relay| relay.has_place(peer)) {
             return Err(ReachRefusal::NoReservation);
         }
@@ -305,12 +300,21 @@ impl Driver {
         };
         let (one, two) = (party(peer, own), party(other, &others));
         let now = self.now();
-        let gos = self.coordinator.introduce(now, one, two).map_err(|why| match why {
-            crate::nat::coordinator::NoMeeting::Same => ReachRefusal::Same,
-            _ => ReachRefusal::Busy,
-        })?;
+        let gos = self
+            .coordinator
+            .introduce(now, one, two)
+            .map_err(|why| match why {
+                crate::nat::coordinator::NoMeeting::Same => ReachRefusal::Same,
+                _ => ReachRefusal::Busy,
+            })?;
         let [own, theirs] = gos.map(|go| go.wait);
-        self.tell_later(others, ReachRequest::Go { session, wait: theirs });
+        self.tell_later(
+            others,
+            ReachRequest::Go {
+                session,
+                wait: theirs,
+            },
+        );
         Ok(ReachAnswer::Meet { wait: own })
     }
 
@@ -365,9 +369,7 @@ impl Driver {
                 Action::Reserved { lifetime, .. } => granted = Some(Granted::Reserved(lifetime)),
                 Action::Refused { why, .. } => granted = Some(Granted::Refused(why)),
                 Action::Opened { session, to, .. } => granted = Some(Granted::Opened { session, to }),
-                Action::Closed {
-                    session, between, ..
-                } => {
+                Action::Closed { session, between, .. } => {
                     // Who said so knows.
                     let knows = |id: NodeId| matches!(event, Event::Close { peer, .. } | Event::Gone { peer } if peer == id);
                     for end in between.into_iter().filter(|end| !knows(*end)) {

@@ -162,7 +162,10 @@ impl Sessions {
 
     /// What comes from relays. `None` but for the first who asks.
     pub(super) fn arrivals(&self) -> Option<mpsc::Receiver<Arrival>> {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// The sessions of which relays are to be told that they are over. `None` but for the first who asks.
@@ -250,12 +253,17 @@ pub(in super::super) async fn open(
     relay: &Contact<QuicAddress>,
     peer: NodeId,
 ) -> Result<Opened, NotOpened> {
-    let alive = shared.tasks.token().ok_or(NotOpened::NoRelay(QuicError::Closed))?;
+    let alive = shared
+        .tasks
+        .token()
+        .ok_or(NotOpened::NoRelay(QuicError::Closed))?;
     let (shared, relay) = (shared.clone(), relay.clone());
     // On a task of its own, or a session of somebody who lost interest would be counted until it runs out.
     let opening = tokio::spawn(async move {
         let _alive = alive;
-        let (link, _) = connect::link_to(&shared, &relay).await.map_err(NotOpened::NoRelay)?;
+        let (link, _) = connect::link_to(&shared, &relay)
+            .await
+            .map_err(NotOpened::NoRelay)?;
         match ask(&shared, &link, &ReachRequest::Open { to: peer }, ANSWER_WITHIN).await? {
             ReachAnswer::Opened {
                 session,

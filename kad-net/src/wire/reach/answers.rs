@@ -4,8 +4,8 @@ use bytes::Bytes;
 use kad_core::Duration;
 
 use super::{
-    ReachAnswer, ReachRefusal, kind, read_host, read_session, read_socket, read_wait, write_host, write_session,
-    write_socket, write_wait,
+    ReachAnswer, ReachRefusal, kind, read_host, read_session, read_socket, read_wait, write_host,
+    write_session, write_socket, write_wait,
 };
 use crate::wire::body::{BodyReader, BodyWriter};
 use crate::wire::card::{read_candidates, write_candidates};

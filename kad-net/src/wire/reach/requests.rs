@@ -37,9 +37,7 @@ pub(super) const fn kind(request: &ReachRequest) -> u8 {
 
 pub(super) fn encode(request: &ReachRequest) -> Result<Bytes, EncodeError> {
     match request {
-        ReachRequest::Check { address, nonce } => {
-            padded(kind::CHECK, *address, *nonce, CHECK_BYTES)
-        }
+        ReachRequest::Check { address, nonce } => padded(kind::CHECK, *address, *nonce, CHECK_BYTES),
         ReachRequest::DialBack { address, nonce } => {
             padded(kind::DIAL_BACK, *address, *nonce, DIAL_BACK_BYTES)
         }
@@ -103,11 +101,7 @@ fn write(body: &mut BodyWriter, request: &ReachRequest) -> Result<(), EncodeErro
     }
 }
 
-pub(super) fn read(
-    kind: u8,
-    body: &mut BodyReader<'_>,
-    scope: Scope,
-) -> Result<ReachRequest, DecodeError> {
+pub(super) fn read(kind: u8, body: &mut BodyReader<'_>, scope: Scope) -> Result<ReachRequest, DecodeError> {
     Ok(match kind {
         kind::HELLO => ReachRequest::Hello,
         kind::CHECK | kind::DIAL_BACK => {
