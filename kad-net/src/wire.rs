@@ -19,6 +19,7 @@ mod body;
 pub mod card;
 mod contacts;
 mod error;
+pub mod reach;
 mod records;
 mod requests;
 mod responses;
