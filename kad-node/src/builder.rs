@@ -10,9 +10,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use kad_core::{Config, Kademlia, Keypair, NetworkId, Parameters, Rules};
-use kad_net::{Transport, WireAddress as _};
-use kad_net::quic::{QuicConfig, QuicLimits, QuicTransport};
+use kad_net::nat::reachability::Role as ReachRole;
+use kad_net::quic::{QuicConfig, QuicLimits, QuicTransport, Standing};
 use kad_net::wire::{Codec, Scope};
+use kad_net::{Transport, WireAddress as _};
 use kad_store::memory::MemoryStore;
 use kad_store::redb::{RedbConfig, RedbStore};
 use kad_store::{Limits, RecordReader as _, RecordStore};
@@ -26,7 +27,7 @@ use crate::join::{Company, JoinState, Joiner, identify};
 use crate::node::{Asker, Doors, Inner, ListUp, LookUp, Purge};
 use crate::policy::{Policy, Registered};
 use crate::storage::{self, Storage};
-use crate::surroundings::{Setting, Surroundings};
+use crate::surroundings::{News, Setting, Surroundings};
 use crate::{DenyList, Mdns, Node, Peer, SpawnError, TableMode, Validator, holdings, identity, snapshot};
 
 /// Cuts a node off from everybody.
@@ -241,10 +242,8 @@ impl Builder {
             .unwrap_or_else(|| automatic_scope(&listen, &self.peers));
         self.scope = Some(scope);
         let quic = QuicConfig {
-            keypair: keypair.clone(),
-            network,
-            listen: listen.clone(),
             limits: self.quic.clone(),
+            ..QuicConfig::new(keypair.clone(), network, listen.clone())
         };
         let transport = Arc::new(QuicTransport::bind(quic)?);
         let setting = Setting {
@@ -256,8 +255,8 @@ impl Builder {
             peers: self.peers.clone(),
             port_mapping: self.port_mapping,
             mdns: self.mdns,
-            serves: watch::channel(!self.read_only).1,
-            tell: Box::new(|_| ()),
+            serves: serving(transport.reach().standing(), self.read_only),
+            tell: teller(transport.clone()),
         };
         let silence = {
             let transport = transport.clone();
@@ -451,6 +450,28 @@ impl Builder {
             running: Mutex::new(Some(running)),
         }))
     }
+}
+
+/// Whether others may begin with this node, now and whenever that changes.
+fn serving(mut standing: watch::Receiver<Standing>, read_only: bool) -> watch::Receiver<bool> {
+    let serves = move |standing: &Standing| !read_only && standing.role == ReachRole::Server;
+    let (tell, serving) = watch::channel(serves(&standing.borrow_and_update()));
+    tokio::spawn(async move {
+        // Ends with the transport.
+        while standing.changed().await.is_ok() && !tell.is_closed() {
+            let now = serves(&standing.borrow_and_update());
+            tell.send_if_modified(|told| std::mem::replace(told, now) != now);
+        }
+    });
+    serving
+}
+
+/// Tells the transport what becomes known of the network around the machine.
+fn teller(transport: Arc<QuicTransport>) -> Box<dyn Fn(News) + Send + Sync> {
+    Box::new(move |news| match news {
+        News::Moved(addresses) => transport.reach().network_changed(addresses),
+        News::Mapped(address) => transport.reach().set_mapped(address.into_iter().collect()),
+    })
 }
 
 fn doors<T: Transport>(

@@ -277,8 +277,16 @@ mod tests {
             (&everywhere, peers(&["127.0.0.1:4001", "192.168.1.7:4001"]), true),
             (&everywhere, peers(&["example.org:4001"]), true),
         ] {
-            assert_eq!(Mdns::Auto.is_wanted(asked, &begins), wanted, "{asked:?} {begins:?}");
-            assert_eq!(Mdns::Hear.is_wanted(asked, &begins), wanted, "{asked:?} {begins:?}");
+            assert_eq!(
+                Mdns::Auto.is_wanted(asked, &begins),
+                wanted,
+                "{asked:?} {begins:?}"
+            );
+            assert_eq!(
+                Mdns::Hear.is_wanted(asked, &begins),
+                wanted,
+                "{asked:?} {begins:?}"
+            );
             assert!(Mdns::Always.is_wanted(asked, &begins) && !Mdns::Off.is_wanted(asked, &begins));
         }
     }
