@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use kad_node::{Builder, Node, Peer, SpawnError, identity};
+use kad_node::{Builder, Mdns, Node, Peer, SpawnError, identity};
 
 use super::arguments::{NetworkArgs, read_key};
 use super::progress::Progress;
@@ -22,10 +22,12 @@ where
 {
     let file = network.config()?;
     let peers = network.bootstrap(&file)?;
-    if peers.is_empty() {
-        return Err(kad_node::JoinError::NobodyKnown.into());
-    }
-    let node = spawn(network, key, &peers, &peers).await?;
+    // Whoever names a way in wants that one, and does not wait for others.
+    let mdns = match peers.is_empty() {
+        true => network.mdns(&file, Mdns::Hear),
+        false => Mdns::Off,
+    };
+    let node = spawn(network, key, &peers, &peers, mdns).await?;
     let joining = Progress::waiting("joining the network", json);
     let joined = node.joined().await;
     drop(joining);
@@ -45,7 +47,7 @@ pub(crate) async fn with_lone_node<Work>(
 where
     Work: AsyncFnOnce(&Node) -> Result<Answer, Failure>,
 {
-    let node = spawn(network, None, std::slice::from_ref(peer), &[]).await?;
+    let node = spawn(network, None, std::slice::from_ref(peer), &[], Mdns::Off).await?;
     let answer = work(&node).await;
     leave(&node).await;
     answer
@@ -66,6 +68,7 @@ async fn spawn(
     key: Option<&Path>,
     reached: &[Peer],
     peers: &[Peer],
+    mdns: Mdns,
 ) -> Result<Node, Failure> {
     let file = network.config()?;
     // Only servers must have solved the puzzle of the network.
@@ -80,6 +83,8 @@ async fn spawn(
         .config(file.core())
         .quic_limits(file.quic())
         .limits(file.limits())
+        .port_mapping(false)
+        .mdns(mdns)
         .read_only(true);
     for peer in peers {
         builder = builder.bootstrap(peer.clone());

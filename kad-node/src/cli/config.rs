@@ -35,6 +35,8 @@ pub(crate) struct ConfigFile {
     pub(crate) deny: Option<PathBuf>,
     pub(crate) log: Option<String>,
     table: Option<Parsed<TableMode>>,
+    pub(crate) mdns: Option<bool>,
+    port_mapping: Option<bool>,
     parameters: ParametersTable,
     limits: LimitsTable,
     intervals: IntervalsTable,
@@ -175,6 +177,11 @@ impl ConfigFile {
             .walk(span(&self.intervals.walk, default.walk))
     }
 
+    /// Whether to ask the router for a port.
+    pub(crate) fn port_mapping(&self) -> bool {
+        self.port_mapping.unwrap_or(true)
+    }
+
     pub(crate) fn bootstrap(&self) -> Vec<Peer> {
         self.bootstrap.iter().map(|peer| peer.0.clone()).collect()
     }
@@ -300,6 +307,8 @@ mod tests {
             format!("{:?}", QuicLimits::default())
         );
         assert_eq!(format!("{:?}", file.core()), format!("{:?}", Config::default()));
+        assert!(file.port_mapping() && ConfigFile::default().port_mapping());
+        assert_eq!(file.mdns, Some(true));
         assert_eq!(
             (file.table(), file.full_table()),
             (TableMode::Kademlia, FullTable::default())

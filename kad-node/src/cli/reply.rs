@@ -181,7 +181,7 @@ impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
         match error {
             JoinError::NobodyKnown => Self::usage(
-                "no bootstrap node is known; give one with --bootstrap HOST:PORT, in KAD_BOOTSTRAP or in a file with \
+                "no bootstrap node is known, and none was heard in this network; give one with --bootstrap HOST:PORT, in KAD_BOOTSTRAP or in a file with \
                  --config",
             ),
             JoinError::Unreachable(why) => Self::usage(format!(

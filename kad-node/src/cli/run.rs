@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use kad_core::{Key, NetworkId};
 use kad_net::WireAddress as _;
 use kad_node::kept::KeptFiles;
-use kad_node::{DenyList, JoinError, Node, TableMode};
+use kad_node::{DenyList, JoinError, Mdns, Node, TableMode};
 use serde_json::{Map, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -59,6 +59,12 @@ pub(crate) struct Args {
     /// then kademlia]
     #[arg(long, value_enum, value_name = "MODE")]
     table: Option<Table>,
+    /// Announce this node over mDNS, and hear others, on loopback as well [default: unless it is for this machine only]
+    #[arg(long, conflicts_with = "no_mdns")]
+    mdns: bool,
+    /// Do not ask the router of this network to forward a port
+    #[arg(long)]
+    no_port_mapping: bool,
     #[command(flatten)]
     network: NetworkArgs,
     /// Print what the node has counted so often, such as every 60s [default: never]
@@ -136,6 +142,11 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         .quic_limits(file.quic())
         .read_only(args.read_only || file.read_only)
         .stores(!args.store_nothing)
+        .port_mapping(file.port_mapping() && !args.no_port_mapping)
+        .mdns(
+            args.network
+                .mdns(&file, if args.mdns { Mdns::Always } else { Mdns::Auto }),
+        )
         .table(match args.table {
             Some(Table::Kademlia) => TableMode::Kademlia,
             Some(Table::Full) => TableMode::Full(file.full_table()),
@@ -304,7 +315,7 @@ fn bound(asked: SocketAddr, sockets: &[SocketAddr]) -> SocketAddr {
 /// Says once if there is nobody to join. Everything else is logged by the node itself.
 async fn watch_joining(node: Node) {
     if node.joined().await == Err(JoinError::NobodyKnown) {
-        tracing::info!("no bootstrap node is known: waiting for others");
+        tracing::info!("no bootstrap node is known, and none was heard in this network: waiting for others");
     }
 }
 
