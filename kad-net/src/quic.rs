@@ -25,7 +25,9 @@ mod connect;
 mod endpoint;
 mod error;
 mod exchange;
+mod mux;
 mod pool;
+mod relayed;
 mod serve;
 mod shared;
 mod socket;
@@ -49,6 +51,7 @@ pub use self::exchange::QuicReply;
 pub use self::socket::SocketStats;
 
 use self::endpoint::Setup;
+use self::mux::Mux;
 use self::shared::{Request, Shared};
 use self::socket::Line;
 use crate::transport::{Answer, Inbound, MAX_FRAME, Transport, TransportStats};
@@ -108,9 +111,9 @@ impl QuicTransport {
 
         let id = keypair.node_id();
         let setup = Setup::new(&keypair, network, &limits)?;
-        let line = Arc::new(Line::default());
+        let mux = Arc::new(Mux::new(Arc::new(Line::default())));
         let (sender, requests) = mpsc::channel(limits.inbound_requests.max(1));
-        let shared = Arc::new(Shared::new(id, limits, setup, line.clone(), sender));
+        let shared = Arc::new(Shared::new(id, limits, setup, mux.clone(), sender));
         let Some(alive) = shared.tasks.token() else {
             return Err(BindError::NoAddress);
         };
@@ -118,14 +121,16 @@ impl QuicTransport {
         let mut bound = Vec::with_capacity(sockets.len());
         let mut endpoints = Vec::with_capacity(sockets.len());
         for (address, socket) in sockets {
-            let endpoint = shared.setup.endpoint(socket, line.clone(), alive.clone());
+            let endpoint = shared.setup.endpoint(socket, mux.clone(), alive.clone());
             let endpoint = endpoint.map_err(|e| BindError::of_io(address, e))?;
             bound.push(reachable(
                 endpoint.local_addr().map_err(|e| BindError::of_io(address, e))?,
             ));
             endpoints.push(endpoint);
         }
-        for endpoint in &endpoints {
+        let relayed = shared.setup.relayed_endpoint(mux, alive.clone());
+        let relayed = relayed.map_err(|e| BindError::of_io(first, e))?;
+        for endpoint in endpoints.iter().chain([&relayed]) {
             tokio::spawn(serve::listen(shared.clone(), endpoint.clone(), alive.clone()));
         }
         shared
@@ -133,6 +138,11 @@ impl QuicTransport {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .extend(endpoints);
+        shared
+            .relayed
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .replace(relayed);
         let address = QuicAddress::new(&bound).unwrap_or_else(|| first.into());
         Ok(Self {
             shared,

@@ -33,7 +33,7 @@ const MAX_SESSIONS: usize = 256;
 
 /// The largest datagram that is forwarded, without the header of the relay. Larger ones do not fit through the
 /// internet, and are dropped.
-const MAX_DATAGRAM: usize = 1500;
+pub const MAX_DATAGRAM: usize = 1500;
 
 /// Names a session on the wire. Drawn at random, so that nobody who is not in it can name one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
