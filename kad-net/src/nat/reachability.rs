@@ -79,11 +79,11 @@ pub struct Reachability {
 
 impl Reachability {
     /// Nothing is proven. The seed must be secret. A node serves at once if the operator says so, if it is `alone`, as
-    /// somebody has to be the first, and where addresses are [not global](Scope::Any), as nobody there could prove
-    /// anything.
+    /// somebody has to be the first, and where addresses are [not global](Scope::Any), unless
+    /// [`presume`](ReachabilityConfig::presume) says otherwise.
     #[must_use]
     pub fn new(config: ReachabilityConfig, scope: Scope, alone: bool, seed: &[u8; 32]) -> Self {
-        let presumed = alone || scope == Scope::Any;
+        let presumed = alone || scope == Scope::Any && config.presume;
         let role = match config.role {
             RoleChoice::Client => Role::Client,
             RoleChoice::Server => Role::Server,
@@ -123,7 +123,7 @@ impl Reachability {
                     reachable: false,
                 }));
                 // Somebody who was alone is so in the new network as well, or has peers who will tell.
-                self.presumed &= self.scope == Scope::Any;
+                self.presumed &= self.needs_no_proof();
             }
             Event::Timeout => self.on_timeout(now, out),
         }
@@ -161,6 +161,17 @@ impl Reachability {
     #[must_use]
     pub const fn void(&self) -> u64 {
         self.void
+    }
+
+    /// Whether anything was found out, one way or the other.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        let decided = |proving: &Proving| proving.is_reachable() || proving.is_unreachable();
+        self.addresses.iter().any(decided)
+    }
+
+    fn needs_no_proof(&self) -> bool {
+        self.scope == Scope::Any && self.config.presume
     }
 
     fn on_addresses(&mut self, now: Instant, addresses: &[SocketAddr]) {
@@ -296,7 +307,7 @@ impl Reachability {
     }
 
     fn decide(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.config.role != RoleChoice::Auto || self.scope == Scope::Any {
+        if self.config.role != RoleChoice::Auto || self.needs_no_proof() {
             return;
         }
         let since = self.addresses.iter().filter_map(Proving::reachable_since).min();

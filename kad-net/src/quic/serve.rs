@@ -144,6 +144,7 @@ async fn serve(shared: Arc<Shared>, link: Arc<Link>, _open: Open, _source: Optio
         }
     }
     shared.pool.remove(&link);
+    shared.reach.link_ended();
 }
 
 /// Waits for the rest of a request, but not for ever. There are at most as many of these as streams that a peer may open.

@@ -16,6 +16,7 @@ use super::error::code;
 use super::exchange::QuicReply;
 use super::mux::Mux;
 use super::pool::{Link, Pool};
+use super::reach::Reach;
 use super::socket::Line;
 use super::tasks::Tasks;
 use crate::transport::Inbound;
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) line: Arc<Line>,
     pub(super) mux: Arc<Mux>,
+    pub(super) reach: Reach,
     pub(super) counters: Counters,
     pub(super) tasks: Tasks,
     /// Bounds our own dials.
@@ -69,6 +71,7 @@ impl Shared {
         limits: QuicLimits,
         setup: Setup,
         mux: Arc<Mux>,
+        reach: Reach,
         requests: mpsc::Sender<Request>,
     ) -> Self {
         Self {
@@ -79,6 +82,7 @@ impl Shared {
             setup,
             line: mux.line().clone(),
             mux,
+            reach,
             counters: Counters::default(),
             tasks: Tasks::new(),
             endpoints: Mutex::default(),
@@ -129,6 +133,7 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        self.reach.end();
         self.dials.close();
         let mut endpoints =
             std::mem::take(&mut *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner));
