@@ -33,7 +33,7 @@ use crate::nat::contacted::Contacted;
 use crate::nat::relay::{MAX_DATAGRAM, Relay, SessionId, Verdict};
 
 pub(super) use self::packet::{Packet, PunchKey, Side};
-pub(super) use self::punches::Punches;
+pub(super) use self::punches::{Heard, Punches};
 pub(super) use self::sift::sift;
 
 use self::packet::MAX_PACKET;
@@ -193,6 +193,11 @@ impl Mux {
     /// The peers that call. `None` but for the first who asks.
     pub(super) fn calls(&self) -> Option<mpsc::Receiver<Called>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Tells of the first packet of a handshake.
+    pub(super) fn tell_of_handshake(&self, from: SocketAddr) {
+        self.awaited.arriving(canonical(from));
     }
 
     /// Tells of a peer that has connected to us. Whether it was a `stranger` is to be found out before it is answered at all.
