@@ -74,6 +74,9 @@ pub(super) struct Mux {
     probes: Mutex<Option<mpsc::Receiver<Probed>>>,
     called: mpsc::Sender<Called>,
     calls: Mutex<Option<mpsc::Receiver<Called>>>,
+    /// Whether only hosts that were sent to are let in, as by a NAT.
+    #[cfg(test)]
+    pub(super) walled: std::sync::atomic::AtomicBool,
 }
 
 /// Hosts that something was sent to.
@@ -103,6 +106,8 @@ impl Mux {
             probes: Mutex::new(Some(probes)),
             called,
             calls: Mutex::new(Some(calls)),
+            #[cfg(test)]
+            walled: std::sync::atomic::AtomicBool::default(),
         }
     }
 
@@ -156,6 +161,18 @@ impl Mux {
     pub(super) fn has_contacted(&self, host: IpAddr) -> bool {
         let now = self.now();
         self.hosts().contacted.contains(now, host)
+    }
+
+    /// Whether what comes from a host is taken in.
+    #[cfg(not(test))]
+    pub(super) const fn lets_in(&self, _: IpAddr) -> bool {
+        true
+    }
+
+    /// Whether what comes from a host is taken in: in tests of what happens behind a NAT, not always.
+    #[cfg(test)]
+    pub(super) fn lets_in(&self, host: IpAddr) -> bool {
+        !self.walled.load(std::sync::atomic::Ordering::Relaxed) || self.has_contacted(host)
     }
 
     /// Notes that something leaves for this host.
