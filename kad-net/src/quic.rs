@@ -94,6 +94,8 @@ pub struct QuicStats {
     pub slow_streams: u64,
     /// Handshakes that had to prove their address first.
     pub retries: u64,
+    /// Requests of peers about how they can be reached.
+    pub reach_requests: u64,
     /// What is relayed for others.
     pub relay: RelayStats,
 }
@@ -263,6 +265,7 @@ impl QuicTransport {
             unknown_streams: counters.unknown_streams.load(Relaxed),
             slow_streams: counters.slow_streams.load(Relaxed),
             retries: counters.retries.load(Relaxed),
+            reach_requests: counters.reach_requests.load(Relaxed),
             relay: self.shared.mux.relay().map_or_else(RelayStats::default, |relay| {
                 relay
                     .lock()

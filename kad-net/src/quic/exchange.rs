@@ -267,6 +267,7 @@ impl Asked {
             .fetch_add(frame.len() as u64, Relaxed);
         self.send.otherwise = code::BUSY;
         if kind[0] == STREAM_REACH {
+            self.shared.counters.reach_requests.fetch_add(1, Relaxed);
             let reply = QuicReply {
                 send: self.send,
                 link: self.link,

@@ -203,3 +203,6 @@ impl Drop for Turn {
         knocks.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,6 +66,7 @@ pub(super) struct Counters {
     pub(super) unknown_streams: AtomicU64,
     pub(super) slow_streams: AtomicU64,
     pub(super) retries: AtomicU64,
+    pub(super) reach_requests: AtomicU64,
 }
 
 impl Shared {

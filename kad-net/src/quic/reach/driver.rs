@@ -167,6 +167,7 @@ impl Driver {
     pub(in super::super) async fn run(mut self) {
         let shared = self.shared.clone();
         self.on_role();
+        self.tell_addresses();
         loop {
             self.publish();
             let due = self.due().map(|due| shared.mux.at(due));
