@@ -24,7 +24,7 @@ use self::ending::{Ending, ending};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
-use crate::node::{Asker, Doors, Inner, ListUp, LookUp, Purge};
+use crate::node::{Applications, Asker, Doors, Inner, ListUp, LookUp, Purge};
 use crate::policy::{Policy, Registered};
 use crate::storage::{self, Storage};
 use crate::surroundings::{News, Setting, Surroundings};
@@ -32,6 +32,13 @@ use crate::{DenyList, Mdns, Node, Peer, SpawnError, TableMode, Validator, holdin
 
 /// Cuts a node off from everybody.
 type Silence = Box<dyn Fn() + Send + Sync>;
+
+/// What a node has more that runs over QUIC.
+struct Sockets {
+    transport: Arc<QuicTransport>,
+    silence: Silence,
+    setting: Setting,
+}
 
 /// Commands that wait for the driver; a caller with one more waits.
 const MAX_ORDERS: usize = 256;
@@ -262,6 +269,11 @@ impl Builder {
             let transport = transport.clone();
             Box::new(move || transport.silence()) as Silence
         };
+        let sockets = Sockets {
+            transport: transport.clone(),
+            silence,
+            setting,
+        };
         let limits = Limits {
             around: Some(keypair.node_id()),
             ..self.limits
@@ -273,11 +285,11 @@ impl Builder {
                     ..RedbConfig::default()
                 };
                 let store = RedbStore::open(directory.path("records.redb"), &redb)?;
-                self.assemble(keypair, transport, store, files, Some((silence, setting)))
+                self.assemble(keypair, transport, store, files, Some(sockets))
             }
             None => {
                 let store = MemoryStore::new(limits);
-                self.assemble(keypair, transport, store, None, Some((silence, setting)))
+                self.assemble(keypair, transport, store, None, Some(sockets))
             }
         }
     }
@@ -308,7 +320,7 @@ impl Builder {
         transport: Arc<T>,
         store: S,
         files: Option<DataDirectory>,
-        sockets: Option<(Silence, Setting)>,
+        sockets: Option<Sockets>,
     ) -> Result<Node<T::Address>, SpawnError>
     where
         S::Reader: Sync,
@@ -394,10 +406,24 @@ impl Builder {
         let driver = tokio::spawn(Driver::run(parts));
 
         let asker = Asker::new(orders);
-        let (silence, setting) = sockets.unzip();
-        let hears = setting.as_ref().is_some_and(Setting::hears);
-        let surroundings = setting
-            .map(|setting| Surroundings::start(setting, &transport, asker.downgrade(), has_company.clone()));
+        let hears = sockets.as_ref().is_some_and(|sockets| sockets.setting.hears());
+        let (quic, surroundings) = match sockets {
+            Some(sockets) => {
+                let surroundings = Surroundings::start(
+                    sockets.setting,
+                    &transport,
+                    asker.downgrade(),
+                    has_company.clone(),
+                );
+                let applications = Applications::new(
+                    sockets.transport,
+                    #[cfg(feature = "mdns")]
+                    surroundings.neighbourhood(),
+                );
+                (Some((sockets.silence, applications)), Some(surroundings))
+            }
+            None => (None, None),
+        };
         let (state, join) = watch::channel(JoinState::Joining);
         let joiner = Joiner {
             transport: transport.clone(),
@@ -446,7 +472,7 @@ impl Builder {
             join,
             storage,
             repair_bytes,
-            doors: doors(&transport, silence, (stored, listing, purge)),
+            doors: doors(&transport, quic, (stored, listing, purge)),
             running: Mutex::new(Some(running)),
         }))
     }
@@ -469,17 +495,21 @@ fn serving(mut standing: watch::Receiver<Standing>, read_only: bool) -> watch::R
 /// Tells the transport what becomes known of the network around the machine.
 fn teller(transport: Arc<QuicTransport>) -> Box<dyn Fn(News) + Send + Sync> {
     Box::new(move |news| match news {
-        News::Moved(addresses) => transport.reach().network_changed(addresses),
+        News::Moved(addresses) => {
+            transport.network_changed();
+            transport.reach().network_changed(addresses);
+        }
         News::Mapped(address) => transport.reach().set_mapped(address.into_iter().collect()),
     })
 }
 
 fn doors<T: Transport>(
     transport: &Arc<T>,
-    silence: Option<Silence>,
+    quic: Option<(Silence, Applications)>,
     (stored, listing, purge): (LookUp, ListUp, Purge),
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());
+    let (silence, applications) = quic.unzip();
     Doors {
         identify: Box::new(move |peer| {
             let transport = identifying.clone();
@@ -487,6 +517,7 @@ fn doors<T: Transport>(
         }),
         stats: Box::new(move || counting.stats()),
         silence,
+        applications,
         stored,
         listing,
         purge,

@@ -86,9 +86,11 @@ pub use self::deny::{DenyFileError, DenyList, DenyListError, MAX_DENIED};
 pub use self::error::{JoinError, NodeError, SpawnError};
 pub use self::full_table::{FullTable, TableMode};
 pub use self::join::JoinState;
+pub use kad_net::quic::{Connection, Listener, PathKind, PathReport, Protocol, Stream};
+
 pub use self::node::{
-    Change, Closest, DEFAULT_LIFETIME, ManyReport, Mutable, MutableOptions, Node, NodeStats, OneOfMany, Pong,
-    Provider, PutOptions, ShutdownReport, Stored, Told, Value, Watch, WatchOptions,
+    Change, Closest, ConnectError, DEFAULT_LIFETIME, ManyReport, Mutable, MutableOptions, Node, NodeStats,
+    OneOfMany, Pong, Provider, PutOptions, ShutdownReport, Stored, Told, Value, Watch, WatchOptions,
 };
 pub use self::peer::Peer;
 pub use self::policy::{Refusal, Validator};

@@ -2,6 +2,7 @@
 
 mod answers;
 mod asker;
+mod connect;
 mod keeping;
 mod many;
 mod mutable;
@@ -29,6 +30,8 @@ use tokio::task::JoinHandle;
 
 pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
 pub(crate) use self::asker::{Asker, WeakAsker};
+pub(crate) use self::connect::Applications;
+pub use self::connect::ConnectError;
 pub use self::many::{ManyReport, OneOfMany};
 pub use self::mutable::MutableOptions;
 pub use self::records::PutOptions;
@@ -98,6 +101,8 @@ pub(crate) struct Doors<A> {
     pub(crate) identify: Identify<A>,
     pub(crate) stats: Box<dyn Fn() -> TransportStats + Send + Sync>,
     pub(crate) silence: Option<Box<dyn Fn() + Send + Sync>>,
+    /// What applications connect with, if the transport is QUIC.
+    pub(crate) applications: Option<Applications>,
     /// What the own store has in a slot.
     pub(crate) stored: LookUp,
     pub(crate) purge: Purge,

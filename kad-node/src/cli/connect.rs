@@ -71,7 +71,7 @@ pub(crate) async fn connect(args: ConnectArgs, json: bool) -> Result<Answer, Fai
             let stream = stream.map_err(|error| Failure::negative(error.to_string()))?;
             pipe(&connection, stream, &mut stdin, &journal).await?;
             connection.close().await;
-            Ok(journal.json())
+            Ok::<_, Failure>(journal.json())
         };
         // The node leaves in order then, and the peer learns of it at once.
         let fields = tokio::select! {
@@ -89,14 +89,12 @@ fn with_peer(mut fields: Map<String, Value>, peer: NodeId) -> Answer {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  kad-node listen --bootstrap 192.0.2.7:4000\n  \
+#[command(after_help = "Examples:\n  kad-node listen --bootstrap 192.0.2.7:4000\n  \
                   kad-node listen --key me.key --from ID > photos.tar\n  \
                   kad-node listen --key me.key --keep --allow-forward 22 --from ID\n\n\
                   The id that peers need is told on standard error; it stays the same with --key. Standard output is what the \
                   peer sends. With --json the first line of standard error is an object with id and protocol, and then there \
-                  is one for each peer. At the peer: kad-node connect ID, or kad-node forward ID."
-)]
+                  is one for each peer. At the peer: kad-node connect ID, or kad-node forward ID.")]
 pub(crate) struct ListenArgs {
     /// What to listen for: any name of at most 64 bytes
     #[arg(default_value = PIPE)]

@@ -51,7 +51,9 @@ impl Way {
             (None, Some(remote)) => format!("relay {remote}"),
             (None, None) => "a relay".to_owned(),
         };
-        let at = self.remote.map_or_else(String::new, |remote| format!("{remote}, "));
+        let at = self
+            .remote
+            .map_or_else(String::new, |remote| format!("{remote}, "));
         match (kind, connected) {
             (PathKind::Relayed, Some(after)) => {
                 format!("connected through {whom} after {} ms", after.as_millis())
@@ -59,7 +61,9 @@ impl Way {
             (PathKind::Relayed, None) => format!("through {whom} now"),
             (kind, Some(after)) => format!("connected: {at}{kind}, after {} ms", after.as_millis()),
             (kind, None) => {
-                let rtt = self.rtt.map_or_else(String::new, |rtt| format!(", {} ms", rtt.as_millis()));
+                let rtt = self
+                    .rtt
+                    .map_or_else(String::new, |rtt| format!(", {} ms", rtt.as_millis()));
                 format!("direct now: {at}{kind}{rtt}")
             }
         }
@@ -291,6 +295,9 @@ mod tests {
                 Duration::ZERO,
             );
         }
-        assert_eq!((record.ways.len(), record.unlisted), (MAX_LISTED, 1000 - MAX_LISTED));
+        assert_eq!(
+            (record.ways.len(), record.unlisted),
+            (MAX_LISTED, 1000 - MAX_LISTED)
+        );
     }
 }

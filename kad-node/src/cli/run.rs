@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::arguments::{NetworkArgs, now, parse_span, read_key};
 use super::control::{self, Shared};
+use super::forward::ForwardArgs;
 use super::keep::Keeper;
 use super::reply::{self, Answer, Failure};
 use super::values::addresses;
@@ -65,6 +66,8 @@ pub(crate) struct Args {
     /// Do not ask the router of this network to forward a port
     #[arg(long)]
     no_port_mapping: bool,
+    #[command(flatten)]
+    forward: ForwardArgs,
     #[command(flatten)]
     network: NetworkArgs,
     /// Print what the node has counted so often, such as every 60s [default: never]
@@ -134,6 +137,7 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         listed.map_err(|error| Failure::usage(error.to_string()))?;
     }
     let (hand_over, limits) = (file.hand_over(), file.limits());
+    args.forward.check()?;
     let mut builder = Node::builder()
         .network(&network)
         .parameters(file.parameters())
@@ -177,6 +181,10 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         spawned = builder.spawn() => spawned?,
         () = stop.wait() => return Err(Failure::interrupted()),
     };
+    if let Err(failure) = args.forward.serve(&node) {
+        node.shutdown().await?;
+        return Err(failure);
+    }
     announce(&node, &network, &listen, json);
     let watching = tokio::spawn(watch_joining(node.clone()));
     let reloading = deny.map(|(path, hangup)| tokio::spawn(reload(node.clone(), path, hangup)));

@@ -72,10 +72,7 @@ async fn read_text(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> 
     stream.read_exact(&mut bytes).await?;
     // It ends up on somebody's terminal.
     let text = String::from_utf8_lossy(&bytes);
-    Ok(text
-        .chars()
-        .filter(|character| !character.is_control())
-        .collect())
+    Ok(text.chars().filter(|character| !character.is_control()).collect())
 }
 
 #[cfg(test)]

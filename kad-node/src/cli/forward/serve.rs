@@ -60,7 +60,9 @@ impl ForwardArgs {
         }
         for target in &self.allow_forward {
             match self.from.len() {
-                0 => tracing::warn!(%target, "anybody who knows the id of this node may connect to it there; --from says who"),
+                0 => {
+                    tracing::warn!(%target, "anybody who knows the id of this node may connect to it there; --from says who")
+                }
                 peers => tracing::info!(%target, peers, "peers may connect to it there"),
             }
         }

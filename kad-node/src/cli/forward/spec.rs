@@ -69,7 +69,9 @@ impl FromStr for Spec {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
-            format!("'{text}' is not LOCAL_PORT:REMOTE_PORT or LOCAL_ADDRESS:LOCAL_PORT:HOST:REMOTE_PORT: {why}")
+            format!(
+                "'{text}' is not LOCAL_PORT:REMOTE_PORT or LOCAL_ADDRESS:LOCAL_PORT:HOST:REMOTE_PORT: {why}"
+            )
         };
         let fields = fields(text).ok_or_else(|| wrong("a bracket is not closed"))?;
         // With three fields, the first one tells what the second one is.
@@ -78,7 +80,11 @@ impl FromStr for Spec {
             [port, host, remote] if port_of(port, 0).is_some() => (None, *port, Some(*host), *remote),
             [address, port, remote] => (Some(*address), *port, None, *remote),
             [address, port, host, remote] => (Some(*address), *port, Some(*host), *remote),
-            _ => return Err(wrong("it has too few or too many parts; IPv6 addresses need brackets")),
+            _ => {
+                return Err(wrong(
+                    "it has too few or too many parts; IPv6 addresses need brackets",
+                ));
+            }
         };
         let address: IpAddr = match address {
             None => Ipv4Addr::LOCALHOST.into(),
@@ -89,7 +95,8 @@ impl FromStr for Spec {
                 parsed.map_err(|_| wrong("the address to listen at must be an IP address of this machine"))?
             }
         };
-        let port = port_of(port, 0).ok_or_else(|| wrong("the local port must be a number from 0 to 65535"))?;
+        let port =
+            port_of(port, 0).ok_or_else(|| wrong("the local port must be a number from 0 to 65535"))?;
         let remote =
             port_of(remote, 1).ok_or_else(|| wrong("the remote port must be a number from 1 to 65535"))?;
         let host = host.map(|host| host_of(host).map_err(wrong)).transpose()?;
@@ -129,7 +136,10 @@ fn host_of(text: &str) -> Result<String, &'static str> {
         Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => Ok(address.to_owned()),
         Some(_) => Err("what is in brackets must be an IPv6 address"),
         None if text.is_empty() || text.len() > 253 => Err("the host is missing or too long"),
-        None if text.bytes().any(|byte| !byte.is_ascii_graphic() || b"[]:/@".contains(&byte)) => {
+        None if text
+            .bytes()
+            .any(|byte| !byte.is_ascii_graphic() || b"[]:/@".contains(&byte)) =>
+        {
             Err("the host must be a name, or an address (IPv6 in brackets)")
         }
         None => Ok(text.to_owned()),
