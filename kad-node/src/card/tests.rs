@@ -205,7 +205,7 @@ async fn cards_of_denied_publishers_are_not_given() {
     let (_told, presence) = watch::channel(relayed(2));
     let _farewell = keeper(&client, presence).start();
     finds(&nodes[0], client.id(), card_is(&relayed(2).card)).await;
-    let list: DenyList = format!("publisher {}", client.id()).parse().unwrap();
+    let list: DenyList = format!("node {}", client.id()).parse().unwrap();
     // Who denies it is not told of it by others either.
     nodes[1].deny(list.clone()).await.unwrap();
     assert_eq!(nodes[1].find_node(client.id()).await.unwrap(), None);
