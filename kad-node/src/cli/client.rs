@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use kad_node::{Builder, Mdns, Node, Peer, SpawnError, identity};
+use kad_node::{Builder, Mdns, Node, Peer, RoleChoice, SpawnError, identity};
 
 use super::arguments::{ClientArgs, NetworkArgs, read_key};
 use super::config::ConfigFile;
@@ -117,7 +117,9 @@ fn builder(
         .config(file.core())
         .quic_limits(file.quic())
         .limits(file.limits())
-        .read_only(true);
+        .role(RoleChoice::Client)
+        .card(false)
+        .reach(false);
     Ok(peers
         .iter()
         .fold(builder, |builder, peer| builder.bootstrap(peer.clone())))
