@@ -263,6 +263,7 @@ impl Driver {
             self.look_at_links();
             if self.asks() {
                 self.greet(now);
+                self.remind_nat(now);
             }
             self.complain(now);
         }

@@ -236,5 +236,6 @@ const fn of_relay(why: relay::Refusal) -> ReachRefusal {
         relay::Refusal::Relayed => ReachRefusal::Relayed,
         relay::Refusal::NoReservation => ReachRefusal::NoReservation,
         relay::Refusal::Same => ReachRefusal::Same,
+        relay::Refusal::TooOften => ReachRefusal::Busy,
     }
 }

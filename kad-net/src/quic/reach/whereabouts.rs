@@ -46,7 +46,7 @@ impl Driver {
     }
 
     /// Those that sockets are bound to by name, and those of interfaces; best first.
-    fn own_addresses(&self) -> Vec<SocketAddr> {
+    pub(super) fn own_addresses(&self) -> Vec<SocketAddr> {
         let named = self.bound.iter().copied();
         let named = named.filter(|socket| !socket.ip().is_unspecified());
         let interfaces = self.told.lan.iter().filter_map(|ip| {
