@@ -201,7 +201,7 @@ impl Driver {
     /// Whether this node asks others for anything. In a private network, where it takes itself for reachable, it does not.
     pub(super) fn asks(&self) -> bool {
         let presumed = self.config.scope == Scope::Any && self.config.reachability.presume;
-        !presumed || self.role() == Role::Client
+        !self.config.quiet && (!presumed || self.role() == Role::Client)
     }
 
     /// Adds a request to those under way. Whether there was room.
@@ -358,7 +358,8 @@ impl Driver {
     }
 
     fn on_role(&mut self) {
-        self.reserve(reservations::Event::Needed(self.role() == Role::Client));
+        let needed = self.role() == Role::Client && !self.config.quiet;
+        self.reserve(reservations::Event::Needed(needed));
     }
 }
 
