@@ -5,12 +5,14 @@ use kad_core::{Duration, Keypair, NetworkId, Parameters};
 
 use quinn::AsyncUdpSocket;
 use quinn::udp::Transmit;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::nat::relay::{Action, Event, RelayConfig};
+use crate::quic::path::Path;
 use crate::quic::relayed::MAX_ROUTES;
 use crate::quic::socket::OwnSocket;
-use crate::quic::{QuicConfig, QuicTransport, SocketStats, tls};
+use crate::quic::{PathKind, Protocol, QuicConfig, QuicTransport, SocketStats, tls};
 use crate::transport::{Transport, WireAddress};
 
 /// Long enough for a machine that is busy with other things.
@@ -107,29 +109,48 @@ async fn a_connection_through_a_relay_is_end_to_end_and_carries_a_mebibyte_each_
     let meeting = Meeting::new();
     let [to, _from] = meeting.routes();
     let [one, other] = &meeting.ends;
+    let protocol = Protocol::new("test/echo").unwrap();
+    let listener = other.listen(protocol.clone()).unwrap();
     let endpoint = one.shared.relayed_endpoint().unwrap();
-    let client = one.shared.setup.client.clone();
-    let connecting = endpoint
-        .connect_with(client, to.fake(), tls::SERVER_NAME)
-        .unwrap();
-    let connection = soon(connecting).await.unwrap();
+    let application = one.shared.setup.application.clone();
+    let connecting = endpoint.connect_with(application, to.fake(), tls::SERVER_NAME);
+    let connection = soon(connecting.unwrap()).await.unwrap();
     assert_eq!(tls::peer_id(&connection), Some(other.id));
     assert!(is_fake(connection.remote_address().ip()));
+    let path = Path {
+        kind: PathKind::Relayed,
+        relay: Some(meeting.relay.id),
+        remote: address(&meeting.relay),
+        dialled: true,
+        why: "for a test".into(),
+        keep: None,
+    };
+    let hold = one.shared.peerings.with(other.id).unwrap();
+    assert!(hold.peering().add_path(connection, path));
 
-    // Beside the requests of its own, nothing is known there of streams yet: the answer to one is that of any peer.
-    let frame = bytes::Bytes::from(vec![1; 60_000]);
-    let mut answered = 0;
-    for _ in 0..18 {
-        let (mut send, mut recv) = soon(connection.open_bi()).await.unwrap();
-        soon(send.write_all(&[1])).await.unwrap();
-        soon(send.write_all(&frame)).await.unwrap();
-        send.finish().unwrap();
-        let inbound = soon(other.accept()).await.unwrap();
-        assert_eq!(inbound.from.id, one.id);
-        soon(crate::Reply::send(inbound.reply, inbound.frame)).await;
-        answered += soon(recv.read_to_end(1 << 20)).await.unwrap().len();
-    }
-    assert!(answered >= 1 << 20);
+    let data = bytes::Bytes::from((0..1 << 20).map(|n: u32| (n % 251) as u8).collect::<Vec<_>>());
+    let sent = data.clone();
+    let asking = async {
+        let connection = hold.peering().connect(protocol).await.unwrap();
+        let (mut read, mut write) = tokio::io::split(connection.open().await.unwrap());
+        let writing = async {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let mut answer = Vec::new();
+        tokio::join!(writing, read.read_to_end(&mut answer)).1.unwrap();
+        assert!(answer == data);
+        assert_eq!(connection.path().borrow().kind, Some(PathKind::Relayed));
+    };
+    let answering = async {
+        let connection = listener.accept().await.unwrap();
+        assert_eq!(connection.peer(), one.id);
+        let (mut read, mut write) = tokio::io::split(connection.accept().await.unwrap());
+        tokio::io::copy(&mut read, &mut write).await.unwrap();
+        write.shutdown().await.unwrap();
+        connection
+    };
+    let _connection = soon(async { tokio::join!(asking, answering) }).await;
     let (forwarded, heard) = (stats(&meeting.relay).forwarded, stats(one).relayed);
     assert!(forwarded > 1500, "{forwarded}");
     // What the relay forwarded it had been sent, and each once.
