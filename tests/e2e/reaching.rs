@@ -110,11 +110,17 @@ fn two_pipes_meet_by_an_id_and_each_direction_ends_by_itself() {
     assert!(connected.stdout == answer);
     let told = object(&connected.stderr);
     assert_eq!(told["peer"], listening.id.as_str());
-    assert_eq!((&told["sent"], &told["received"]), (&3_000_000.into(), &1_000_000.into()));
+    assert_eq!(
+        (&told["sent"], &told["received"]),
+        (&3_000_000.into(), &1_000_000.into())
+    );
     assert_eq!(told["paths"][0]["kind"], "lan", "{told}");
     assert!(told["first_byte_ms"].as_f64() >= told["connected_ms"].as_f64());
     let told = listening.says();
-    assert_eq!((&told["sent"], &told["received"]), (&1_000_000.into(), &3_000_000.into()));
+    assert_eq!(
+        (&told["sent"], &told["received"]),
+        (&1_000_000.into(), &3_000_000.into())
+    );
     assert_eq!(listening.ends(), Some(0));
 }
 
@@ -210,10 +216,19 @@ fn ports_of_a_peer_are_ports_of_this_machine_if_the_peer_allows_them() {
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
     let mut complaints = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut complaints)
+        .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{complaints}");
     let told: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
-    assert_eq!((&told["connections"], &told["failed"]), (&8.into(), &2.into()), "{complaints}");
+    assert_eq!(
+        (&told["connections"], &told["failed"]),
+        (&8.into(), &2.into()),
+        "{complaints}"
+    );
     assert_eq!(told["sent"], 2_800_000);
     assert!(complaints.contains("is not allowed there"), "{complaints}");
 }
@@ -252,4 +267,18 @@ fn who_cannot_be_connected_to_is_told_with_what_to_do() {
     let busy = run(&["forward", &daemon.id, &spec, &at]);
     assert_eq!(busy.status.code(), Some(2));
     assert!(busy.stderr.contains("another local port"), "{}", busy.stderr);
+}
+
+#[test]
+fn nodes_of_one_network_find_each_other_without_a_bootstrap_node() {
+    // Others may run this test on the same machine.
+    let network = format!("neighbours of {}", std::process::id());
+    let arguments = ["--mdns", "--network", &network];
+    let mut first = Daemon::start(&arguments);
+    let second = Daemon::start(&arguments);
+    first.knows(&second.id);
+    let mut other = Daemon::start(&["--mdns", "--network", &format!("not {network}")]);
+    other.logs("no bootstrap node is known, and none was heard");
+    let mut deaf = Daemon::start(&["--no-mdns", "--network", &network]);
+    deaf.logs("no bootstrap node is known, and none was heard");
 }
