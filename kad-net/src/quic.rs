@@ -32,6 +32,7 @@ mod mux;
 mod path;
 mod peering;
 mod pool;
+mod reach;
 mod relayed;
 mod serve;
 mod shared;
@@ -59,13 +60,16 @@ pub use self::error::QuicError;
 pub use self::exchange::QuicReply;
 pub use self::listener::{ListenError, Listener};
 pub use self::path::{PathKind, PathReport};
+pub use self::reach::{Reach, ReachConfig, Standing};
 pub use self::socket::SocketStats;
 pub use self::stream::{Stream, StreamError};
 
 use self::endpoint::Setup;
 use self::mux::Mux;
+use self::reach::{Driver, Start};
 use self::shared::{Request, Shared};
 use self::socket::Line;
+use crate::nat::relay::RelayStats;
 use crate::transport::{Answer, Inbound, MAX_FRAME, Transport, TransportStats};
 
 /// A [`Transport`] over QUIC.
@@ -90,6 +94,10 @@ pub struct QuicStats {
     pub slow_streams: u64,
     /// Handshakes that had to prove their address first.
     pub retries: u64,
+    /// Requests of peers about how they can be reached.
+    pub reach_requests: u64,
+    /// What is relayed for others.
+    pub relay: RelayStats,
 }
 
 impl QuicTransport {
@@ -103,6 +111,7 @@ impl QuicTransport {
             network,
             listen,
             limits,
+            reach: reach_config,
         } = config;
         tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let Some(first) = listen.first().copied() else {
@@ -125,19 +134,21 @@ impl QuicTransport {
         let setup = Setup::new(&keypair, network, &limits)?;
         let mux = Arc::new(Mux::new(Arc::new(Line::default())));
         let (sender, requests) = mpsc::channel(limits.inbound_requests.max(1));
-        let shared = Arc::new(Shared::new(id, limits, setup, mux.clone(), sender));
+        let (reach, inbox) = Reach::new(reach_config.first_role());
+        let shared = Arc::new(Shared::new(id, limits, setup, mux.clone(), reach, sender));
         let Some(alive) = shared.tasks.token() else {
             return Err(BindError::NoAddress);
         };
 
         let mut bound = Vec::with_capacity(sockets.len());
+        let mut listening = Vec::with_capacity(sockets.len());
         let mut endpoints = Vec::with_capacity(sockets.len());
         for (address, socket) in sockets {
             let endpoint = shared.setup.endpoint(socket, mux.clone(), alive.clone());
             let endpoint = endpoint.map_err(|e| BindError::of_io(address, e))?;
-            bound.push(reachable(
-                endpoint.local_addr().map_err(|e| BindError::of_io(address, e))?,
-            ));
+            let local = endpoint.local_addr().map_err(|e| BindError::of_io(address, e))?;
+            listening.push(local);
+            bound.push(reachable(local));
             endpoints.push(endpoint);
         }
         let relayed = shared.setup.relayed_endpoint(mux, alive.clone());
@@ -155,6 +166,18 @@ impl QuicTransport {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .replace(relayed);
+        let driver = Driver::new(Start {
+            shared: shared.clone(),
+            alive,
+            config: reach_config,
+            bound: listening,
+            inbox,
+            seed: reach::seed(&keypair),
+        });
+        // There is one for each transport, and this is a new one.
+        if let Some(driver) = driver {
+            tokio::spawn(driver.run());
+        }
         let address = QuicAddress::new(&bound).unwrap_or_else(|| first.into());
         Ok(Self {
             shared,
@@ -227,6 +250,12 @@ impl QuicTransport {
         self.shared.line.silence();
     }
 
+    /// How this node is reached.
+    #[must_use]
+    pub fn reach(&self) -> &Reach {
+        &self.shared.reach
+    }
+
     /// What it has counted beyond [`TransportStats`].
     #[must_use]
     pub fn quic_stats(&self) -> QuicStats {
@@ -236,6 +265,13 @@ impl QuicTransport {
             unknown_streams: counters.unknown_streams.load(Relaxed),
             slow_streams: counters.slow_streams.load(Relaxed),
             retries: counters.retries.load(Relaxed),
+            reach_requests: counters.reach_requests.load(Relaxed),
+            relay: self.shared.mux.relay().map_or_else(RelayStats::default, |relay| {
+                relay
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .stats()
+            }),
         }
     }
 }
@@ -273,7 +309,7 @@ impl Transport for QuicTransport {
             return Err(QuicError::FrameTooLarge { size: frame.len() });
         }
         let (link, warm) = connect::link_to(&self.shared, to).await?;
-        let broken = match exchange::ask(&self.shared, &link, frame.clone()).await {
+        let broken = match exchange::ask(&self.shared, &link, exchange::STREAM_RPC, frame.clone()).await {
             Ok((frame, took)) => return Ok(Answer { frame, warm, took }),
             Err(broken) => broken,
         };
@@ -287,7 +323,7 @@ impl Transport for QuicTransport {
         self.shared.pool.remove(link.link());
         drop(link);
         let (link, warm) = connect::link_to(&self.shared, to).await?;
-        match exchange::ask(&self.shared, &link, frame).await {
+        match exchange::ask(&self.shared, &link, exchange::STREAM_RPC, frame).await {
             Ok((frame, took)) => Ok(Answer { frame, warm, took }),
             Err(_) if self.shared.tasks.token().is_none() => Err(QuicError::Closed),
             Err(broken) => Err(broken.error),

@@ -154,6 +154,28 @@ impl Relay {
         places.chain(self.sessions.values().map(Session::ends)).min()
     }
 
+    /// Whether a peer has a place.
+    #[must_use]
+    pub fn has_place(&self, peer: NodeId) -> bool {
+        self.reservations.contains_key(&peer)
+    }
+
+    /// Whether a peer has a place or is in a session: whether its connection has to be kept.
+    #[must_use]
+    pub fn knows(&self, peer: NodeId) -> bool {
+        self.has_place(peer)
+            || self
+                .sessions
+                .values()
+                .any(|session| session.peers.contains(&peer))
+    }
+
+    /// Between whom a session is: who opened it, and with whom.
+    #[must_use]
+    pub fn between(&self, session: SessionId) -> Option<[NodeId; 2]> {
+        self.sessions.get(&session).map(|session| session.peers)
+    }
+
     /// What it has counted.
     #[must_use]
     pub fn stats(&self) -> RelayStats {

@@ -20,12 +20,10 @@ mod packet;
 mod punches;
 mod sift;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use kad_core::{Duration, Instant};
-use quinn::AsyncUdpSocket;
-use quinn::udp::Transmit;
 use tokio::sync::mpsc;
 
 use super::address::canonical;
@@ -35,7 +33,7 @@ use crate::nat::contacted::Contacted;
 use crate::nat::relay::{MAX_DATAGRAM, Relay, SessionId, Verdict};
 
 pub(super) use self::packet::{Packet, PunchKey, Side};
-pub(super) use self::punches::Punches;
+pub(super) use self::punches::{Heard, Punches};
 pub(super) use self::sift::sift;
 
 use self::packet::MAX_PACKET;
@@ -66,8 +64,8 @@ pub(super) struct Called {
 pub(super) struct Mux {
     line: Arc<Line>,
     born: tokio::time::Instant,
-    /// Of IPv4 and of IPv6. Held by quinn; the port is free when quinn lets go.
-    sockets: [OnceLock<Weak<dyn AsyncUdpSocket>>; 2],
+    /// Of IPv4 and of IPv6. Held by what quinn holds; the port is free when quinn lets go.
+    sockets: [OnceLock<Weak<UdpSocket>>; 2],
     hosts: Mutex<Hosts>,
     relay: OnceLock<Mutex<Relay>>,
     relayed: Arc<Relayed>,
@@ -76,6 +74,9 @@ pub(super) struct Mux {
     probes: Mutex<Option<mpsc::Receiver<Probed>>>,
     called: mpsc::Sender<Called>,
     calls: Mutex<Option<mpsc::Receiver<Called>>>,
+    /// Whether only hosts that were sent to are let in, as by a NAT.
+    #[cfg(test)]
+    pub(super) walled: std::sync::atomic::AtomicBool,
 }
 
 /// Hosts that something was sent to.
@@ -105,6 +106,8 @@ impl Mux {
             probes: Mutex::new(Some(probes)),
             called,
             calls: Mutex::new(Some(calls)),
+            #[cfg(test)]
+            walled: std::sync::atomic::AtomicBool::default(),
         }
     }
 
@@ -126,8 +129,9 @@ impl Mux {
         &self.relayed
     }
 
-    /// The socket to send over to addresses of its family. The first one of each counts.
-    pub(super) fn carry_over(&self, socket: &Arc<dyn AsyncUdpSocket>) {
+    /// The socket to send over to addresses of its family; the same one that quinn has, without the runtime around it, so that
+    /// a packet leaves at once. The first one of each family counts.
+    pub(super) fn carry_over(&self, socket: &Arc<UdpSocket>) {
         if let Ok(local) = socket.local_addr() {
             let _ = self.sockets[usize::from(local.is_ipv6())].set(Arc::downgrade(socket));
         }
@@ -157,6 +161,18 @@ impl Mux {
     pub(super) fn has_contacted(&self, host: IpAddr) -> bool {
         let now = self.now();
         self.hosts().contacted.contains(now, host)
+    }
+
+    /// Whether what comes from a host is taken in.
+    #[cfg(not(test))]
+    pub(super) const fn lets_in(&self, _: IpAddr) -> bool {
+        true
+    }
+
+    /// Whether what comes from a host is taken in: in tests of what happens behind a NAT, not always.
+    #[cfg(test)]
+    pub(super) fn lets_in(&self, host: IpAddr) -> bool {
+        !self.walled.load(std::sync::atomic::Ordering::Relaxed) || self.has_contacted(host)
     }
 
     /// Notes that something leaves for this host.
@@ -194,6 +210,11 @@ impl Mux {
     /// The peers that call. `None` but for the first who asks.
     pub(super) fn calls(&self) -> Option<mpsc::Receiver<Called>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Tells of the first packet of a handshake.
+    pub(super) fn tell_of_handshake(&self, from: SocketAddr) {
+        self.awaited.arriving(canonical(from));
     }
 
     /// Tells of a peer that has connected to us. Whether it was a `stranger` is to be found out before it is answered at all.
@@ -275,15 +296,8 @@ impl Mux {
             return;
         };
         self.note(to.ip());
-        let transmit = Transmit {
-            destination: to,
-            ecn: None,
-            contents: bytes,
-            segment_size: None,
-            src_ip: None,
-        };
-        match socket.try_send(&transmit) {
-            Ok(()) => self.line.sent(1, bytes.len()),
+        match socket.send_to(bytes, to) {
+            Ok(_) => self.line.sent(1, bytes.len()),
             // No room for it now is as good as lost on the way; so is whatever else the system says.
             Err(_) => self.line.count(Count::Lost),
         }

@@ -22,6 +22,7 @@ pub(super) async fn listen(shared: Arc<Shared>, endpoint: Endpoint, alive: Alive
     while let Some(incoming) = endpoint.accept().await {
         // Nothing has been sent for it yet, but for a Retry: then the host counts as contacted, and proves nothing.
         let stranger = !shared.mux.has_contacted(incoming.remote_address().ip());
+        shared.mux.tell_of_handshake(incoming.remote_address());
         let Some(incoming) = screen(&shared, incoming) else {
             continue;
         };
@@ -163,6 +164,7 @@ async fn serve(shared: Arc<Shared>, link: Arc<Link>, _open: Open, _source: Optio
         }
     }
     shared.pool.remove(&link);
+    shared.reach.link_ended();
 }
 
 /// Waits for the rest of a request, but not for ever. There are at most as many of these as streams that a peer may open.

@@ -17,6 +17,7 @@ use super::exchange::QuicReply;
 use super::mux::Mux;
 use super::peering::Peerings;
 use super::pool::{Link, Pool};
+use super::reach::Reach;
 use super::socket::Line;
 use super::tasks::Tasks;
 use crate::transport::Inbound;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) line: Arc<Line>,
     pub(super) mux: Arc<Mux>,
+    pub(super) reach: Reach,
     pub(super) counters: Counters,
     pub(super) tasks: Tasks,
     /// Bounds our own dials.
@@ -64,6 +66,7 @@ pub(super) struct Counters {
     pub(super) unknown_streams: AtomicU64,
     pub(super) slow_streams: AtomicU64,
     pub(super) retries: AtomicU64,
+    pub(super) reach_requests: AtomicU64,
 }
 
 impl Shared {
@@ -72,6 +75,7 @@ impl Shared {
         limits: QuicLimits,
         setup: Setup,
         mux: Arc<Mux>,
+        reach: Reach,
         requests: mpsc::Sender<Request>,
     ) -> Self {
         let tasks = Tasks::new();
@@ -84,6 +88,7 @@ impl Shared {
             setup,
             line: mux.line().clone(),
             mux,
+            reach,
             counters: Counters::default(),
             tasks,
             endpoints: Mutex::default(),
@@ -135,6 +140,7 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        self.reach.end();
         self.dials.close();
         let mut endpoints =
             std::mem::take(&mut *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner));
