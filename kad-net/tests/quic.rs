@@ -15,3 +15,5 @@ mod limits;
 mod nodes;
 #[path = "quic/streams.rs"]
 mod streams;
+#[path = "quic/trespassers.rs"]
+mod trespassers;

@@ -268,7 +268,7 @@ async fn more_streams_than_may_be_open_wait_for_one_to_end() {
     let mut all = Vec::new();
     soon(first.read_to_end(&mut all)).await.unwrap();
     soon(waiting).await.unwrap().unwrap();
-    drop((open, ours));
+    drop((open, first, ours));
     soon(echo).await.unwrap();
 }
 
