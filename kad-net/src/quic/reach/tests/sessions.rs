@@ -56,6 +56,18 @@ async fn two_that_cannot_be_dialled_meet_at_a_relay() {
     eventually("so did the answer", || one.quic_stats().socket.relayed == 1).await;
     assert_eq!(relay.quic_stats().relay.forwarded, 2);
 
+    // A third, even with a place there, has no say in it.
+    let stranger = node(159, config(RoleChoice::Client));
+    let session = opened.session;
+    for request in [ReachRequest::Meet { session }, ReachRequest::Close { session }] {
+        let answer = question(&stranger, &relay.local(), &request).await;
+        match request {
+            ReachRequest::Close { .. } => assert_eq!(answer, Ok(ReachAnswer::Done)),
+            _ => assert_eq!(answer, Err(NotHeard::Refused(ReachRefusal::NoSession))),
+        }
+    }
+    assert_eq!(relay.quic_stats().relay.sessions, 1);
+
     // Both are told when to punch, once.
     let wait = soon(meet(&one.shared, &opened)).await.unwrap();
     let told = soon(arrivals.recv()).await;
