@@ -58,6 +58,8 @@ async fn two_that_cannot_be_dialled_meet_at_a_relay() {
 
     // A third, even with a place there, has no say in it.
     let stranger = node(159, config(RoleChoice::Client));
+    dial(&stranger, &relay).await;
+    stands(&stranger, "has a place", |standing| standing.relays.len() == 1).await;
     let session = opened.session;
     for request in [ReachRequest::Meet { session }, ReachRequest::Close { session }] {
         let answer = question(&stranger, &relay.local(), &request).await;
