@@ -223,6 +223,12 @@ pub(in crate::quic) struct Expected {
     remote: SocketAddr,
 }
 
+impl Expected {
+    pub(in crate::quic) const fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+}
+
 impl Drop for Expected {
     fn drop(&mut self) {
         let forgotten = self.all.expected(self.remote);
