@@ -96,8 +96,10 @@ async fn two_that_cannot_be_dialled_meet_at_a_relay() {
 
 #[tokio::test]
 async fn a_session_whose_time_is_over_is_so_at_both_ends() {
-    let mut limits = RelayConfig::default();
-    limits.session = Duration::from_millis(100);
+    let limits = RelayConfig {
+        session: Duration::from_millis(100),
+        ..RelayConfig::default()
+    };
     let [relay, one, other] = meeting(94, limits).await;
     let mut arrivals = other.reach().arrivals().unwrap();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
@@ -111,8 +113,10 @@ async fn a_session_whose_time_is_over_is_so_at_both_ends() {
 
 #[tokio::test]
 async fn a_session_whose_bytes_are_used_up_is_over_at_both_ends() {
-    let mut limits = RelayConfig::default();
-    limits.session_bytes = 100;
+    let limits = RelayConfig {
+        session_bytes: 100,
+        ..RelayConfig::default()
+    };
     let [relay, one, other] = meeting(97, limits).await;
     let mut arrivals = other.reach().arrivals().unwrap();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
@@ -202,9 +206,11 @@ async fn a_session_that_nobody_waits_for_any_more_is_closed_when_it_is_there() {
 
 #[tokio::test]
 async fn who_declines_a_session_ends_it_for_who_opened_it() {
-    let mut many = RelayConfig::default();
-    many.sessions_per_peer = 16;
-    many.sessions_per_host = 16;
+    let many = RelayConfig {
+        sessions_per_peer: 16,
+        sessions_per_host: 16,
+        ..RelayConfig::default()
+    };
     let [relay, one, other] = meeting(160, many).await;
     // As many as one relay may have arrive; nobody takes them.
     let mut opened = Vec::new();
