@@ -45,6 +45,8 @@ pub(in crate::quic) struct Peerings {
     inner: Mutex<Inner>,
     /// What handles requests of reaching that come over connections of applications.
     pub(in crate::quic) on_reach: OnceLock<OnReach>,
+    /// Streams of peers that were refused.
+    pub(in crate::quic) refused_streams: AtomicU64,
     /// See [`MAX_BUFFERED`].
     pub(in crate::quic) buffered: Arc<AtomicUsize>,
     /// Streams that peers have opened, all together.
@@ -71,6 +73,7 @@ impl Peerings {
             stream_deadline: limits.stream_deadline,
             inner: Mutex::default(),
             on_reach: OnceLock::new(),
+            refused_streams: AtomicU64::new(0),
             buffered: Arc::default(),
             streams: Arc::default(),
             expected: Mutex::default(),
