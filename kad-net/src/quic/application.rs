@@ -59,7 +59,7 @@ pub(super) fn widen(connection: &Connection) {
 /// Takes in a path that a peer opened. Its key was proven, and it is not our own.
 pub(super) fn accepted(shared: &Arc<Shared>, connection: Connection, peer: kad_core::NodeId, source: Source) {
     let peerings = &shared.peerings;
-    let Ok(hold) = peerings.with(peer) else {
+    let Ok(hold) = peerings.with_caller(peer) else {
         shared.counters.refused.fetch_add(1, Relaxed);
         connection.close(code::BUSY, b"");
         return;

@@ -350,6 +350,32 @@ async fn a_flood_of_connections_and_peers_is_bounded() {
     let _ = send.finish();
     assert_eq!(soon(recv.read_to_end(1)).await.unwrap(), [0]);
 
+    // Where an application accepts them all, one peer has no more either.
+    let greedy = member(200).connect(&victim.node).await;
+    let accepted = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let accepting = tokio::spawn({
+        let accepted = accepted.clone();
+        async move {
+            while let Some(connection) = victim.listener.accept().await {
+                accepted.lock().unwrap().push(connection);
+            }
+        }
+    });
+    let mut answers = [0; 3];
+    for id in 0..100 {
+        let (mut send, mut recv) = say(&greedy, &connect(id, b"test")).await;
+        let _ = send.finish();
+        answers[usize::from(soon(recv.read_to_end(1)).await.unwrap()[0])] += 1;
+    }
+    assert_eq!(answers, [32, 0, 68]);
+    let id = key(200).node_id();
+    eventually("those that were promised were accepted", || {
+        let accepted = accepted.lock().unwrap();
+        accepted.iter().filter(|connection| connection.peer() == id).count() == 32
+    })
+    .await;
+    accepting.abort();
+
     // Those who open a path and want nothing make room for others.
     let idle: Vec<_> = {
         let mut all = Vec::new();

@@ -24,6 +24,9 @@ use crate::quic::tasks::Alive;
 /// Peers with paths or connections. Full: one with whom there is no connection makes room, or the newcomer is refused.
 pub(in crate::quic) const MAX_PEERS: usize = 128;
 
+/// As many peers make one that has come by itself be refused, unless there is one with whom there is no connection.
+const MAX_CALLERS: usize = 96;
+
 /// Protocols that somebody listens for. Full: no further one can be listened for.
 const MAX_LISTENERS: usize = 256;
 
@@ -88,6 +91,15 @@ impl Peerings {
     /// # Errors
     /// [`ConnectError::TooMany`], [`ConnectError::Ourselves`], [`ConnectError::Closed`].
     pub(in crate::quic) fn with(self: &Arc<Self>, peer: NodeId) -> Result<Hold, ConnectError> {
+        self.with_at_most(peer, MAX_PEERS)
+    }
+
+    /// The same for a peer that has come by itself: those leave room for the ones that we want.
+    pub(in crate::quic) fn with_caller(self: &Arc<Self>, peer: NodeId) -> Result<Hold, ConnectError> {
+        self.with_at_most(peer, MAX_CALLERS)
+    }
+
+    fn with_at_most(self: &Arc<Self>, peer: NodeId, most: usize) -> Result<Hold, ConnectError> {
         if peer == self.local {
             return Err(ConnectError::Ourselves);
         }
@@ -98,7 +110,7 @@ impl Peerings {
         if let Some(hold) = inner.peers.get(&peer).and_then(Peering::hold) {
             return Ok(hold);
         }
-        if inner.peers.len() >= MAX_PEERS && !inner.peers.contains_key(&peer) {
+        if inner.peers.len() >= most && !inner.peers.contains_key(&peer) {
             let unused = inner
                 .peers
                 .values()
