@@ -168,7 +168,9 @@ impl Bare {
 
     async fn ask(&self, frame: Bytes) {
         let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
-        send.write_all_chunks(&mut [Bytes::from_static(&[ECHO]), frame]).await.unwrap();
+        send.write_all_chunks(&mut [Bytes::from_static(&[ECHO]), frame])
+            .await
+            .unwrap();
         send.finish().unwrap();
         black_box(recv.read_to_end(1 << 20).await.unwrap());
     }
@@ -205,7 +207,10 @@ fn streams(runtime: &Runtime) {
     print("64 MiB one way", "wall us/MiB", "processor us/MiB, both ends");
     let bare = runtime.block_on(Bare::new(true));
     let (one, other) = runtime.block_on(async {
-        (node([5; 32], QuicLimits::default()), node([6; 32], QuicLimits::default()))
+        (
+            node([5; 32], QuicLimits::default()),
+            node([6; 32], QuicLimits::default()),
+        )
     });
     let protocol = Protocol::new("bench").unwrap();
     let listener = other.listen(protocol.clone()).unwrap();
@@ -243,7 +248,11 @@ fn streams(runtime: &Runtime) {
         measure(runtime, "a stream of an application", TOTAL >> 20, pour());
         let wire = [bare_wire() - before[0], our_wire() - before[1]];
         let each = wire.map(|bytes| format!("{:.4}", bytes as f64 / TOTAL as f64));
-        print("bytes on the wire, both ways, for each byte: bare, ours", &each[0], &each[1]);
+        print(
+            "bytes on the wire, both ways, for each byte: bare, ours",
+            &each[0],
+            &each[1],
+        );
     }
 }
 

@@ -32,8 +32,8 @@ pub(super) struct Broken {
     pub(super) before_answer: bool,
 }
 
-/// Sends a frame over an open connection, on a stream of this kind, and waits for the answer. Says how long that took since the stream was open: a wait
-/// for one while the peer allows no more is our own doing.
+/// Sends a frame over an open connection, on a stream of this kind, and waits for the answer. Says how long that took since the
+/// stream was open: a wait for one while the peer allows no more is our own doing.
 pub(super) async fn ask(
     shared: &Shared,
     link: &InUse,

@@ -371,7 +371,11 @@ async fn a_flood_of_connections_and_peers_is_bounded() {
     let id = key(200).node_id();
     eventually("those that were promised were accepted", || {
         let accepted = accepted.lock().unwrap();
-        accepted.iter().filter(|connection| connection.peer() == id).count() == 32
+        accepted
+            .iter()
+            .filter(|connection| connection.peer() == id)
+            .count()
+            == 32
     })
     .await;
     accepting.abort();

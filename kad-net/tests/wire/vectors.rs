@@ -12,16 +12,20 @@ use kad_core::{
     Want,
 };
 
+use kad_net::card::Card;
+use kad_net::nat::candidates::{Candidate, CandidateKind};
+use kad_net::nat::observation::NatClass;
+
 use super::messages::{LONGEST, NOW, Sockets, codec, keypair, rules};
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes everything");
         text
     })
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text
         .chars()
         .map(|digit| digit.to_digit(16).expect("hexadecimal") as u8)
@@ -29,15 +33,15 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// The lines `name = hex` of all blocks marked `vectors`; a line that is indented continues the one before.
-fn printed() -> BTreeMap<String, String> {
+/// The lines `name = hex` of all blocks with this mark; a line that is indented continues the one before.
+pub(crate) fn printed(mark: &str) -> BTreeMap<String, String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
     let text = std::fs::read_to_string(path).expect("docs/protocol.md");
     let mut vectors: Vec<(String, String)> = Vec::new();
     let mut inside = false;
     for line in text.lines() {
         if line.starts_with("```") {
-            inside = line == "```vectors";
+            inside = line.strip_prefix("```") == Some(mark);
         } else if inside && let Some((name, value)) = line.split_once(" = ") {
             vectors.push((name.trim().into(), value.trim().into()));
         } else if inside && let Some((_, value)) = vectors.last_mut() {
@@ -52,6 +56,24 @@ fn printed() -> BTreeMap<String, String> {
 
 fn card() -> Record {
     mutable(b"", 3, Some(b"card"))
+}
+
+/// What a node behind a NAT says of itself.
+fn card_value() -> Vec<u8> {
+    let candidate = |kind, address: &str| Candidate {
+        address: address.parse().unwrap(),
+        kind,
+    };
+    let card = Card {
+        candidates: vec![
+            candidate(CandidateKind::Observed, "192.0.2.1:4000"),
+            candidate(CandidateKind::Lan, "10.0.0.7:4001"),
+        ],
+        class: NatClass::EndpointIndependent,
+        relays: vec![contact(2, &["192.0.2.2:250", "[2001:db8::2]:251"])],
+        serves: false,
+    };
+    card.encode().unwrap()
 }
 
 fn mutable(salt: &[u8], seq: u64, value: Option<&[u8]>) -> Record {
@@ -168,6 +190,15 @@ fn requests() -> Vec<(&'static str, bool, Request)> {
             false,
             Request::FindNode {
                 target: immutable_key(Content::Plain, b"hello"),
+                card: false,
+            },
+        ),
+        (
+            "find_node with card",
+            false,
+            Request::FindNode {
+                target: card().key(),
+                card: true,
             },
         ),
         (
@@ -223,8 +254,22 @@ fn answers() -> Vec<(&'static str, Request, Response<Sockets>)> {
         ("pong, IPv6", Request::Ping, pong(250, "[2001:db8::1]:65535")),
         (
             "nodes",
-            Request::FindNode { target },
-            Response::Nodes { closer: closer() },
+            Request::FindNode { target, card: false },
+            Response::Nodes {
+                closer: closer(),
+                card: None,
+            },
+        ),
+        (
+            "nodes with card",
+            Request::FindNode {
+                target: card().key(),
+                card: true,
+            },
+            Response::Nodes {
+                closer: closer(),
+                card: Some(card()),
+            },
         ),
         (
             "values, immutable",
@@ -332,6 +377,7 @@ fn names() -> Vec<(String, String)> {
             "key of public key 1 and salt blog",
             mutable_key(&keypair(1).public(), b"blog"),
         ),
+        ("value of a card".to_owned(), hex(&card_value())),
     ]);
     vectors
 }
@@ -371,12 +417,12 @@ fn what_the_document_prints_is_what_the_codec_writes() {
         writeln!(block, "{name} = {value}").expect("a string takes everything");
     }
     let written: BTreeMap<_, _> = written.into_iter().collect();
-    assert_eq!(printed(), written, "the vectors should be:\n{block}");
+    assert_eq!(printed("vectors"), written, "the vectors should be:\n{block}");
 }
 
 #[test]
 fn what_the_document_prints_is_what_the_codec_reads() {
-    let printed = printed();
+    let printed = printed("vectors");
     let frame = |name: &str| Bytes::from(unhex(&printed[name]));
     for (name, read_only, request) in requests() {
         let incoming = codec().decode_request(NOW, frame(name)).unwrap();

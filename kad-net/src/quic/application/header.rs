@@ -227,7 +227,9 @@ mod tests {
         let (_, block) = text.split_once("```application-vectors\n").unwrap();
         let (block, _) = block.split_once("```").unwrap();
         let lines = block.lines().filter_map(|line| line.split_once(" = "));
-        lines.map(|(name, bytes)| (name.to_owned(), bytes.to_owned())).collect()
+        lines
+            .map(|(name, bytes)| (name.to_owned(), bytes.to_owned()))
+            .collect()
     }
 
     #[test]
@@ -257,7 +259,12 @@ mod tests {
         let actual: BTreeMap<String, String> = headers
             .into_iter()
             .chain(frames_for_vectors())
-            .map(|(name, bytes)| (name.to_owned(), bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+            .map(|(name, bytes)| {
+                (
+                    name.to_owned(),
+                    bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+                )
+            })
             .collect();
         assert_eq!(told(), actual);
     }

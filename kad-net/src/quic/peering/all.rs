@@ -133,6 +133,7 @@ impl Peerings {
     }
 
     /// The peering with this peer, if there is one.
+    #[cfg(test)]
     pub(in crate::quic) fn known(&self, peer: &NodeId) -> Option<Hold> {
         self.lock().peers.get(peer).and_then(Peering::hold)
     }
@@ -233,6 +234,12 @@ impl Peerings {
 pub(in crate::quic) struct Expected {
     all: Arc<Peerings>,
     remote: SocketAddr,
+}
+
+impl Expected {
+    pub(in crate::quic) const fn remote(&self) -> SocketAddr {
+        self.remote
+    }
 }
 
 impl Drop for Expected {

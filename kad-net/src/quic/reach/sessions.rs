@@ -221,7 +221,8 @@ pub(super) struct Told {
     pub(super) limits: SessionLimits,
 }
 
-/// Makes a way through the session. `None` if there are too many, or it is one that this node has already; the relay is told.
+/// Makes a way through the session. `None` if there are too many, or it is one that this node has already. Of one that this node
+/// has opened the relay is told then; to one that others have, it is refused.
 pub(super) fn begin(shared: &Arc<Shared>, link: &InUse, told: &Told) -> Option<Opened> {
     let connection = &link.link().connection;
     let sessions = &shared.reach.sessions;
@@ -230,10 +231,12 @@ pub(super) fn begin(shared: &Arc<Shared>, link: &InUse, told: &Told) -> Option<O
     let may = told.side == Side::Opener || !sessions.is_full_of(relay);
     let route = may.then(|| shared.mux.route(connection.remote_address(), told.session));
     let Some(route) = route.flatten() else {
-        let _ = sessions.closing.try_send(Closing {
-            link: link.clone(),
-            session: told.session,
-        });
+        if told.side == Side::Opener {
+            let _ = sessions.closing.try_send(Closing {
+                link: link.clone(),
+                session: told.session,
+            });
+        }
         return None;
     };
     let over = Arc::new(Over::default());

@@ -104,22 +104,3 @@ async fn nobody_has_a_place_at_a_node_that_relays_nothing_or_only_asks() {
     let kept = question(&client, &none.local(), &ReachRequest::Keep).await;
     assert_eq!(kept, Err(NotHeard::Refused(ReachRefusal::NoReservation)));
 }
-
-#[tokio::test]
-async fn peers_that_do_not_know_such_questions_are_no_help_and_serve_all_the_same() {
-    let old = Scripted::new(80, Arc::new(|_, _, _| None));
-    // As a node that knows no such streams does it.
-    let resets: Script = Arc::new(|_, _, _| None);
-    drop(resets);
-    let client = node(81, config(RoleChoice::Client));
-    let link = link(&client, &old.contact).await;
-    let answer = ask(
-        &client.shared,
-        &link,
-        &ReachRequest::Hello,
-        Duration::from_millis(50),
-    )
-    .await;
-    assert_eq!(answer, Err(NotHeard::Nothing));
-    assert!(client.reach().standing().borrow().relays.is_empty());
-}

@@ -97,10 +97,11 @@ async fn probes_of_nodes_that_it_never_contacted_make_a_node_serve() {
 
 #[tokio::test]
 async fn a_node_behind_a_wall_only_asks_and_keeps_three_places() {
-    let helpers = servers(31..39).await;
+    // The targets of each of the three are nobody that the node knows.
+    let helpers = servers(141..153).await;
     let subject = node(40, config(RoleChoice::Auto));
     wall(&subject);
-    for helper in &helpers[..4] {
+    for helper in helpers.iter().step_by(4) {
         dial(&subject, helper).await;
     }
     let standing = stands(&subject, "has three places", |standing| {
@@ -165,4 +166,47 @@ async fn what_a_router_forwards_is_told_as_such() {
     subject.reach().set_mapped(mapped.clone());
     let standing = stands(&subject, "is mapped", |standing| !standing.mapped.is_empty()).await;
     assert_eq!(standing.mapped, mapped[..16]);
+}
+
+#[tokio::test]
+async fn a_server_behind_a_nat_reminds_it_that_it_is_there() {
+    // All see the node at an address of a router, and have it probed there by others; a router brings the probes in.
+    let outside: SocketAddr = "127.0.170.9:4444".parse().unwrap();
+    let inside: Arc<std::sync::OnceLock<SocketAddr>> = Arc::default();
+    let hellos = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let probers: Arc<Vec<Scripted>> = Arc::new(
+        (163..167)
+            .map(|n| Scripted::new(n, Arc::new(|_, _, _| None)))
+            .collect(),
+    );
+    let script = || -> Script {
+        let (inside, hellos, probers) = (inside.clone(), hellos.clone(), probers.clone());
+        Arc::new(move |request, _, _| match request {
+            ReachRequest::Hello => {
+                hellos.fetch_add(1, Relaxed);
+                Some(honest(outside))
+            }
+            ReachRequest::Check { address, nonce } => {
+                // Each nonce is heard of one of them: which, decides its first byte.
+                let prober = &probers[usize::from(nonce[0]) % probers.len()];
+                if *address == outside {
+                    let packet = crate::quic::mux::Packet::Probe { nonce: *nonce };
+                    prober.mux.send(*inside.get()?, packet);
+                }
+                Some(ReachAnswer::Done)
+            }
+            _ => None,
+        })
+    };
+    let helpers: Vec<_> = (167..171).map(|n| Scripted::new(n, script())).collect();
+    let subject = node(171, config(RoleChoice::Auto));
+    inside.set(socket_of(&subject)).unwrap();
+    for helper in &helpers {
+        link(&subject, &helper.contact).await;
+    }
+    let standing = stands(&subject, "serves", |standing| standing.role == Role::Server).await;
+    assert_eq!(standing.reachable, [outside]);
+    // Everybody has said hello by then, and is not asked again for minutes.
+    let before = hellos.load(Relaxed);
+    eventually("the NAT is reminded", || hellos.load(Relaxed) >= before + 3).await;
 }

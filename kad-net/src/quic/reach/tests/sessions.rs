@@ -185,3 +185,28 @@ async fn a_session_that_nobody_waits_for_any_more_is_closed_when_it_is_there() {
     let arrived = arrival(&mut arrivals).await;
     soon(arrived.over()).await;
 }
+
+#[tokio::test]
+async fn who_declines_a_session_ends_it_for_who_opened_it() {
+    let mut many = RelayConfig::default();
+    many.sessions_per_peer = 16;
+    many.sessions_per_host = 16;
+    let [relay, one, other] = meeting(160, many).await;
+    // As many as one relay may have arrive; nobody takes them.
+    let mut opened = Vec::new();
+    for _ in 0..8 {
+        opened.push(
+            soon(open(&one.shared, &relay.local(), other.local().id))
+                .await
+                .unwrap(),
+        );
+    }
+    let ninth = soon(open(&one.shared, &relay.local(), other.local().id))
+        .await
+        .unwrap();
+    soon(ninth.over()).await;
+    eventually("only those are left that were taken", || {
+        relay.quic_stats().relay.sessions == 8
+    })
+    .await;
+}

@@ -314,6 +314,9 @@ fn a_peer_that_takes_more_than_it_said_to_have_is_sent_the_rest() {
     side.tape.detach();
     side.tape.attach(10).unwrap();
     assert_eq!(side.tape.take(&Item::Ack(60)), Ok(()));
-    assert_eq!(side.frame(MAX_DATA), Some(Item::Data(side.written[60..].to_vec().into())));
+    assert_eq!(
+        side.frame(MAX_DATA),
+        Some(Item::Data(side.written[60..].to_vec().into()))
+    );
     assert_eq!(side.frame(MAX_DATA), None);
 }
