@@ -8,6 +8,7 @@
 //! time, whatever is announced; remember more of them than [`neighbours`] says.
 
 mod mdns;
+mod meeting;
 mod neighbours;
 #[cfg(test)]
 mod tests;

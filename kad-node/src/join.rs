@@ -254,6 +254,6 @@ async fn moved(moves: &mut Option<watch::Receiver<u64>>) {
         *moves = None;
     }
     if moves.is_none() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

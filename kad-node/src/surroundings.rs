@@ -2,16 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use kad_core::{Command, NetworkId, NodeId};
+use kad_core::{NetworkId, NodeId};
+use kad_net::Transport;
 use kad_net::wire::Scope;
-use kad_net::{Transport, WireAddress as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 #[cfg(feature = "mdns")]
-use crate::discovery::{Announcement, Discovery, Meet, Neighbour, Neighbourhood};
+use crate::discovery::{Announcement, Discovery, Neighbourhood};
 use crate::interfaces::Interfaces;
-use crate::join::{Company, identify_at};
+use crate::join::Company;
 #[cfg(feature = "port-mapping")]
 use crate::mapping::{PortMapping, Wanted};
 use crate::node::WeakAsker;
@@ -60,6 +60,10 @@ pub(crate) enum News {
 }
 
 /// How a node is set in its surroundings.
+#[cfg_attr(
+    not(all(feature = "mdns", feature = "port-mapping")),
+    allow(dead_code, reason = "some of it is for what is left out")
+)]
 pub(crate) struct Setting {
     pub(crate) id: NodeId,
     pub(crate) network: NetworkId,
@@ -213,25 +217,6 @@ pub(crate) struct Host<T: Transport> {
     pub(crate) company: watch::Receiver<Company>,
 }
 
-#[cfg(feature = "mdns")]
-impl<T: Transport> Meet for std::sync::Arc<Host<T>> {
-    async fn meet(&self, neighbour: Neighbour) -> bool {
-        let Some(address) = T::Address::from_sockets(&neighbour.addresses) else {
-            return false;
-        };
-        let contact = match identify_at(&*self.transport, &address).await {
-            Ok(contact) if contact.id == neighbour.id => contact,
-            _ => return false,
-        };
-        let nobody = *self.company.borrow() == Company::Nobody;
-        match nobody {
-            true => self.asker.bootstrap(vec![contact]).await.is_ok(),
-            // Who answers becomes a contact, if the table has room.
-            false => self.asker.ask(Command::Ping { contact }).await.is_ok(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,12 +260,12 @@ mod tests {
         let (address, addresses) = watch::channel(Vec::new());
         let (moved, moves) = watch::channel(0);
         let (map, mapped) = watch::channel(None);
-        let (told, mut telling) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut telling) = tokio::sync::mpsc::channel(8);
         tokio::spawn(tell(
             addresses,
             moves,
             Some(mapped),
-            Box::new(move |news| told.send(news).unwrap()),
+            Box::new(move |news| told.try_send(news).unwrap()),
         ));
         let home: Vec<IpAddr> = vec!["192.168.1.7".parse().unwrap()];
         let office: Vec<IpAddr> = vec!["10.1.2.3".parse().unwrap()];

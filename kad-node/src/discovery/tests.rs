@@ -14,18 +14,18 @@ use crate::role::Role;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
-struct Tell(mpsc::UnboundedSender<Neighbour>);
+struct Tell(mpsc::Sender<Neighbour>);
 
 impl Meet for Tell {
     async fn meet(&self, neighbour: Neighbour) -> bool {
-        self.0.send(neighbour).is_ok()
+        self.0.try_send(neighbour).is_ok()
     }
 }
 
 struct Heard {
     id: NodeId,
     discovery: Discovery,
-    met: mpsc::UnboundedReceiver<Neighbour>,
+    met: mpsc::Receiver<Neighbour>,
     role: watch::Sender<Role>,
     _company: watch::Sender<Company>,
 }
@@ -41,7 +41,7 @@ fn node(n: u8, network: &str, port: u16, listens: u16) -> Heard {
         serves: true,
         announces: true,
     };
-    let (met, meeting) = mpsc::unbounded_channel();
+    let (met, meeting) = mpsc::channel(64);
     let (role, has_role) = watch::channel(Role::Server);
     let (company, has_company) = watch::channel(Company::Nobody);
     Heard {

@@ -63,7 +63,7 @@ impl Place {
             .copied()
             .ok_or("the default route has no router with an IPv4 address")?;
         let near = interface.ipv4.iter().find(|net| net.contains(&gateway));
-        let own = near.or(interface.ipv4.first()).map(ipnet_address);
+        let own = near.or_else(|| interface.ipv4.first()).map(|net| net.addr());
         let own = own.ok_or("the interface of the default route has no IPv4 address")?;
         match listens {
             Some(listens) if listens != own => Err(format!(
@@ -78,10 +78,6 @@ impl Place {
             }),
         }
     }
-}
-
-fn ipnet_address(net: &netdev::ipnet::Ipv4Net) -> Ipv4Addr {
-    net.addr()
 }
 
 /// Whether nobody can send to it from elsewhere: private addresses (RFC 1918) and those that providers share (RFC 6598).

@@ -28,35 +28,35 @@ enum Done {
 struct Scripted {
     began: tokio::time::Instant,
     answer: Arc<Mutex<Result<Granted, String>>>,
-    done: mpsc::UnboundedSender<Done>,
+    done: mpsc::Sender<Done>,
 }
 
 impl Router for Scripted {
     async fn map(&mut self, _: NonZeroU16, _: Duration) -> Result<Granted, String> {
-        let _ = self.done.send(Done::Mapped(self.began.elapsed().as_secs()));
+        let _ = self.done.try_send(Done::Mapped(self.began.elapsed().as_secs()));
         self.answer.lock().unwrap().clone()
     }
 
     async fn unmap(&mut self) {
-        let _ = self.done.send(Done::Unmapped);
+        let _ = self.done.try_send(Done::Unmapped);
     }
 
     fn forget(&mut self) {
-        let _ = self.done.send(Done::Forgotten);
+        let _ = self.done.try_send(Done::Forgotten);
     }
 }
 
 struct Bench {
     mapping: PortMapping,
     answer: Arc<Mutex<Result<Granted, String>>>,
-    done: mpsc::UnboundedReceiver<Done>,
+    done: mpsc::Receiver<Done>,
     network: watch::Sender<u64>,
 }
 
 impl Bench {
     fn new(answer: Result<Granted, String>) -> Self {
         let answer = Arc::new(Mutex::new(answer));
-        let (done, doing) = mpsc::unbounded_channel();
+        let (done, doing) = mpsc::channel(64);
         let (network, changes) = watch::channel(0);
         let router = Scripted {
             began: tokio::time::Instant::now(),

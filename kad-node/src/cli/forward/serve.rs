@@ -59,11 +59,11 @@ impl ForwardArgs {
             return Ok(());
         }
         for target in &self.allow_forward {
-            match self.from.len() {
-                0 => {
-                    tracing::warn!(%target, "anybody who knows the id of this node may connect to it there; --from says who")
-                }
-                peers => tracing::info!(%target, peers, "peers may connect to it there"),
+            let peers = self.from.len();
+            if peers == 0 {
+                tracing::warn!(%target, "anybody who knows the id of this node may connect to it there; --from says who");
+            } else {
+                tracing::info!(%target, peers, "peers may connect to it there");
             }
         }
         let listener = node.listen(request::protocol())?;
