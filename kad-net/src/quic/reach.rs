@@ -209,4 +209,4 @@ impl Drop for Turn {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
