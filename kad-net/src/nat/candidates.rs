@@ -10,7 +10,7 @@ pub const MAX_CANDIDATES: usize = 8;
 /// Addresses that are punched in one round. Every further one would be sent two dozen packets in vain.
 pub const MAX_TARGETS: usize = 4;
 
-/// A port for a peer that has said none at all: that at which nodes listen unless they are told otherwise.
+/// A port for a peer that has said none at all. Any one opens the own NAT for the host.
 const GUESSED_PORT: u16 = 4001;
 
 /// How an address of a peer came to be known. In the order in which they are tried, but for the family.
