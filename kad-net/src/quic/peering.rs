@@ -347,7 +347,7 @@ pub(super) async fn some_path(best: &mut Best) -> Arc<LivePath> {
 pub(super) async fn another_path(best: &mut Best, than: &LivePath) {
     let other = |path: &Option<Arc<LivePath>>| path.as_ref().is_none_or(|path| path.number != than.number);
     if best.wait_for(other).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -55,7 +55,11 @@ where
     };
     let builder = builder(network, &file, key, &peers)?;
     let client = builder.reach(reach).port_mapping(false).mdns(mdns);
-    work_with(spawn_near(&client, &peers).await?, json, work).await
+    let node = match reach {
+        true => spawn_in(&client, (true, true)).await?,
+        false => spawn_near(&client, &peers).await?,
+    };
+    work_with(node, json, work).await
 }
 
 async fn work_with<Work>(node: Node, json: bool, work: Work) -> Result<Answer, Failure>
@@ -93,7 +97,8 @@ where
         builder = builder.listen(*address);
     }
     let node = match listen.is_empty() {
-        true => spawn_near(&builder, &peers).await?,
+        // Peers may be in either family, whatever the way in.
+        true => spawn_in(&builder, (true, true)).await?,
         false => builder.spawn().await?,
     };
     work_with(node, json, work).await
@@ -154,10 +159,14 @@ fn builder(
 
 /// Listens in the families in which `reached` can be reached.
 async fn spawn_near(builder: &Builder, reached: &[Peer]) -> Result<Node, Failure> {
-    let families = families(reached).await;
+    spawn_in(builder, families(reached).await).await
+}
+
+/// Listens in these families, IPv4 first.
+async fn spawn_in(builder: &Builder, families: (bool, bool)) -> Result<Node, Failure> {
     match (families, listening(builder, families).spawn().await) {
         (_, Ok(node)) => Ok(node),
-        // The name has addresses of both families, and this machine only one of them.
+        // Both are wanted, and this machine has only one of them.
         ((true, true), Err(SpawnError::Bind(_))) => Ok(listening(builder, (true, false)).spawn().await?),
         (_, Err(error)) => Err(error.into()),
     }

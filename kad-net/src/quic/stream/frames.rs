@@ -200,7 +200,7 @@ mod tests {
         for item in items {
             match (all.last_mut(), item) {
                 (Some(Item::Data(before)), Item::Data(more)) => {
-                    *before = [&before[..], &more[..]].concat().into()
+                    *before = [&before[..], &more[..]].concat().into();
                 }
                 (_, item) => all.push(item),
             }
