@@ -37,6 +37,9 @@ const ASKED_AT_ONCE: usize = 3;
 /// How long what a peer said is fresh.
 const FRESH: Duration = Duration::from_secs(600);
 
+/// A peer that said nothing is asked again after so long: its answer may have been lost.
+const AGAIN: Duration = Duration::from_secs(20);
+
 /// How long a peer may take to say hello: a round trip, with packets lost on the way.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
@@ -47,8 +50,8 @@ const CHECK_WITHIN: Duration = Duration::from_secs(9);
 struct Observer {
     link: Arc<Link>,
     ip: IpAddr,
-    /// When; `None` if it is to be asked again.
-    asked: Option<Instant>,
+    /// When it may be asked again.
+    again: Instant,
     serves: bool,
 }
 
@@ -66,7 +69,7 @@ impl Observers {
     /// Everybody says again where they see us.
     pub(super) fn ask_again(&mut self) {
         for observer in self.asked.values_mut() {
-            observer.asked = None;
+            observer.again = Instant::ZERO;
         }
     }
 
@@ -110,10 +113,8 @@ impl Observers {
 
     /// Whether this connection was asked lately.
     fn was_asked(&self, now: Instant, link: &Arc<Link>) -> bool {
-        self.asked.get(&link.peer).is_some_and(|observer| {
-            let lately = observer.asked.is_some_and(|at| now.since(at) < FRESH);
-            lately && Arc::ptr_eq(&observer.link, link)
-        })
+        let asked = self.asked.get(&link.peer);
+        asked.is_some_and(|observer| now < observer.again && Arc::ptr_eq(&observer.link, link))
     }
 }
 
@@ -167,7 +168,7 @@ impl Driver {
         let observer = Observer {
             link: link.clone(),
             ip,
-            asked: Some(now),
+            again: now + FRESH,
             serves: known.is_some_and(|observer| observer.serves),
         };
         self.observers.asked.insert(link.peer, observer);
@@ -179,6 +180,7 @@ impl Driver {
     }
 
     pub(super) fn on_hello(&mut self, link: &Arc<Link>, answer: Result<ReachAnswer, NotHeard>) {
+        let now = self.now();
         let Some(observer) = self.observers.asked.get_mut(&link.peer) else {
             return;
         };
@@ -189,6 +191,10 @@ impl Driver {
             relays,
         }) = answer
         else {
+            // It may not even have heard the question.
+            if answer == Err(NotHeard::Nothing) {
+                observer.again = now + AGAIN;
+            }
             // Who is busy now is what it was.
             if answer != Err(NotHeard::Refused(ReachRefusal::Busy)) {
                 observer.serves = false;
