@@ -28,6 +28,7 @@ mod endpoint;
 mod error;
 mod exchange;
 mod listener;
+mod meet;
 mod mux;
 mod path;
 mod peering;
@@ -65,6 +66,7 @@ pub use self::socket::SocketStats;
 pub use self::stream::{Stream, StreamError};
 
 use self::endpoint::Setup;
+use self::meet::Meetings;
 use self::mux::Mux;
 use self::reach::{Driver, Start};
 use self::shared::{Request, Shared};
@@ -134,8 +136,17 @@ impl QuicTransport {
         let setup = Setup::new(&keypair, network, &limits)?;
         let mux = Arc::new(Mux::new(Arc::new(Line::default())));
         let (sender, requests) = mpsc::channel(limits.inbound_requests.max(1));
+        let meetings = Meetings::new(reach_config.scope);
         let (reach, inbox) = Reach::new(reach_config.first_role());
-        let shared = Arc::new(Shared::new(id, limits, setup, mux.clone(), reach, sender));
+        let shared = Arc::new(Shared::new(
+            id,
+            limits,
+            setup,
+            mux.clone(),
+            reach,
+            meetings,
+            sender,
+        ));
         let Some(alive) = shared.tasks.token() else {
             return Err(BindError::NoAddress);
         };
@@ -166,6 +177,7 @@ impl QuicTransport {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .replace(relayed);
+        meet::begin(&shared, &reach_config);
         let driver = Driver::new(Start {
             shared: shared.clone(),
             alive,
@@ -238,10 +250,10 @@ impl QuicTransport {
         peering.connect(protocol).await
     }
 
-    /// The network of this machine has changed: paths that work today may be dead without a word, so any new one replaces them, until
-    /// something is heard on them.
+    /// The network of this machine has changed: paths that work today may be dead without a word, so others are looked for, and any
+    /// new one replaces them, until something is heard on them.
     pub fn network_changed(&self) {
-        self.shared.peerings.doubt_paths();
+        self.shared.network_changed();
     }
 
     /// From now on no datagram leaves and none is taken in: to its peers the node looks as if its power had gone, with no word of

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kad_core::{Contact, NodeId};
-use quinn::ClientConfig;
+use quinn::{ClientConfig, Endpoint};
 use tokio::sync::watch;
 
 use super::QuicAddress;
@@ -182,7 +182,18 @@ async fn attempt(
     socket: SocketAddr,
     expected: Option<NodeId>,
 ) -> Result<(quinn::Connection, NodeId), QuicError> {
-    let endpoint = shared.endpoint_for(socket.ip()).ok_or_else(|| {
+    attempt_over(shared, shared.endpoint_for(socket.ip()), config, socket, expected).await
+}
+
+/// One handshake, without a limit of time. Only a peer that proves to be the expected one, or any but ourselves, is a success.
+pub(super) async fn attempt_over(
+    shared: &Shared,
+    endpoint: Option<Endpoint>,
+    config: &ClientConfig,
+    socket: SocketAddr,
+    expected: Option<NodeId>,
+) -> Result<(quinn::Connection, NodeId), QuicError> {
+    let endpoint = endpoint.ok_or_else(|| {
         if shared.tasks.token().is_none() {
             QuicError::Closed
         } else {

@@ -34,7 +34,7 @@ use super::connection::{ConnectError, Connection, ConnectionError, Protocol, Sta
 use super::error::code;
 use super::path::{Path, PathReport};
 
-pub(super) use self::all::{MAX_BUFFERED, Peerings};
+pub(super) use self::all::{Expected, MAX_BUFFERED, Peerings};
 pub(super) use self::paths::{Attached, LivePath};
 
 /// Connections with one peer, those included that it opened. Full: a further one is refused.

@@ -14,6 +14,7 @@ use super::config::QuicLimits;
 use super::endpoint::Setup;
 use super::error::code;
 use super::exchange::QuicReply;
+use super::meet::Meetings;
 use super::mux::Mux;
 use super::peering::Peerings;
 use super::pool::{Link, Pool};
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) dials: Semaphore,
     /// The peers of applications.
     pub(super) peerings: Arc<Peerings>,
+    /// How paths to them are found.
+    pub(super) meetings: Meetings,
     /// Empty once the transport is closed.
     pub(super) endpoints: Mutex<Vec<Endpoint>>,
     /// The endpoint of the peers behind relays; `None` once the transport is closed.
@@ -76,12 +79,14 @@ impl Shared {
         setup: Setup,
         mux: Arc<Mux>,
         reach: Reach,
+        meetings: Meetings,
         requests: mpsc::Sender<Request>,
     ) -> Self {
         let tasks = Tasks::new();
         Self {
             local,
-            peerings: Peerings::new(local, limits.path_patience, limits.stream_deadline, tasks.token()),
+            peerings: Peerings::new(local, &limits, tasks.token()),
+            meetings,
             pool: Pool::new(local, limits.connections),
             dials: Semaphore::new(limits.dials.clamp(1, Semaphore::MAX_PERMITS)),
             limits,
@@ -129,6 +134,12 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The network of this machine is another than before: paths that worked may be dead without a word, and others may be there.
+    pub(super) fn network_changed(&self) {
+        self.peerings.doubt_paths();
+        self.meetings.network_changed();
     }
 
     /// Stops everything: from here on all tasks end by themselves, and every future resolves.

@@ -19,6 +19,8 @@ pub(in crate::quic) struct LivePath {
     /// Tells it from all others of the peering.
     pub(in crate::quic) number: u64,
     path: Path,
+    /// As it is told; more may become known while the path is in use.
+    why: Mutex<Arc<str>>,
     /// What the one who dialled says that it is.
     kind: AtomicU8,
     opened: Instant,
@@ -37,6 +39,7 @@ impl LivePath {
             connection,
             number,
             kind: AtomicU8::new(path.kind.number()),
+            why: Mutex::new(path.why.clone()),
             path,
             opened: Instant::now(),
             attached: AtomicUsize::new(0),
@@ -116,7 +119,7 @@ impl LivePath {
             remote: Some(self.path.remote),
             relay: self.path.relay,
             rtt: Some(self.connection.rtt()),
-            why: self.path.why.clone(),
+            why: self.why.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             changes,
         }
     }
@@ -173,6 +176,27 @@ impl Inner {
 }
 
 impl Peering {
+    /// Tells more of a path than was known when it was added: why there is no better one, say.
+    pub(in crate::quic) fn explain(&self, connection: &quinn::Connection, why: &str) {
+        let why: Arc<str> = why.into();
+        let inner = self.lock();
+        let same = |path: &&Arc<LivePath>| path.connection.stable_id() == connection.stable_id();
+        let Some(path) = inner.paths.iter().find(same) else {
+            return;
+        };
+        *path.why.lock().unwrap_or_else(PoisonError::into_inner) = why.clone();
+        // The lock is held, so the best one stays what it is.
+        if self
+            .best
+            .borrow()
+            .as_ref()
+            .is_some_and(|best| best.number == path.number)
+        {
+            self.report
+                .send_if_modified(|report| std::mem::replace(&mut report.why, why.clone()) != why);
+        }
+    }
+
     /// Finds the best path anew, and tells of it if it has changed.
     pub(in crate::quic) fn choose(&self) {
         let mut inner = self.lock();

@@ -289,6 +289,7 @@ impl Driver {
         self.observe(observation::Event::NetworkChanged);
         self.reach(reachability::Event::NetworkChanged);
         self.reserve(reservations::Event::NetworkChanged);
+        self.shared.network_changed();
         self.observers.ask_again();
         let now = self.now();
         for place in self.places.values_mut() {
@@ -327,6 +328,7 @@ impl Driver {
                 observation::Action::Changed(_) => self.tell_addresses(),
                 observation::Action::Moved(place) => {
                     tracing::debug!(?place, "others see this node somewhere else than before");
+                    self.shared.network_changed();
                     self.reach(reachability::Event::NetworkChanged);
                     self.reserve(reservations::Event::NetworkChanged);
                     self.tell_addresses();

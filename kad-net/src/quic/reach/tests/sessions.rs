@@ -26,7 +26,7 @@ async fn meeting(first: u8, relay: RelayConfig) -> [Arc<QuicTransport>; 3] {
 #[tokio::test]
 async fn two_that_cannot_be_dialled_meet_at_a_relay() {
     let [relay, one, other] = meeting(91, RelayConfig::default()).await;
-    let mut arrivals = other.reach().arrivals().unwrap();
+    let mut arrivals = other.reach().sessions.intercept();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
         .await
         .unwrap();
@@ -56,6 +56,20 @@ async fn two_that_cannot_be_dialled_meet_at_a_relay() {
     eventually("so did the answer", || one.quic_stats().socket.relayed == 1).await;
     assert_eq!(relay.quic_stats().relay.forwarded, 2);
 
+    // A third, even with a place there, has no say in it.
+    let stranger = node(159, config(RoleChoice::Client));
+    dial(&stranger, &relay).await;
+    stands(&stranger, "has a place", |standing| standing.relays.len() == 1).await;
+    let session = opened.session;
+    for request in [ReachRequest::Meet { session }, ReachRequest::Close { session }] {
+        let answer = question(&stranger, &relay.local(), &request).await;
+        match request {
+            ReachRequest::Close { .. } => assert_eq!(answer, Ok(ReachAnswer::Done)),
+            _ => assert_eq!(answer, Err(NotHeard::Refused(ReachRefusal::NoSession))),
+        }
+    }
+    assert_eq!(relay.quic_stats().relay.sessions, 1);
+
     // Both are told when to punch, once.
     let wait = soon(meet(&one.shared, &opened)).await.unwrap();
     let told = soon(arrivals.recv()).await;
@@ -82,10 +96,12 @@ async fn two_that_cannot_be_dialled_meet_at_a_relay() {
 
 #[tokio::test]
 async fn a_session_whose_time_is_over_is_so_at_both_ends() {
-    let mut limits = RelayConfig::default();
-    limits.session = Duration::from_millis(100);
+    let limits = RelayConfig {
+        session: Duration::from_millis(100),
+        ..RelayConfig::default()
+    };
     let [relay, one, other] = meeting(94, limits).await;
-    let mut arrivals = other.reach().arrivals().unwrap();
+    let mut arrivals = other.reach().sessions.intercept();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
         .await
         .unwrap();
@@ -97,10 +113,12 @@ async fn a_session_whose_time_is_over_is_so_at_both_ends() {
 
 #[tokio::test]
 async fn a_session_whose_bytes_are_used_up_is_over_at_both_ends() {
-    let mut limits = RelayConfig::default();
-    limits.session_bytes = 100;
+    let limits = RelayConfig {
+        session_bytes: 100,
+        ..RelayConfig::default()
+    };
     let [relay, one, other] = meeting(97, limits).await;
-    let mut arrivals = other.reach().arrivals().unwrap();
+    let mut arrivals = other.reach().sessions.intercept();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
         .await
         .unwrap();
@@ -116,7 +134,7 @@ async fn a_session_whose_bytes_are_used_up_is_over_at_both_ends() {
 #[tokio::test]
 async fn the_end_of_one_end_or_of_the_relay_ends_a_session() {
     let [relay, one, other] = meeting(100, RelayConfig::default()).await;
-    let mut arrivals = other.reach().arrivals().unwrap();
+    let mut arrivals = other.reach().sessions.intercept();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
         .await
         .unwrap();
@@ -149,7 +167,8 @@ async fn nobody_has_a_session_with_one_that_has_no_place_or_wants_none() {
             .unwrap_err(),
         NotOpened::Refused(ReachRefusal::Same)
     );
-    // Nobody looks at what arrives there: when as many wait as may, the next is refused, and whoever opened it is told.
+    // A peer is in four at a time, and in others when those are over.
+    let _waiting = other.reach().sessions.intercept();
     let stranger = node(107, config(RoleChoice::Client));
     let mut opened = Vec::new();
     for _ in 0..4 {
@@ -177,22 +196,25 @@ async fn nobody_has_a_session_with_one_that_has_no_place_or_wants_none() {
 #[tokio::test]
 async fn a_session_that_nobody_waits_for_any_more_is_closed_when_it_is_there() {
     let [relay, one, other] = meeting(108, RelayConfig::default()).await;
+    let mut arrivals = other.reach().sessions.intercept();
     let (relayed, to) = (relay.local(), other.local().id);
     let mut opening = Box::pin(open(&one.shared, &relayed, to));
     assert!(futures::poll!(&mut opening).is_pending());
     drop(opening);
-    let mut arrivals = other.reach().arrivals().unwrap();
     let arrived = arrival(&mut arrivals).await;
     soon(arrived.over()).await;
 }
 
 #[tokio::test]
 async fn who_declines_a_session_ends_it_for_who_opened_it() {
-    let mut many = RelayConfig::default();
-    many.sessions_per_peer = 16;
-    many.sessions_per_host = 16;
+    let many = RelayConfig {
+        sessions_per_peer: 16,
+        sessions_per_host: 16,
+        ..RelayConfig::default()
+    };
     let [relay, one, other] = meeting(160, many).await;
     // As many as one relay may have arrive; nobody takes them.
+    let _waiting = other.reach().sessions.intercept();
     let mut opened = Vec::new();
     for _ in 0..8 {
         opened.push(
