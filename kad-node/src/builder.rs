@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use kad_core::{Config, Kademlia, Keypair, NetworkId, Parameters, Rules};
+use kad_net::nat::{reachability::ReachabilityConfig, relay::RelayConfig};
 use kad_net::quic::{QuicAddress, QuicConfig, QuicLimits, QuicTransport, ReachConfig};
 use kad_net::wire::{Codec, Scope};
 use kad_net::{Transport, WireAddress as _};
@@ -347,15 +348,16 @@ impl Builder {
 
     /// What the QUIC transport does in order to be reached. `remembers`: whether the last run has left contacts.
     fn reaching(&self, scope: Scope, remembers: bool) -> ReachConfig {
-        let mut reach = ReachConfig::default();
-        reach.scope = scope;
-        reach.reachability.role = self.role;
-        reach.alone = self.peers.is_empty() && !remembers;
-        reach.quiet = !self.reach;
-        if reach.quiet {
-            reach.relay = None;
+        let mut reachability = ReachabilityConfig::default();
+        reachability.role = self.role;
+        ReachConfig {
+            scope,
+            reachability,
+            relay: self.reach.then(RelayConfig::default),
+            alone: self.peers.is_empty() && !remembers,
+            quiet: !self.reach,
+            ..ReachConfig::default()
         }
-        reach
     }
 
     pub(crate) fn assemble<T: Transport, S: RecordStore>(

@@ -5,9 +5,10 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::process::{Daemon, finish, kad_node, path, run, run_with_input, text};
+use crate::process::{Daemon, finish, kad_node, path, run, run_with_input, text, until};
 
 /// A new key file, and its public key.
 fn new_key(file: &Path) -> (String, String) {
@@ -292,11 +293,7 @@ fn providers_come_and_go_and_their_words_reach_no_terminal_raw() {
     assert_eq!(found[0]["id"], id.as_str());
     assert_eq!(found[0]["public_key"], public_key.as_str());
     assert_eq!(found[0]["payload"], payload);
-    assert_eq!(
-        found[0]["addresses"],
-        serde_json::json!([]),
-        "a key that is no node"
-    );
+    assert_eq!(found[0]["addresses"], json!([]), "a key that is no node");
     let table = run(&["providers", &what, &at]).text();
     assert!(table.contains(&id) && !table.contains('\u{1b}'), "{table}");
 
@@ -306,6 +303,32 @@ fn providers_come_and_go_and_their_words_reach_no_terminal_raw() {
         true
     );
     run(&["providers", &what, &at, "--json"]).failure(1);
+}
+
+#[test]
+fn a_daemon_that_only_asks_is_found_with_its_relays_until_it_stops_or_if_it_wants_to_be() {
+    let daemons = Daemon::network(3);
+    let at = format!("--bootstrap={}", daemons[0].address);
+    let asking = |more: &[&str]| Daemon::start(&[&["--role", "client", &at], more].concat());
+    let shy = asking(&["--no-card"]);
+    let client = asking(&[]);
+    let find = ["find-node", &client.id, &at, "--json"];
+    until("the card names a relay", || {
+        let found = run(&find);
+        found.status.success() && !found.json()["relays"].as_array().unwrap().is_empty()
+    });
+    let found = run(&find).json();
+    assert_eq!(found["role"], "client");
+    assert_eq!(found["addresses"], serde_json::json!([]));
+    assert_eq!(found["candidates"][0]["address"], client.address.as_str());
+    let table = run(&["find-node", &client.id, &at]).text();
+    assert!(table.contains("client") && table.contains("relay"), "{table}");
+    let says = run(&["find-node", &shy.id, &at]).failure(1);
+    assert!(says.contains("no card"), "{says}");
+    let id = client.id.clone();
+    assert_eq!(client.stop(Signal::SIGTERM).0, Some(0));
+    let says = run(&["find-node", &id, &at]).failure(1);
+    assert!(says.contains("has stopped"), "{says}");
 }
 
 #[test]

@@ -197,6 +197,11 @@ fn a_data_directory_in_use() {
 }
 
 #[test]
+fn two_roles_at_once() {
+    refused(&["run", "--role", "server", "--read-only"], &["--read-only"]);
+}
+
+#[test]
 fn a_config_file_with_mistakes() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("node.toml");
@@ -204,6 +209,14 @@ fn a_config_file_with_mistakes() {
         ("read_only = true\nport = 4000\n", ["line 2", "listen"]),
         ("[intervals]\nrefresh = \"soon\"\n", ["line 2", "24h"]),
         ("[parameters]\nk = 0\n", ["parameters.k", "1 to 32"]),
+        (
+            "role = \"king\"\n",
+            ["line 1", "\"auto\", \"server\" or \"client\""],
+        ),
+        (
+            "role = \"server\"\nread_only = true\n",
+            ["read_only = true is role = \"client\"", "only one"],
+        ),
         ("table = \"one-hop\"\n", ["line 1", "\"kademlia\" or \"full\""]),
         (
             "[limits]\ntable_contacts = 0\n",

@@ -158,7 +158,7 @@ fn a_node_that_only_asks_from_now_on_gives_others_what_it_alone_holds_and_keeps_
     let own = immutable(b"its own", now, DAY);
     put(&mut world, 7, &own, true);
     // Of one it has the only copy, as if all other holders had just gone.
-    let mut nearest = |n: u64| world.nearest(immutable(&n.to_be_bytes(), now, DAY).key())[0] == 7;
+    let nearest = |n: u64| world.nearest(immutable(&n.to_be_bytes(), now, DAY).key())[0] == 7;
     let last = (0..)
         .find(|&n| nearest(n))
         .expect("it is the nearest to some key");

@@ -166,8 +166,10 @@ async fn the_card_follows_what_is_found_out() {
 async fn a_clock_that_has_gone_back_does_not_keep_a_node_from_being_found() {
     let (network, nodes) = network(4).await;
     // What this node has written when its clock was years ahead.
-    let mut ahead = MutableOptions::default();
-    ahead.seq = Some(u64::MAX / 2);
+    let ahead = MutableOptions {
+        seq: Some(u64::MAX / 2),
+        ..MutableOptions::default()
+    };
     let value = relayed(4).card.encode().unwrap();
     nodes[0]
         .put_mutable(&keypair(9), b"", value, ahead)
@@ -232,7 +234,7 @@ async fn the_role_follows_what_is_found_out_and_others_notice() {
                     return;
                 }
                 // Whoever only asks says so when it asks, and when it is asked.
-                let _ = nodes[0].ping(node.local().clone()).await;
+                let _ = nodes[0].ping(*node.local()).await;
             }
         };
         tokio::time::timeout(PATIENCE, looking).await.unwrap();

@@ -33,10 +33,8 @@ impl<A: kad_net::WireAddress> Node<A> {
             return Err(NodeError::Stopped);
         };
         let contact = closest.into_iter().find(|contact| contact.id == id);
-        // The own store may have one that was denied since.
-        let record = card.filter(|card| self.inner.policy.admit(card).is_ok());
         let scope = self.inner.scope;
-        let read = record.and_then(|record| Some((Card::of(&record, scope)?, record.expiry())));
+        let read = card.and_then(|record| Some((Card::of(&record, scope)?, record.expiry())));
         let (card, expires) = read.unzip();
         Ok((contact.is_some() || card.is_some()).then_some(Whereabouts {
             contact,

@@ -119,6 +119,7 @@ impl Network {
             .builder(index)
             .read_only(true)
             .card(false)
+            .reach(false)
             .bootstrap(self.first())
             .spawn()
             .await?;
