@@ -184,7 +184,7 @@ impl OwnSocket {
             let from = meta.addr;
             let end = meta.len.min(buf.len());
             sift(&mut buf[..end], meta.stride, |datagram| {
-                self.mux.take(from, datagram)
+                self.mux.take(from, datagram);
             })
         };
     }

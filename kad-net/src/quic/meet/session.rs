@@ -29,10 +29,6 @@ use crate::quic::reach::{self, NotOpened, Opened};
 use crate::quic::shared::Shared;
 use crate::wire::reach::{MAX_REACH_FRAME, ReachAnswer, ReachRefusal, ReachRequest};
 
-/// Sessions of one relay that peers have opened to this node: a relay lets each have four. More would let one relay use up all
-/// routes. Full: the session is closed.
-const MAX_ARRIVED: usize = 16;
-
 /// Calls to punch that wait for their session: one, and one that comes again.
 const MAX_GOS: usize = 2;
 
@@ -63,13 +59,6 @@ impl Sessions {
 
     fn of(&self, fake: SocketAddr) -> Option<Arc<Session>> {
         self.lock().get(&fake).and_then(Weak::upgrade)
-    }
-
-    fn arrived_from(&self, relay: NodeId) -> usize {
-        self.alive()
-            .iter()
-            .filter(|one| one.arrived && one.opened.relay == relay)
-            .count()
     }
 
     /// Those that still live; never dropped under the lock, which they take when they end.
@@ -193,10 +182,6 @@ pub(super) fn arrived(shared: &Arc<Shared>, opened: Opened) {
     let Some(alive) = shared.tasks.token() else {
         return;
     };
-    if shared.meetings.sessions.arrived_from(opened.relay) >= MAX_ARRIVED {
-        tracing::debug!(relay = ?opened.relay, "a relay has too many sessions for this node");
-        return;
-    }
     let session = Session::new(shared, opened, true);
     let fake = session.opened.route.fake();
     let Some(expected) = shared.peerings.expect(fake, session.path(shared, false)) else {

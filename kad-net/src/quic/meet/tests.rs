@@ -22,11 +22,12 @@ fn attended(role: RoleChoice, relay: RelayConfig) -> ReachConfig {
 
 /// A relay that lets through what a test needs.
 fn wide() -> RelayConfig {
-    let mut relay = RelayConfig::default();
-    relay.session_bytes = 64 << 20;
-    relay.session_rate = 64 << 20;
-    relay.rate = 64 << 20;
-    relay
+    RelayConfig {
+        session_bytes: 64 << 20,
+        session_rate: 64 << 20,
+        rate: 64 << 20,
+        ..RelayConfig::default()
+    }
 }
 
 fn protocol() -> Protocol {

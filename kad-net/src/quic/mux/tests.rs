@@ -21,10 +21,12 @@ const PATIENCE: Wait = Wait::from_secs(30);
 fn node(n: u8, host: [u8; 4]) -> QuicTransport {
     let network = NetworkId::new("test", &Parameters::default());
     let mut config = QuicConfig::new(Keypair::from_secret(&[n; 32]), network, vec![(host, 0).into()]);
-    let mut relay = RelayConfig::default();
-    relay.session_bytes = 64 << 20;
-    relay.session_rate = 64 << 20;
-    relay.rate = 64 << 20;
+    let relay = RelayConfig {
+        session_bytes: 64 << 20,
+        session_rate: 64 << 20,
+        rate: 64 << 20,
+        ..RelayConfig::default()
+    };
     config.reach.relay = Some(relay);
     QuicTransport::bind(config).unwrap()
 }
