@@ -19,6 +19,7 @@ nodes.py       kad-node in the lab: the public network, daemons, listeners and t
 pairs.py       one connects to the other and has a megabyte echoed: what came of it
 tests.py       what the executables in tests/root have in common: needs, cleaning up, how outcomes are told
 punch.py       punching without kad-node, to see that the lab is what it says
+datagrams.py   plain datagrams, for the same
 natlab         the command for people
 
 It needs root, iproute2, nftables and /dev/net/tun; for `upnp` miniupnpd. Several labs can stand side by side if their names

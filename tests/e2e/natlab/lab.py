@@ -121,7 +121,7 @@ class Home:
             namespace.ip("link add lan type bridge", "link set lan up", f"addr add {inner}.1/24 dev lan")
             if kind in ROUTED:
                 outer.ip(f"route add {inner}.0/24 via {network}.2")
-            self.routers.insert(0, Router(namespace, kind, f"{inner}.0/24"))
+            self.routers.insert(0, Router(namespace, kind, f"{inner}.0/24", self.public))
             outer, network = namespace, inner
         self.network = network
 

@@ -9,7 +9,8 @@
     fw      none: public addresses         stateful firewall     dropped
     open    none: public addresses         none                  accepted
     block   as cone, but all UDP is dropped
-    upnp    as cone, and a miniupnpd that maps ports by PCP, NAT-PMP and UPnP
+    upnp    as cone, and a miniupnpd that maps ports by PCP, NAT-PMP and UPnP; behind another router it tells that one's
+            public address, which is right and of no use, as that one lets nobody in
 
 (*) Plain masquerade: it keeps the source port as long as nothing in its table has that port to that destination. What
 comes from outside too early and is *accepted* (leaky) does have it.
@@ -55,7 +56,7 @@ table inet ports {
 class Router:
     """A router between an interface `wan` and an interface `lan` of a namespace. `stop` it."""
 
-    def __init__(self, namespace: Namespace, kind: str, lan: str) -> None:
+    def __init__(self, namespace: Namespace, kind: str, lan: str, public: str) -> None:
         if kind not in KINDS:
             raise LabError(f"{kind} is no kind of router; the kinds are {', '.join(KINDS)}")
         self.namespace, self.kind, self.lan = namespace, kind, lan
@@ -65,7 +66,7 @@ class Router:
         namespace.nft(_rules(kind, MAPPING_SECONDS))
         if kind == "upnp":
             namespace.nft(PORTS)
-            self._map_ports()
+            self._map_ports(public)
 
     def expire_after(self, seconds: int) -> None:
         """From now on the router forgets a mapping that was not used for so long."""
@@ -80,12 +81,6 @@ class Router:
         self.namespace.nft("\n".join(rules))
         self.namespace.within(_flush_connections)
 
-    def rules(self) -> str:
-        """What the router has: rules, mappings, and the connections that it tracks."""
-        tracked = Path("/proc/net/nf_conntrack")
-        listed = self.namespace.output("nft", "list", "ruleset")
-        return listed + (self.namespace.output("cat", str(tracked)) if tracked.exists() else "")
-
     def stop(self) -> None:
         if self.daemon:
             self.daemon.terminate()
@@ -93,12 +88,13 @@ class Router:
         if self.directory:
             self.directory.cleanup()
 
-    def _map_ports(self) -> None:
-        """Starts miniupnpd, and waits until it listens for NAT-PMP and PCP."""
+    def _map_ports(self, public: str) -> None:
+        """Starts miniupnpd, and waits until it listens for NAT-PMP and PCP. Without being told a public address it maps
+        nothing behind another router."""
         self.directory = tempfile.TemporaryDirectory(prefix="natlab-")
         config = Path(self.directory.name) / "miniupnpd.conf"
         config.write_text(
-            f"ext_ifname=wan\nlistening_ip=lan\nenable_natpmp=yes\nenable_upnp=yes\nsecure_mode=yes\n"
+            f"ext_ifname=wan\next_ip={public}\nlistening_ip=lan\nenable_natpmp=yes\nenable_upnp=yes\nsecure_mode=yes\n"
             f"upnp_forward_chain=miniupnpd\nupnp_nat_chain=miniupnpd_in\nupnp_nat_postrouting_chain=miniupnpd_out\n"
             f"upnp_table_name=ports\nupnp_nat_table_name=ports\nlease_file={self.directory.name}/leases\n"
             f"uuid=00000000-0000-4000-8000-{self.namespace.name.encode().hex()[:12]:0>12}\n"
