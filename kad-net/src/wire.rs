@@ -16,8 +16,10 @@
 
 pub mod announcement;
 mod body;
+pub mod card;
 mod contacts;
 mod error;
+pub mod reach;
 mod records;
 mod requests;
 mod responses;
