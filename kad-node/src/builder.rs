@@ -10,9 +10,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use kad_core::{Config, Kademlia, Keypair, NetworkId, Parameters, Rules};
-use kad_net::Transport;
-use kad_net::quic::{QuicConfig, QuicLimits, QuicTransport};
+use kad_net::nat::reachability::Role as ReachRole;
+use kad_net::quic::{QuicConfig, QuicLimits, QuicTransport, Standing};
 use kad_net::wire::{Codec, Scope};
+use kad_net::{Transport, WireAddress as _};
 use kad_store::memory::MemoryStore;
 use kad_store::redb::{RedbConfig, RedbStore};
 use kad_store::{Limits, RecordReader as _, RecordStore};
@@ -26,7 +27,11 @@ use crate::join::{Company, JoinState, Joiner, identify};
 use crate::node::{Asker, Doors, Inner, ListUp, LookUp, Purge};
 use crate::policy::{Policy, Registered};
 use crate::storage::{self, Storage};
-use crate::{DenyList, Node, Peer, SpawnError, TableMode, Validator, holdings, identity, snapshot};
+use crate::surroundings::{News, Setting, Surroundings};
+use crate::{DenyList, Mdns, Node, Peer, SpawnError, TableMode, Validator, holdings, identity, snapshot};
+
+/// Cuts a node off from everybody.
+type Silence = Box<dyn Fn() + Send + Sync>;
 
 /// Commands that wait for the driver; a caller with one more waits.
 const MAX_ORDERS: usize = 256;
@@ -54,6 +59,8 @@ pub struct Builder {
     quic: QuicLimits,
     config: Option<Config>,
     table: TableMode,
+    port_mapping: bool,
+    mdns: Mdns,
 }
 
 impl Default for Builder {
@@ -74,6 +81,8 @@ impl Default for Builder {
             quic: QuicLimits::default(),
             config: None,
             table: TableMode::default(),
+            port_mapping: true,
+            mdns: Mdns::default(),
         }
     }
 }
@@ -190,6 +199,23 @@ impl Builder {
         self
     }
 
+    /// Whether to ask the router for a port, so that others reach a node behind a NAT. Default true; it is asked only where
+    /// the node listens at a private address, or everywhere, and hears of addresses of the internet ([`Scope::Global`]).
+    /// Without the feature `port-mapping` of this crate nobody is asked.
+    #[must_use]
+    pub fn port_mapping(mut self, port_mapping: bool) -> Self {
+        self.port_mapping = port_mapping;
+        self
+    }
+
+    /// Whether to announce the node in its network and to begin with neighbours that do. Default [`Mdns::Auto`]. Without the
+    /// feature `mdns` of this crate it neither announces nor hears.
+    #[must_use]
+    pub fn mdns(mut self, mdns: Mdns) -> Self {
+        self.mdns = mdns;
+        self
+    }
+
     /// Starts a node with QUIC, and redb if there is a data directory, else memory. Joining goes on in the background; wait
     /// for it with [`Node::joined`].
     ///
@@ -217,12 +243,24 @@ impl Builder {
         self.scope = Some(scope);
         let quic = QuicConfig {
             limits: self.quic.clone(),
-            ..QuicConfig::new(keypair.clone(), network, listen)
+            ..QuicConfig::new(keypair.clone(), network, listen.clone())
         };
         let transport = Arc::new(QuicTransport::bind(quic)?);
+        let setting = Setting {
+            id: keypair.node_id(),
+            network,
+            asked: listen,
+            bound: transport.local().address.sockets().to_vec(),
+            scope,
+            peers: self.peers.clone(),
+            port_mapping: self.port_mapping,
+            mdns: self.mdns,
+            serves: serving(transport.reach().standing(), self.read_only),
+            tell: teller(transport.clone()),
+        };
         let silence = {
             let transport = transport.clone();
-            Box::new(move || transport.silence())
+            Box::new(move || transport.silence()) as Silence
         };
         let limits = Limits {
             around: Some(keypair.node_id()),
@@ -235,11 +273,11 @@ impl Builder {
                     ..RedbConfig::default()
                 };
                 let store = RedbStore::open(directory.path("records.redb"), &redb)?;
-                self.assemble(keypair, transport, store, files, Some(silence))
+                self.assemble(keypair, transport, store, files, Some((silence, setting)))
             }
             None => {
                 let store = MemoryStore::new(limits);
-                self.assemble(keypair, transport, store, None, Some(silence))
+                self.assemble(keypair, transport, store, None, Some((silence, setting)))
             }
         }
     }
@@ -270,7 +308,7 @@ impl Builder {
         transport: Arc<T>,
         store: S,
         files: Option<DataDirectory>,
-        silence: Option<Box<dyn Fn() + Send + Sync>>,
+        sockets: Option<(Silence, Setting)>,
     ) -> Result<Node<T::Address>, SpawnError>
     where
         S::Reader: Sync,
@@ -356,11 +394,17 @@ impl Builder {
         let driver = tokio::spawn(Driver::run(parts));
 
         let asker = Asker::new(orders);
+        let (silence, setting) = sockets.unzip();
+        let hears = setting.as_ref().is_some_and(Setting::hears);
+        let surroundings = setting
+            .map(|setting| Surroundings::start(setting, &transport, asker.downgrade(), has_company.clone()));
         let (state, join) = watch::channel(JoinState::Joining);
         let joiner = Joiner {
             transport: transport.clone(),
             asker: asker.downgrade(),
             peers: self.peers,
+            hears,
+            moves: surroundings.as_ref().and_then(Surroundings::moves),
             remembered,
             state,
         };
@@ -382,6 +426,7 @@ impl Builder {
             storage: storage.clone(),
             network,
             files,
+            surroundings,
             asker: &asker,
         });
         Ok(Node::new(Inner {
@@ -407,9 +452,31 @@ impl Builder {
     }
 }
 
+/// Whether others may begin with this node, now and whenever that changes.
+fn serving(mut standing: watch::Receiver<Standing>, read_only: bool) -> watch::Receiver<bool> {
+    let serves = move |standing: &Standing| !read_only && standing.role == ReachRole::Server;
+    let (tell, serving) = watch::channel(serves(&standing.borrow_and_update()));
+    tokio::spawn(async move {
+        // Ends with the transport.
+        while standing.changed().await.is_ok() && !tell.is_closed() {
+            let now = serves(&standing.borrow_and_update());
+            tell.send_if_modified(|told| std::mem::replace(told, now) != now);
+        }
+    });
+    serving
+}
+
+/// Tells the transport what becomes known of the network around the machine.
+fn teller(transport: Arc<QuicTransport>) -> Box<dyn Fn(News) + Send + Sync> {
+    Box::new(move |news| match news {
+        News::Moved(addresses) => transport.reach().network_changed(addresses),
+        News::Mapped(address) => transport.reach().set_mapped(address.into_iter().collect()),
+    })
+}
+
 fn doors<T: Transport>(
     transport: &Arc<T>,
-    silence: Option<Box<dyn Fn() + Send + Sync>>,
+    silence: Option<Silence>,
     (stored, listing, purge): (LookUp, ListUp, Purge),
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());

@@ -46,30 +46,37 @@ pub(crate) enum Company {
     Neighbours,
 }
 
+/// How long a node that was told of nobody waits for neighbours before it says that it is alone: mDNS answers within a tenth
+/// of a second, and a lost question is asked again after one.
+const NEIGHBOURS_WITHIN: Duration = Duration::from_secs(3);
+
+/// In another network addresses and routes come one by one.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// What is needed to join.
 pub(crate) struct Joiner<T: Transport> {
     pub(crate) transport: Arc<T>,
     pub(crate) asker: WeakAsker<T::Address>,
     pub(crate) peers: Vec<Peer>,
+    /// Whether neighbours may be the way in, whom others meet.
+    pub(crate) hears: bool,
+    /// Counts how often the machine has moved.
+    pub(crate) moves: Option<watch::Receiver<u64>>,
     /// Contacts from the last run, and those that were met since.
     pub(crate) remembered: Remembered<T::Address>,
     pub(crate) state: watch::Sender<JoinState>,
 }
 
 impl<T: Transport> Joiner<T> {
-    /// Joins, waits until everybody is lost, and starts over; ends when the node does.
-    pub(crate) async fn run(self, mut company: watch::Receiver<Company>) {
+    /// Joins, waits until everybody is lost or the machine has moved, and starts over; ends when the node does.
+    pub(crate) async fn run(mut self, mut company: watch::Receiver<Company>) {
         let mut pause = FIRST_PAUSE;
+        let mut moves = self.moves.take();
         loop {
             match self.attempt_until(&mut company).await {
                 Err(JoinError::Stopped) => return,
                 Err(JoinError::NobodyKnown) => {
-                    self.state.send_replace(JoinState::Alone);
-                    if company
-                        .wait_for(|&company| company > Company::Nobody)
-                        .await
-                        .is_err()
-                    {
+                    if !self.is_met(&mut company).await {
                         return;
                     }
                 }
@@ -77,10 +84,20 @@ impl<T: Transport> Joiner<T> {
                     tracing::warn!(%error, retry_in = ?pause, "could not join");
                     self.state.send_replace(JoinState::Failed(error));
                     // Somebody may find us before we find them.
-                    let somebody = company.wait_for(|&company| company > Company::Nobody);
-                    let found = tokio::time::timeout(pause, somebody)
-                        .await
-                        .map(|found| found.is_ok());
+                    let somebody = async {
+                        company
+                            .wait_for(|&company| company > Company::Nobody)
+                            .await
+                            .is_ok()
+                    };
+                    let found = tokio::select! {
+                        found = tokio::time::timeout(pause, somebody) => found,
+                        () = moved(&mut moves) => {
+                            pause = FIRST_PAUSE;
+                            tokio::time::sleep(SETTLING).await;
+                            continue;
+                        }
+                    };
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     match found {
                         Ok(false) => return,
@@ -94,14 +111,36 @@ impl<T: Transport> Joiner<T> {
             }
             pause = FIRST_PAUSE;
             self.state.send_replace(JoinState::Joined);
-            if company
-                .wait_for(|&company| company == Company::Nobody)
-                .await
-                .is_err()
-            {
-                return;
+            let lost = async {
+                company
+                    .wait_for(|&company| company == Company::Nobody)
+                    .await
+                    .is_ok()
+            };
+            tokio::select! {
+                lives = lost => if !lives { return },
+                // Others have to be told where this node is now, and to notice who is out of reach.
+                () = moved(&mut moves) => tokio::time::sleep(SETTLING).await,
             }
         }
+    }
+
+    /// Waits for others where nobody is known; false at the end of the node.
+    async fn is_met(&self, company: &mut watch::Receiver<Company>) -> bool {
+        if self.hears {
+            // Whoever is met in the own network is asked for the others at once.
+            let neighbours = company.wait_for(|&company| company == Company::Neighbours);
+            if let Ok(met) = tokio::time::timeout(NEIGHBOURS_WITHIN, neighbours).await {
+                return met.is_ok();
+            }
+        }
+        if *company.borrow() == Company::Nobody {
+            self.state.send_replace(JoinState::Alone);
+        }
+        company
+            .wait_for(|&company| company > Company::Nobody)
+            .await
+            .is_ok()
     }
 
     /// An attempt, of which everybody hears as soon as the neighbourhood knows this node. Filling the buckets that are far
@@ -183,16 +222,8 @@ pub(crate) async fn identify<T: Transport>(
     let sockets = peer.resolve().await?;
     let address =
         T::Address::from_sockets(&sockets).ok_or_else(|| format!("{peer} has no usable address"))?;
-    let contact = match tokio::time::timeout(IDENTIFY_TIMEOUT, transport.identify(&address)).await {
-        Ok(Ok(contact)) => contact,
-        Ok(Err(error)) => return Err(format!("{peer}: {error}")),
-        Err(_) => {
-            return Err(format!(
-                "{peer}: no answer in {} seconds",
-                IDENTIFY_TIMEOUT.as_secs()
-            ));
-        }
-    };
+    let contact = identify_at(transport, &address).await;
+    let contact = contact.map_err(|why| format!("{peer}: {why}"))?;
     match peer.id {
         Some(id) if id != contact.id => Err(format!(
             "{peer}: another node answers there, with the id {}",
@@ -200,5 +231,29 @@ pub(crate) async fn identify<T: Transport>(
         )),
         _ if contact.id == own => Err(format!("{peer} is this node itself")),
         _ => Ok(contact),
+    }
+}
+
+/// Finds out who is at an address.
+pub(crate) async fn identify_at<T: Transport>(
+    transport: &T,
+    address: &T::Address,
+) -> Result<Contact<T::Address>, String> {
+    match tokio::time::timeout(IDENTIFY_TIMEOUT, transport.identify(address)).await {
+        Ok(Ok(contact)) => Ok(contact),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer in {} seconds", IDENTIFY_TIMEOUT.as_secs())),
+    }
+}
+
+/// Waits until the machine has moved; for ever if nobody looks.
+async fn moved(moves: &mut Option<watch::Receiver<u64>>) {
+    if let Some(watched) = moves
+        && watched.changed().await.is_err()
+    {
+        *moves = None;
+    }
+    if moves.is_none() {
+        std::future::pending().await
     }
 }

@@ -60,19 +60,25 @@
 mod builder;
 pub mod crawl;
 mod deny;
+#[cfg(feature = "mdns")]
+mod discovery;
 mod driver;
 mod error;
 pub mod file;
 mod full_table;
 pub mod holdings;
 pub mod identity;
+mod interfaces;
 mod join;
 pub mod kept;
+#[cfg(feature = "port-mapping")]
+mod mapping;
 mod node;
 mod peer;
 mod policy;
 mod snapshot;
 mod storage;
+mod surroundings;
 
 pub use self::builder::{Builder, DEFAULT_NETWORK};
 pub use self::crawl::{Crawl, CrawlOptions};
@@ -87,6 +93,7 @@ pub use self::node::{
 pub use self::peer::Peer;
 pub use self::policy::{Refusal, Validator};
 pub use self::storage::StorageStats;
+pub use self::surroundings::Mdns;
 
 /// The code of the README, compiled and run.
 #[cfg(doctest)]

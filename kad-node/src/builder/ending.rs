@@ -10,6 +10,7 @@ use super::DataDirectory;
 use crate::node::{Asker, Running, ShutdownReport};
 use crate::snapshot;
 use crate::storage::Storage;
+use crate::surroundings::Surroundings;
 
 /// How often the contacts are saved.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(300);
@@ -21,6 +22,7 @@ pub(super) struct Ending<'a, T: Transport> {
     pub(super) storage: Arc<Storage>,
     pub(super) network: NetworkId,
     pub(super) files: Option<DataDirectory>,
+    pub(super) surroundings: Option<Surroundings>,
     pub(super) asker: &'a Asker<T::Address>,
 }
 
@@ -33,6 +35,7 @@ pub(super) fn ending<T: Transport>(ending: Ending<'_, T>) -> Running {
         storage,
         network,
         files,
+        surroundings,
         asker,
     } = ending;
     let (reported, report) = tokio::sync::oneshot::channel();
@@ -65,7 +68,13 @@ pub(super) fn ending<T: Transport>(ending: Ending<'_, T>) -> Running {
         drop(machine);
         let closing = storage.clone();
         // The thread may be in a flush; it is waited for where waiting is allowed.
-        let _ = tokio::task::spawn_blocking(move || closing.close()).await;
+        let flush = tokio::task::spawn_blocking(move || closing.close());
+        let farewell = async {
+            if let Some(surroundings) = surroundings {
+                surroundings.close().await;
+            }
+        };
+        let _ = tokio::join!(flush, farewell);
         if let Some(files) = &files
             && !contacts.is_empty()
         {
