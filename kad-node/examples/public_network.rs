@@ -61,12 +61,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Starts a node at each address; all have joined when this returns.
 pub(crate) async fn start(network: &str, addresses: &[SocketAddr]) -> Result<Vec<Node>, Box<dyn Error>> {
-    let (first, rest) = addresses.split_first().ok_or("there is no address to listen at")?;
+    let (first, rest) = addresses
+        .split_first()
+        .ok_or("there is no address to listen at")?;
     let public = addresses
         .iter()
         .all(|address| AddressGroups::of_ip(address.ip()).is_some());
     let scope = if public { Scope::Global } else { Scope::Any };
     let first = builder(network, scope, *first).spawn().await?;
+    if rest.is_empty() {
+        return Ok(vec![first]);
+    }
     let joining = stream::iter(rest).map(|address| {
         let builder = builder(network, scope, *address).bootstrap(peer(&first));
         async move {
@@ -77,8 +82,12 @@ pub(crate) async fn start(network: &str, addresses: &[SocketAddr]) -> Result<Vec
     });
     let mut nodes: Vec<Node> = joining.buffered(JOIN_AT_ONCE).try_collect().await?;
     nodes.insert(0, first);
-    // Those that came first have seen few others.
-    let again = stream::iter(&nodes).map(|node| node.bootstrap(&[]));
+    // Those that came first have seen few others, and the first one maybe nobody.
+    let next = nodes.iter().skip(1).chain(&nodes[..1]);
+    let again = stream::iter(nodes.iter().zip(next)).map(|(node, next)| async move {
+        let next = [peer(next)];
+        node.bootstrap(&next).await
+    });
     again
         .buffer_unordered(JOIN_AT_ONCE)
         .try_collect::<Vec<_>>()
