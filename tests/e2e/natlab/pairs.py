@@ -8,7 +8,7 @@ import select
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from .lab import Client
@@ -23,8 +23,11 @@ MEGABYTE = 1 << 20
 # A listener that has joined has told of its card by then, however slow the links are.
 READY_SECONDS = 30
 
-# How lines begin that `kad-node connect` and `kad-node listen` write to standard error.
-LISTENING, CONNECTED, DIRECT = "listening", "connected", "direct now"
+# Words of lines that `kad-node listen` and `kad-node connect` write to standard error, unless it is asked for JSON.
+LISTENING, DIRECT = "listening as", "direct now"
+
+# The kind of a path that goes through a relay, in the report of `kad-node connect --json`. All others are direct.
+RELAYED = "relayed"
 
 
 class Keys:
@@ -77,24 +80,37 @@ class Listener(Process):
 
 @dataclass
 class Outcome:
-    """What came of a connection. Times are in milliseconds since `kad-node connect` was started, but for those that it
-    tells itself."""
+    """What came of a connection."""
 
-    bytes: int = 0
-    first_byte_ms: float | None = None
-    direct: bool = False
-    lines: list[str] = field(default_factory=list)
-    report: dict = field(default_factory=dict)
-    status: int | None = None
-    reason: str = ""
+    # How many came back.
+    bytes: int
+    status: int
+    # What `kad-node connect --json` reports: times are in milliseconds since it began to look for the peer.
+    report: dict
+
+    @property
+    def path(self) -> str:
+        """The kind of path that was in use in the end."""
+        paths = self.report.get("paths") or [{}]
+        return paths[-1].get("kind") or "none"
+
+    @property
+    def is_direct(self) -> bool:
+        return self.path not in (RELAYED, "none")
+
+    @property
+    def reason(self) -> str:
+        """Why it failed."""
+        return self.report.get("error") or f"no reason was given; the report is {self.report}"
 
 
 class Connector(Process):
-    """`kad-node connect` to an id."""
+    """`kad-node connect` to an id. With `json` it is silent until the end, and then reports; else it tells of each path."""
 
-    def __init__(self, client: Client, bootstrap: list[str], to: str, *options: str) -> None:
+    def __init__(self, client: Client, bootstrap: list[str], to: str, *options: str, json: bool = True) -> None:
+        how = ["--json"] if json else []
         super().__init__(
-            client.namespace, kad_node(), "connect", to, *_network(bootstrap), "--json", *options, raw=True
+            client.namespace, kad_node(), "connect", to, *_network(bootstrap), *how, *options, raw=True
         )
         os.set_blocking(self.process.stdin.fileno(), False)
 
@@ -120,11 +136,6 @@ class Connector(Process):
                 break
         return back
 
-    def wait_for(self, word: str, seconds: float) -> float | None:
-        """When a status line with this word came, in milliseconds since the start; none if it did not."""
-        found = self.errors.wait(lambda line: word in line, seconds)
-        return None if found is None else (found[0] - self.began) * 1000
-
     def finish(self, seconds: float = END_SECONDS) -> tuple[int, dict]:
         """Ends the connection in order: the exit status, and what it has to report."""
         self.process.stdin.close()
@@ -142,18 +153,14 @@ class Connector(Process):
 
 
 def converse(connector: Connector, direct_seconds: float, size: int = MEGABYTE, seconds: float = 60) -> Outcome:
-    """A first kilobyte at once, the rest when the path is direct, or when there was time for it to become so."""
-    outcome, data = Outcome(), os.urandom(size)
-    outcome.bytes = connector.exchange(data[:FIRST_BYTES], seconds)
-    if outcome.bytes == FIRST_BYTES:
-        outcome.first_byte_ms = (time.monotonic() - connector.began) * 1000
-        connector.wait_for(DIRECT, direct_seconds)
-        outcome.bytes += connector.exchange(data[FIRST_BYTES:], seconds)
-    outcome.status, outcome.report = connector.finish(seconds if outcome.bytes == 0 else END_SECONDS)
-    outcome.lines = [text for _, text in connector.errors.all()]
-    outcome.direct = any(DIRECT in line for line in outcome.lines)
-    outcome.reason = str(outcome.report.get("error", "")) or (outcome.lines[-1] if outcome.lines else "")
-    return outcome
+    """A first kilobyte at once, and the rest when there was time for the path to become direct."""
+    data = os.urandom(size)
+    back = connector.exchange(data[:FIRST_BYTES], seconds)
+    if back == FIRST_BYTES:
+        time.sleep(direct_seconds)
+        back += connector.exchange(data[FIRST_BYTES:], seconds)
+    status, report = connector.finish(END_SECONDS if back else seconds)
+    return Outcome(back, status, report)
 
 
 def _network(bootstrap: list[str]) -> list[str]:
