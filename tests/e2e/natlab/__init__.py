@@ -8,8 +8,8 @@
     nl-LAB-HOME-c1, -c2, ...   the clients, all in the home's one network
 
 Private networks are 192.168.1.0/24 in *every* home, as they are in life: who takes the private address of a peer for
-an address of the own network finds somebody else, or itself. The public addresses are of blocks that nobody announces to
-the internet, and that nodes and routers take for public; no packet leaves the namespaces anyway.
+an address of the own network finds somebody else, or itself. The public addresses are of blocks that nodes and routers
+take for public, which those for documentation are not everywhere; no packet leaves the namespaces.
 
 namespace.py   one namespace: made, used, removed; what an earlier run left is removed too
 cable.py       a link with delay and loss, for kernels without netem
@@ -22,6 +22,6 @@ punch.py       punching without kad-node, to see that the lab is what it says
 datagrams.py   plain datagrams, for the same
 natlab         the command for people
 
-It needs root, iproute2, nftables and /dev/net/tun; for `upnp` miniupnpd. Several labs can stand side by side if their names
-differ.
+It needs root, iproute2, nftables and /dev/net/tun; for `upnp` miniupnpd. Several labs can stand side by side if they have
+different names.
 """

@@ -1,8 +1,8 @@
 """cable.py NS_A DEV_A NS_B DEV_B DELAY_MS LOSS_PERCENT SEED
 
-A link with delay and loss in user space, for kernels without netem: one TAP device in each of two namespaces, every frame
-held for DELAY_MS and lost with LOSS_PERCENT, independently in each direction. Says "ready" once both devices are there;
-they go when it ends.
+A link with delay and loss in user space, for kernels without netem: one TAP device in each of two namespaces, every
+frame held for DELAY_MS and lost with LOSS_PERCENT, independently in each direction. Says "ready" once both devices are
+there; they go when it ends.
 """
 
 import collections

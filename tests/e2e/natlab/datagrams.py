@@ -1,9 +1,9 @@
 """Plain datagrams, to look at links and routers without kad-node.
 
     datagrams.py echo IP PORT               sends back what comes, and prints from where it came
-    datagrams.py ask IP PORT COUNT          asks an echo, every five milliseconds, and prints the seconds that answers took
+    datagrams.py ask IP PORT COUNT          asks an echo every five milliseconds, and prints how long answers took
     datagrams.py say PORT IP PORT           from this port: each line of standard input goes there; prints what comes
-    datagrams.py map ROUTER PORT            has the router map this port by NAT-PMP (RFC 6886), and prints the outer port
+    datagrams.py map ROUTER PORT            has the router map this port by NAT-PMP (RFC 6886); prints the outer port
 """
 
 import json

@@ -57,7 +57,7 @@ class Namespace:
         return subprocess.Popen(self.inside(*command), start_new_session=True, **options)
 
     def within(self, action: Callable[[], None]) -> None:
-        """Runs an action in this namespace, in a thread of its own, as a thread can be in another one than its process."""
+        """Runs an action here, in a thread of its own, as a thread can be in another namespace than its process."""
         failed: list[BaseException] = []
 
         def enter() -> None:

@@ -1,7 +1,7 @@
 """kad-node in the laboratory: processes in namespaces, and what they say.
 
-The program is $KAD_NODE, or `kad-node` on the path; the public network is the example of that name beside it. Every wait
-here ends: with what was waited for, or with an error that says what that was, and what the process said last.
+The program is $KAD_NODE, or `kad-node` on the path; the public network is the example of that name beside it. Every
+wait here ends: with what was waited for, or with an error that says what that was, and what the process said last.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Lines:
             return list(self._lines)
 
     def wait(self, fits: Callable[[str], bool], seconds: float, begin: int = 0) -> tuple[float, str] | None:
-        """The first line from the one of the number `begin` on that fits; none if the time or the stream ends before."""
+        """The first line that fits, from number `begin` on; none if the time or the stream ends before."""
         until, looked = time.monotonic() + seconds, begin
         with self._changed:
             while True:
@@ -95,7 +95,9 @@ class Process:
 
     def __init__(self, where: Namespace, *command: str, log: str = "", raw: bool = False) -> None:
         self.command = command
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("KAD_", "XDG_", "RUST_"))}
+        # No settings of the one who runs the tests may leak in.
+        foreign = ("KAD_", "XDG_", "RUST_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         if log:
             environment["RUST_LOG"] = log
         pipe = subprocess.PIPE

@@ -105,7 +105,7 @@ class Outcome:
 
 
 class Connector(Process):
-    """`kad-node connect` to an id. With `json` it is silent until the end, and then reports; else it tells of each path."""
+    """`kad-node connect` to an id. With `json` it is silent until it reports at the end; else it tells of each path."""
 
     def __init__(self, client: Client, bootstrap: list[str], to: str, *options: str, json: bool = True) -> None:
         how = ["--json"] if json else []

@@ -3,9 +3,9 @@
     punch.py server IP IP IP                        on three public addresses
     punch.py client IP IP IP NAME PEER [options]    behind a router; prints one line of JSON
 
-The client first finds out what its NAT does, as RFC 5780 describes it: the mapping from what three destinations see, the
-filtering from who gets through without having been sent anything. Then it asks the server for its peer, and punches. A
-success is when a packet of the peer arrived, and the peer says that ours did.
+The client first finds out what its NAT does, as RFC 5780 describes it: the mapping from what three destinations see,
+the filtering from who gets through without having been sent anything. Then it asks the server for its peer, and
+punches. A success is when a packet of the peer arrived, and the peer says that ours did.
 """
 
 from __future__ import annotations

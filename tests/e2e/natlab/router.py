@@ -141,6 +141,7 @@ def _rules(kind: str, seconds: int) -> str:
             forward = "iifname wan ip daddr . udp dport . ip saddr @met accept; iifname wan drop"
         case "upnp":
             forward = "iifname wan ct status dnat accept; iifname wan drop"
+    known = "ct state established,related accept"
     timeout = f"flags dynamic,timeout; timeout {seconds}s; size 65535;"
     return f"""
 table ip lab {{
@@ -148,8 +149,8 @@ table ip lab {{
     set met {{ type ipv4_addr . inet_service . ipv4_addr; {timeout} }}
     chain inwards {{ type nat hook prerouting priority dstnat; {destination}; }}
     chain outwards {{ type nat hook postrouting priority srcnat; {source}; }}
-    chain through {{ type filter hook forward priority filter; {learn}; ct state established,related accept; {forward}; }}
-    chain itself {{ type filter hook input priority filter; ct state established,related accept; {itself}; }}
+    chain through {{ type filter hook forward priority filter; {learn}; {known}; {forward}; }}
+    chain itself {{ type filter hook input priority filter; {known}; {itself}; }}
 }}
 """.replace(" ;", "")
 
