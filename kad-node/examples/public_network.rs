@@ -15,7 +15,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kad_core::AddressGroups;
 use kad_net::WireAddress as _;
 use kad_net::wire::Scope;
-use kad_node::{Builder, Node, Peer};
+use kad_node::{Builder, Node, Peer, RoleChoice};
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
@@ -68,30 +68,35 @@ pub(crate) async fn start(network: &str, addresses: &[SocketAddr]) -> Result<Vec
         .iter()
         .all(|address| AddressGroups::of_ip(address.ip()).is_some());
     let scope = if public { Scope::Global } else { Scope::Any };
-    let first = builder(network, scope, *first).spawn().await?;
-    if rest.is_empty() {
-        return Ok(vec![first]);
+    let mut nodes = vec![builder(network, scope, *first).spawn().await?];
+    for some in rest.chunks(JOIN_AT_ONCE) {
+        let joining = some.iter().enumerate().map(|(place, address)| {
+            // Each through others, so that nobody has to take them all.
+            let half = (nodes.len() + place) / 2;
+            let known = [half, half / 2].map(|index| peer(&nodes[index.min(nodes.len() - 1)]));
+            let builder = builder(network, scope, *address);
+            let builder = known.into_iter().fold(builder, Builder::bootstrap);
+            async move {
+                let node = builder.spawn().await?;
+                node.joined().await?;
+                Ok::<_, Box<dyn Error>>(node)
+            }
+        });
+        let joined = futures::future::try_join_all(joining).await?;
+        nodes.extend(joined);
     }
-    let joining = stream::iter(rest).map(|address| {
-        let builder = builder(network, scope, *address).bootstrap(peer(&first));
-        async move {
-            let node = builder.spawn().await?;
-            node.joined().await?;
-            Ok::<_, Box<dyn Error>>(node)
-        }
-    });
-    let mut nodes: Vec<Node> = joining.buffered(JOIN_AT_ONCE).try_collect().await?;
-    nodes.insert(0, first);
-    // Those that came first have seen few others, and the first one maybe nobody.
-    let next = nodes.iter().skip(1).chain(&nodes[..1]);
-    let again = stream::iter(nodes.iter().zip(next)).map(|(node, next)| async move {
-        let next = [peer(next)];
-        node.bootstrap(&next).await
-    });
-    again
-        .buffer_unordered(JOIN_AT_ONCE)
-        .try_collect::<Vec<_>>()
-        .await?;
+    if nodes.len() > 1 {
+        // Those that came first have seen few others, and the first one maybe nobody.
+        let next = nodes.iter().skip(1).chain(&nodes[..1]);
+        let again = stream::iter(nodes.iter().zip(next)).map(|(node, next)| async move {
+            let next = [peer(next)];
+            node.bootstrap(&next).await
+        });
+        again
+            .buffer_unordered(JOIN_AT_ONCE)
+            .try_collect::<Vec<_>>()
+            .await?;
+    }
     Ok(nodes)
 }
 
@@ -101,7 +106,12 @@ pub(crate) async fn stop(nodes: Vec<Node>) {
 }
 
 fn builder(network: &str, scope: Scope, address: SocketAddr) -> Builder {
-    Node::builder().network(network).scope(scope).listen(address)
+    // Nobody is there yet who could prove that these are reached.
+    Node::builder()
+        .network(network)
+        .scope(scope)
+        .role(RoleChoice::Server)
+        .listen(address)
 }
 
 fn peer(node: &Node) -> Peer {

@@ -22,6 +22,9 @@ from .tests import Failed
 NETWORK = "natlab"
 PORT = 4000
 
+# What the log of a daemon says when its role changes.
+SERVES, ASKS = "this node serves from now on", "this node only asks from now on"
+
 # A node in a release build starts at once; a debug build with a hundred nodes takes its time.
 START_SECONDS = 120
 END_SECONDS = 5
@@ -181,6 +184,17 @@ class Daemon(Process):
         started = self.first_line()
         self.id: str = started["id"]
         self.address: str = started["addresses"][0]
+        # Until it has found out otherwise, a node of the internet only asks.
+        self.role: str = started.get("role", "client")
+
+    def roles(self) -> list[tuple[float, str]]:
+        """Its roles so far, with the seconds after its start."""
+        roles = [(0.0, self.role)]
+        for at, line in self.errors.all():
+            for role, words in (("server", SERVES), ("client", ASKS)):
+                if words in line:
+                    roles.append((at - self.began, role))
+        return roles
 
     def reports(self) -> list[dict]:
         """What it has told with --report so far."""
