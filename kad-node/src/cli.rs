@@ -6,8 +6,10 @@
 mod arguments;
 mod client;
 mod config;
+mod connect;
 mod control;
 mod crawl;
+mod forward;
 mod get_many;
 mod holdings;
 mod inspect;
@@ -15,6 +17,8 @@ mod keep;
 mod key;
 mod lists;
 mod mutable;
+mod paths;
+mod pipe;
 mod progress;
 mod provide;
 mod put_many;
@@ -104,6 +108,12 @@ enum Command {
     Closest(inspect::ClosestArgs),
     /// Ask a node whether it is there
     Ping(inspect::PingArgs),
+    /// Wait for a peer, and pipe standard input and output to it
+    Listen(connect::ListenArgs),
+    /// Connect to a peer by its id, wherever it is, and pipe standard input and output to it
+    Connect(connect::ConnectArgs),
+    /// Make ports of a peer's machine ports of this one
+    Forward(forward::ForwardingArgs),
     /// Walk over the whole network: who is there, how far away, and how many of the contacts in its tables are dead
     Crawl(crawl::Args),
     /// Print a completion script for a shell
@@ -123,18 +133,34 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return misused(&error),
     };
     let json = cli.json;
+    let pipes = cli.command.pipes();
     match cli.command.execute(json) {
-        Ok(code) => code,
+        Ok(answer) => {
+            match pipes {
+                true if json => answer.print_aside(),
+                true => {}
+                false => answer.print(json),
+            }
+            answer.exit_code()
+        }
         Err(failure) => {
-            failure.print(json);
+            match pipes {
+                true => failure.print_aside(json),
+                false => failure.print(json),
+            }
             failure.exit_code()
         }
     }
 }
 
 impl Command {
-    fn execute(self, json: bool) -> Result<ExitCode, Failure> {
-        let answer = match self {
+    /// Whether standard output is for what a peer sends.
+    fn pipes(&self) -> bool {
+        matches!(self, Self::Listen(_) | Self::Connect(_))
+    }
+
+    fn execute(self, json: bool) -> Result<Answer, Failure> {
+        match self {
             Self::Key(command) => key::execute(command),
             Self::Completions { shell } => Ok(completions(shell)),
             Self::Run(args) => block_on(run::execute(args, json, Vec::new())),
@@ -158,13 +184,23 @@ impl Command {
             Self::FindNode(args) => interruptible(inspect::find_node(args, json)),
             Self::Closest(args) => interruptible(inspect::closest(args, json)),
             Self::Ping(args) => interruptible(inspect::ping(args)),
+            Self::Listen(args) => {
+                run::log_if_asked()?;
+                block_on(connect::listen(args, json))
+            }
+            Self::Connect(args) => {
+                run::log_if_asked()?;
+                block_on(connect::connect(args, json))
+            }
+            Self::Forward(args) => {
+                run::log_if_asked()?;
+                block_on(forward::forward(args, json))
+            }
             Self::Crawl(args) => {
                 run::log_if_asked()?;
                 block_on(crawl::execute(args, json))
             }
-        }?;
-        answer.print(json);
-        Ok(answer.exit_code())
+        }
     }
 }
 

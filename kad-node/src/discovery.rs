@@ -25,6 +25,7 @@ pub(crate) use self::mdns::Announcement;
 use self::mdns::{Heard, Mdns};
 pub(crate) use self::neighbours::{Neighbour, Neighbours};
 use crate::join::Company;
+use crate::role::Role;
 
 /// The port of mDNS (RFC 6762, section 2).
 const PORT: u16 = 5353;
@@ -48,20 +49,20 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// Announces the node and meets its neighbours until it is closed. Who serves is told anew when `serves` changes.
+    /// Announces the node and meets its neighbours until it is closed. Who serves is told anew when the role changes.
     pub(crate) fn start(
         announcement: Announcement,
-        serves: watch::Receiver<bool>,
+        role: watch::Receiver<Role>,
         company: watch::Receiver<Company>,
         meet: impl Meet,
     ) -> Self {
-        Self::with(PORT, announcement, serves, company, meet)
+        Self::with(PORT, announcement, role, company, meet)
     }
 
     fn with(
         port: u16,
         announcement: Announcement,
-        serves: watch::Receiver<bool>,
+        role: watch::Receiver<Role>,
         company: watch::Receiver<Company>,
         meet: impl Meet,
     ) -> Self {
@@ -76,7 +77,7 @@ impl Discovery {
             began: tokio::time::Instant::now(),
         };
         Self {
-            task: tokio::spawn(task.run(serves, company, ended)),
+            task: tokio::spawn(task.run(role, company, ended)),
             end,
             neighbourhood,
         }
@@ -105,15 +106,15 @@ struct Task<M> {
 impl<M: Meet> Task<M> {
     async fn run(
         mut self,
-        mut serves: watch::Receiver<bool>,
+        mut role: watch::Receiver<Role>,
         mut company: watch::Receiver<Company>,
         mut end: oneshot::Receiver<()>,
     ) {
-        self.announcement.serves &= *serves.borrow_and_update();
+        self.announcement.serves = *role.borrow_and_update() == Role::Server;
         loop {
             match Mdns::start(&self.announcement, self.port) {
                 Ok(mut mdns) => {
-                    let ended = self.hear(&mut mdns, &mut serves, &mut company, &mut end).await;
+                    let ended = self.hear(&mut mdns, &mut role, &mut company, &mut end).await;
                     mdns.close().await;
                     if ended {
                         return;
@@ -132,7 +133,7 @@ impl<M: Meet> Task<M> {
     async fn hear(
         &mut self,
         mdns: &mut Mdns,
-        serves: &mut watch::Receiver<bool>,
+        role: &mut watch::Receiver<Role>,
         company: &mut watch::Receiver<Company>,
         end: &mut oneshot::Receiver<()>,
     ) -> bool {
@@ -147,8 +148,8 @@ impl<M: Meet> Task<M> {
                 biased;
                 _ = &mut *end => return true,
                 Some((id, has_answered)) = dials.next() => self.ended(id, has_answered),
-                Ok(()) = serves.changed() => {
-                    self.announcement.serves = *serves.borrow_and_update();
+                Ok(()) = role.changed() => {
+                    self.announcement.serves = *role.borrow_and_update() == Role::Server;
                     if let Err(error) = mdns.announce(&self.announcement) {
                         tracing::debug!(%error, "the announcement could not be changed");
                     }

@@ -111,7 +111,9 @@ pub enum NodeError {
 #[non_exhaustive]
 pub enum JoinError {
     /// There is nobody to ask.
-    #[error("no bootstrap node is known: give one with --bootstrap HOST:PORT")]
+    #[error(
+        "no bootstrap node is known, and none was heard in this network: give one with --bootstrap HOST:PORT"
+    )]
     NobodyKnown,
     /// Nobody of those known could be used; one sentence for each.
     #[error("{}", .0.join("; "))]

@@ -16,6 +16,7 @@ use crate::join::{Company, identify_at};
 use crate::mapping::{PortMapping, Wanted};
 use crate::node::WeakAsker;
 use crate::peer::Peer;
+use crate::role::Role;
 
 /// Whether a node announces itself over mDNS in its network, and begins with those who do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,8 +71,6 @@ pub(crate) struct Setting {
     pub(crate) peers: Vec<Peer>,
     pub(crate) port_mapping: bool,
     pub(crate) mdns: Mdns,
-    /// Whether others may begin with this node.
-    pub(crate) serves: watch::Receiver<bool>,
     /// Who is told what becomes known.
     pub(crate) tell: Box<dyn Fn(News) + Send + Sync>,
 }
@@ -100,12 +99,7 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     /// Begins to look, to ask and to hear, as far as the setting wants that.
-    pub(crate) fn start<T: Transport>(
-        setting: Setting,
-        transport: &std::sync::Arc<T>,
-        asker: WeakAsker<T::Address>,
-        company: watch::Receiver<Company>,
-    ) -> Self {
+    pub(crate) fn start<T: Transport>(setting: Setting, host: Host<T>, role: watch::Receiver<Role>) -> Self {
         let interfaces = (!setting.is_loopback()).then(|| Interfaces::watch(&setting.asked));
         #[cfg(feature = "mdns")]
         let discovery = setting.hears().then(|| {
@@ -114,18 +108,14 @@ impl Surroundings {
                 network: setting.network,
                 asked: setting.asked.clone(),
                 bound: setting.bound.clone(),
-                serves: true,
+                serves: *role.borrow() == Role::Server,
                 announces: setting.mdns != Mdns::Hear,
             };
-            let host = Host {
-                transport: transport.clone(),
-                asker: std::sync::Arc::new(asker),
-                company: company.clone(),
-            };
-            Discovery::start(announcement, setting.serves.clone(), company, host)
+            let company = host.company.clone();
+            Discovery::start(announcement, role, company, std::sync::Arc::new(host))
         });
         #[cfg(not(feature = "mdns"))]
-        let _ = (transport, asker, company);
+        let _ = (host, role, setting.id, setting.network);
         #[cfg(feature = "port-mapping")]
         let mapping = match &interfaces {
             Some(interfaces) if setting.port_mapping => {
@@ -215,27 +205,16 @@ async fn tell(
     }
 }
 
-/// Meets neighbours: with nobody else known they are the way in, and else one more contact.
-#[cfg(feature = "mdns")]
-struct Host<T: Transport> {
-    transport: std::sync::Arc<T>,
-    asker: std::sync::Arc<WeakAsker<T::Address>>,
-    company: watch::Receiver<Company>,
+/// What neighbours are met with: with nobody else known they are the way in, and else one more contact.
+#[cfg_attr(not(feature = "mdns"), allow(dead_code, reason = "nobody is met then"))]
+pub(crate) struct Host<T: Transport> {
+    pub(crate) transport: std::sync::Arc<T>,
+    pub(crate) asker: WeakAsker<T::Address>,
+    pub(crate) company: watch::Receiver<Company>,
 }
 
 #[cfg(feature = "mdns")]
-impl<T: Transport> Clone for Host<T> {
-    fn clone(&self) -> Self {
-        Self {
-            transport: self.transport.clone(),
-            asker: self.asker.clone(),
-            company: self.company.clone(),
-        }
-    }
-}
-
-#[cfg(feature = "mdns")]
-impl<T: Transport> Meet for Host<T> {
+impl<T: Transport> Meet for std::sync::Arc<Host<T>> {
     async fn meet(&self, neighbour: Neighbour) -> bool {
         let Some(address) = T::Address::from_sockets(&neighbour.addresses) else {
             return false;

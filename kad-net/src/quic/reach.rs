@@ -15,7 +15,9 @@
 //!   targets, and relays to choose from.
 //! - **Places** (`places.rs`): a node that cannot be dialled reserves at up to three relays, and tells them every 15 seconds that it
 //!   is still there.
-//! - **Serving** (`serving.rs`): what others ask. Nothing is dialled for them, and nothing sent but what the machines grant.
+//! - **Serving** (`serving.rs`, `relaying.rs`): what others ask. Nothing is dialled for them, and nothing sent but what the machines
+//!   grant.
+//! - **Whereabouts** (`whereabouts.rs`): what the node knows of itself, for the machines and for its card.
 //! - **Sessions** (`sessions.rs`): opened at a relay by this node or to it. What becomes of them is the business of others.
 //!
 //! What it refuses to do: ask more than is needed for what is not known yet; believe one peer; keep a connection for anybody who
@@ -26,9 +28,11 @@ mod config;
 mod driver;
 mod observers;
 mod places;
+mod relaying;
 mod serving;
 mod sessions;
 mod standing;
+mod whereabouts;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -203,3 +207,6 @@ impl Drop for Turn {
         knocks.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

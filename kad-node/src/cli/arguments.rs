@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use kad_core::{Key, Keypair, NodeId, PublicKey, UnixTime};
-use kad_node::{DEFAULT_LIFETIME, DEFAULT_NETWORK, Peer, PutOptions, identity};
+use kad_node::{DEFAULT_LIFETIME, DEFAULT_NETWORK, Mdns, Peer, PutOptions, identity};
 
 use super::config::ConfigFile;
 use super::reply::Failure;
@@ -22,6 +22,9 @@ pub(crate) struct NetworkArgs {
     /// A TOML file with defaults; flags and the environment count more
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Neither hear nodes in the own network over mDNS, nor be heard
+    #[arg(long)]
+    pub(crate) no_mdns: bool,
 }
 
 /// Which network, and who to be in it.
@@ -50,6 +53,14 @@ impl NetworkArgs {
         let named = std::env::var("KAD_BOOTSTRAP").unwrap_or_default();
         let named = parse_peers(&named).map_err(|e| Failure::usage(format!("KAD_BOOTSTRAP: {e}")))?;
         Ok(if named.is_empty() { file.bootstrap() } else { named })
+    }
+
+    /// `wanted`, unless the flag or the file says no.
+    pub(crate) fn mdns(&self, file: &ConfigFile, wanted: Mdns) -> Mdns {
+        match self.no_mdns || file.mdns == Some(false) {
+            true => Mdns::Off,
+            false => wanted,
+        }
     }
 
     /// Flag before file before default.

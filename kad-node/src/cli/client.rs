@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use kad_node::{Builder, Node, Peer, SpawnError, identity};
+use kad_node::{Builder, Mdns, Node, Peer, RoleChoice, SpawnError, identity};
 
-use super::arguments::{NetworkArgs, read_key};
+use super::arguments::{ClientArgs, NetworkArgs, read_key};
+use super::config::ConfigFile;
 use super::progress::Progress;
 use super::reply::{Answer, Failure};
 
@@ -22,10 +23,20 @@ where
 {
     let file = network.config()?;
     let peers = network.bootstrap(&file)?;
-    if peers.is_empty() {
-        return Err(kad_node::JoinError::NobodyKnown.into());
-    }
-    let node = spawn(network, key, &peers, &peers).await?;
+    // Whoever names a way in wants that one, and does not wait for others.
+    let mdns = match peers.is_empty() {
+        true => network.mdns(&file, Mdns::Hear),
+        false => Mdns::Off,
+    };
+    let builder = builder(network, &file, key, &peers)?;
+    let node = spawn_near(&builder.port_mapping(false).mdns(mdns), &peers).await?;
+    work_with(node, json, work).await
+}
+
+async fn work_with<Work>(node: Node, json: bool, work: Work) -> Result<Answer, Failure>
+where
+    Work: AsyncFnOnce(&Node) -> Result<Answer, Failure>,
+{
     let joining = Progress::waiting("joining the network", json);
     let joined = node.joined().await;
     drop(joining);
@@ -34,6 +45,31 @@ where
     let answer = work(&node).await;
     leave(&node).await;
     answer
+}
+
+/// Does something with a node that has joined, and that peers connect to as long as it takes.
+pub(crate) async fn with_reachable_node<Work>(
+    client: &ClientArgs,
+    listen: &[SocketAddr],
+    json: bool,
+    work: Work,
+) -> Result<Answer, Failure>
+where
+    Work: AsyncFnOnce(&Node) -> Result<Answer, Failure>,
+{
+    let (network, file) = (&client.network, client.network.config()?);
+    let peers = network.bootstrap(&file)?;
+    let mut builder = builder(network, &file, client.key.as_deref(), &peers)?
+        .port_mapping(file.port_mapping())
+        .mdns(network.mdns(&file, Mdns::Auto));
+    for address in listen {
+        builder = builder.listen(*address);
+    }
+    let node = match listen.is_empty() {
+        true => spawn_near(&builder, &peers).await?,
+        false => builder.spawn().await?,
+    };
+    work_with(node, json, work).await
 }
 
 /// Does something with a node that has not joined, and will only talk to one peer.
@@ -45,7 +81,9 @@ pub(crate) async fn with_lone_node<Work>(
 where
     Work: AsyncFnOnce(&Node) -> Result<Answer, Failure>,
 {
-    let node = spawn(network, None, std::slice::from_ref(peer), &[]).await?;
+    let builder = builder(network, &network.config()?, None, &[])?;
+    let lone = builder.port_mapping(false).mdns(Mdns::Off);
+    let node = spawn_near(&lone, std::slice::from_ref(peer)).await?;
     let answer = work(&node).await;
     leave(&node).await;
     answer
@@ -60,35 +98,40 @@ async fn leave(node: &Node) {
     let _ = tokio::time::timeout(FAREWELL, node.shutdown()).await;
 }
 
-/// Listens in the families in which `reached` can be reached, and begins with `peers`.
-async fn spawn(
+/// A node that only asks and begins with `peers`.
+fn builder(
     network: &NetworkArgs,
+    file: &ConfigFile,
     key: Option<&Path>,
-    reached: &[Peer],
     peers: &[Peer],
-) -> Result<Node, Failure> {
-    let file = network.config()?;
+) -> Result<Builder, Failure> {
     // Only servers must have solved the puzzle of the network.
     let keypair = match key {
         Some(path) => read_key(path)?,
         None => identity::generate(0).map_err(|e| Failure::usage(e.to_string()))?,
     };
-    let mut builder = Node::builder()
+    let builder = Node::builder()
         .keypair(keypair)
-        .network(network.name(&file))
+        .network(network.name(file))
         .parameters(file.parameters())
         .config(file.core())
         .quic_limits(file.quic())
         .limits(file.limits())
-        .read_only(true);
-    for peer in peers {
-        builder = builder.bootstrap(peer.clone());
-    }
+        .role(RoleChoice::Client)
+        .card(false)
+        .reach(false);
+    Ok(peers
+        .iter()
+        .fold(builder, |builder, peer| builder.bootstrap(peer.clone())))
+}
+
+/// Listens in the families in which `reached` can be reached.
+async fn spawn_near(builder: &Builder, reached: &[Peer]) -> Result<Node, Failure> {
     let families = families(reached).await;
-    match (families, listening(&builder, families).spawn().await) {
+    match (families, listening(builder, families).spawn().await) {
         (_, Ok(node)) => Ok(node),
         // The name has addresses of both families, and this machine only one of them.
-        ((true, true), Err(SpawnError::Bind(_))) => Ok(listening(&builder, (true, false)).spawn().await?),
+        ((true, true), Err(SpawnError::Bind(_))) => Ok(listening(builder, (true, false)).spawn().await?),
         (_, Err(error)) => Err(error.into()),
     }
 }

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use kad_node::{DenyFileError, JoinError, NodeError, SpawnError};
+use kad_net::quic;
+use kad_node::{ConnectError, DenyFileError, JoinError, NodeError, SpawnError};
 use serde_json::{Value, json};
 
 /// Exit status: what was asked for is not to be had.
@@ -67,6 +68,15 @@ impl Answer {
             line(&self.json.to_string());
         } else if !self.text.is_empty() {
             line(&self.text);
+        }
+    }
+}
+
+impl Answer {
+    /// The object as a line on standard error, for a command whose output is not its own.
+    pub(crate) fn print_aside(&self) {
+        if !self.told {
+            aside(&self.json.to_string());
         }
     }
 }
@@ -152,8 +162,32 @@ impl Failure {
         let _ = writeln!(io::stderr(), "error: {}", self.sentence);
     }
 
+    /// The same, of a command whose output is not its own.
+    pub(crate) fn print_aside(&self, json: bool) {
+        if self.sentence.is_empty() {
+            return;
+        }
+        aside(&format!("error: {}", self.sentence));
+        if json {
+            aside(&json!({ "error": self.sentence }).to_string());
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Node(error) => error.into(),
+            ConnectError::Listen(_) => Self::usage(error.to_string()),
+            ConnectError::Transport(quic::ConnectError::Ourselves) => Self::usage(
+                "this is the id of this node itself; give that of the peer, as 'kad-node listen' tells it",
+            ),
+            other => Self::negative(other.to_string()),
+        }
     }
 }
 
@@ -181,7 +215,7 @@ impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
         match error {
             JoinError::NobodyKnown => Self::usage(
-                "no bootstrap node is known; give one with --bootstrap HOST:PORT, in KAD_BOOTSTRAP or in a file with \
+                "no bootstrap node is known, and none was heard in this network; give one with --bootstrap HOST:PORT, in KAD_BOOTSTRAP or in a file with \
                  --config",
             ),
             JoinError::Unreachable(why) => Self::usage(format!(

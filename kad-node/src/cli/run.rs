@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use kad_core::{Key, NetworkId};
 use kad_net::WireAddress as _;
 use kad_node::kept::KeptFiles;
-use kad_node::{DenyList, JoinError, Node, TableMode};
+use kad_node::{DenyList, JoinError, Mdns, Node, RoleChoice, TableMode};
 use serde_json::{Map, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::arguments::{NetworkArgs, now, parse_span, read_key};
 use super::control::{self, Shared};
+use super::forward::ForwardArgs;
 use super::keep::Keeper;
 use super::reply::{self, Answer, Failure};
 use super::values::addresses;
@@ -45,9 +46,16 @@ pub(crate) struct Args {
     /// The key file of the node [default: the one in the data directory, made if there is none]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Only ask: store nothing for others, and let nobody route through this node
+    /// Whether to serve others or only ask: auto serves once others have reached this node from outside, and no longer when
+    /// they do not [default: the config file's, then auto]
+    #[arg(long, value_enum, value_name = "ROLE", conflicts_with = "read_only")]
+    role: Option<AskedRole>,
+    /// Only ask: the same as --role client
     #[arg(long)]
     read_only: bool,
+    /// Leave no card with others: this node is found only while it serves
+    #[arg(long)]
+    no_card: bool,
     /// Store nothing for others, and still route and keep what is this node's own
     #[arg(long)]
     store_nothing: bool,
@@ -59,6 +67,14 @@ pub(crate) struct Args {
     /// then kademlia]
     #[arg(long, value_enum, value_name = "MODE")]
     table: Option<Table>,
+    /// Announce this node over mDNS, and hear others, on loopback as well [default: unless it is for this machine only]
+    #[arg(long, conflicts_with = "no_mdns")]
+    mdns: bool,
+    /// Do not ask the router of this network to forward a port
+    #[arg(long)]
+    no_port_mapping: bool,
+    #[command(flatten)]
+    forward: ForwardArgs,
     #[command(flatten)]
     network: NetworkArgs,
     /// Print what the node has counted so often, such as every 60s [default: never]
@@ -85,6 +101,26 @@ enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AskedRole {
+    /// What is proven decides
+    Auto,
+    /// Serve, whether or not others can reach this node
+    Server,
+    /// Only ask: store nothing for others, and let nobody route through this node
+    Client,
+}
+
+impl From<AskedRole> for RoleChoice {
+    fn from(asked: AskedRole) -> Self {
+        match asked {
+            AskedRole::Auto => Self::Auto,
+            AskedRole::Server => Self::Server,
+            AskedRole::Client => Self::Client,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -128,14 +164,25 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         listed.map_err(|error| Failure::usage(error.to_string()))?;
     }
     let (hand_over, limits) = (file.hand_over(), file.limits());
+    args.forward.check()?;
     let mut builder = Node::builder()
         .network(&network)
         .parameters(file.parameters())
         .config(file.core())
         .limits(limits)
         .quic_limits(file.quic())
-        .read_only(args.read_only || file.read_only)
+        .role(match (args.role, args.read_only) {
+            (Some(role), _) => role.into(),
+            (None, true) => RoleChoice::Client,
+            (None, false) => file.role(),
+        })
+        .card(file.card() && !args.no_card)
         .stores(!args.store_nothing)
+        .port_mapping(file.port_mapping() && !args.no_port_mapping)
+        .mdns(
+            args.network
+                .mdns(&file, if args.mdns { Mdns::Always } else { Mdns::Auto }),
+        )
         .table(match args.table {
             Some(Table::Kademlia) => TableMode::Kademlia,
             Some(Table::Full) => TableMode::Full(file.full_table()),
@@ -166,6 +213,10 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         spawned = builder.spawn() => spawned?,
         () = stop.wait() => return Err(Failure::interrupted()),
     };
+    if let Err(failure) = args.forward.serve(&node) {
+        node.shutdown().await?;
+        return Err(failure);
+    }
     announce(&node, &network, &listen, json);
     let watching = tokio::spawn(watch_joining(node.clone()));
     let reloading = deny.map(|(path, hangup)| tokio::spawn(reload(node.clone(), path, hangup)));
@@ -304,7 +355,7 @@ fn bound(asked: SocketAddr, sockets: &[SocketAddr]) -> SocketAddr {
 /// Says once if there is nobody to join. Everything else is logged by the node itself.
 async fn watch_joining(node: Node) {
     if node.joined().await == Err(JoinError::NobodyKnown) {
-        tracing::info!("no bootstrap node is known: waiting for others");
+        tracing::info!("no bootstrap node is known, and none was heard in this network: waiting for others");
     }
 }
 

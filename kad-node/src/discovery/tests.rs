@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Announcement, Discovery, Meet, Neighbour};
 use crate::join::Company;
+use crate::role::Role;
 
 /// Long enough for names to be probed and announced on a busy machine; nobody waits for so long when it works.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +26,7 @@ struct Heard {
     id: NodeId,
     discovery: Discovery,
     met: mpsc::UnboundedReceiver<Neighbour>,
-    serves: watch::Sender<bool>,
+    role: watch::Sender<Role>,
     _company: watch::Sender<Company>,
 }
 
@@ -41,13 +42,13 @@ fn node(n: u8, network: &str, port: u16, listens: u16) -> Heard {
         announces: true,
     };
     let (met, meeting) = mpsc::unbounded_channel();
-    let (serves, serving) = watch::channel(true);
+    let (role, has_role) = watch::channel(Role::Server);
     let (company, has_company) = watch::channel(Company::Nobody);
     Heard {
         id,
-        discovery: Discovery::with(port, announcement, serving, has_company, Tell(met)),
+        discovery: Discovery::with(port, announcement, has_role, has_company, Tell(met)),
         met: meeting,
-        serves,
+        role,
         _company: company,
     }
 }
@@ -96,10 +97,10 @@ async fn nodes_of_one_network_meet_and_others_are_left_alone() {
 async fn a_node_that_begins_to_serve_is_met_then() {
     let port = free_port();
     let one = node(4, "this network", port, 5004);
-    one.serves.send_replace(false);
+    one.role.send_replace(Role::Client);
     let mut two = node(5, "this network", port, 5005);
     let mut one = one;
     assert_eq!(met(&mut one).await.id, two.id);
-    one.serves.send_replace(true);
+    one.role.send_replace(Role::Server);
     assert_eq!(met(&mut two).await.id, one.id);
 }

@@ -38,6 +38,16 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// The connection has ended before it was there.
+    pub(in crate::quic) fn of_end(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::TransportClosed => Self::Closed,
+            error => Self::Lost(error),
+        }
+    }
+}
+
 /// Why a connection has ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -66,7 +76,9 @@ impl From<ConnectionError> for io::Error {
     fn from(error: ConnectionError) -> Self {
         let kind = match error {
             ConnectionError::ClosedByPeer | ConnectionError::Forgotten => io::ErrorKind::ConnectionReset,
-            ConnectionError::ClosedHere | ConnectionError::TransportClosed => io::ErrorKind::ConnectionAborted,
+            ConnectionError::ClosedHere | ConnectionError::TransportClosed => {
+                io::ErrorKind::ConnectionAborted
+            }
             ConnectionError::NoPath { .. } => io::ErrorKind::TimedOut,
         };
         Self::new(kind, error)

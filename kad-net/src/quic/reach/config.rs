@@ -19,6 +19,8 @@ pub struct ReachConfig {
     pub relay: Option<RelayConfig>,
     /// Whether it knows nobody whom it could join: then it serves at once, as somebody has to be the first.
     pub alone: bool,
+    /// Whether it asks nobody anything and takes no place at a relay: for a node that asks a few things and leaves. Default no.
+    pub quiet: bool,
     /// How often it tells a relay that it is still there. Default 15 seconds: Linux forgets a UDP flow without an answer after 30, and
     /// routers that follow RFC 4787 (REQ-5) after two minutes at least.
     pub keep: Duration,
@@ -39,6 +41,7 @@ impl Default for ReachConfig {
             reachability: ReachabilityConfig::default(),
             relay: Some(RelayConfig::default()),
             alone: false,
+            quiet: false,
             keep: Duration::from_secs(15),
         }
     }

@@ -26,6 +26,9 @@ const MAX_ARRIVALS: usize = 16;
 /// run out of time there.
 const MAX_CLOSING: usize = 64;
 
+/// Sessions that one relay may say that others have opened to this node: twice what a relay lets a peer have. Full: refused.
+const MAX_PER_RELAY: usize = 8;
+
 /// How long a relay may take to open a session, or to call for a meeting: a round trip, with a packet lost on the way.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -192,6 +195,13 @@ impl Sessions {
         })
     }
 
+    fn is_full_of(&self, relay: NodeId) -> bool {
+        let first = (relay, SessionId(0));
+        let all = self.lock();
+        let mut told = all.range(first..=(relay, SessionId(u64::MAX)));
+        told.nth(MAX_PER_RELAY - 1).is_some()
+    }
+
     fn forget(&self, relay: NodeId, session: SessionId) {
         self.lock().remove(&(relay, session));
     }
@@ -211,18 +221,24 @@ pub(super) struct Told {
     pub(super) limits: SessionLimits,
 }
 
-/// Makes a way through the session. `None` if there are too many, or it is one that this node has already; the relay is told.
+/// Makes a way through the session. `None` if there are too many, or it is one that this node has already. Of one that this node
+/// has opened the relay is told then; to one that others have, it is refused.
 pub(super) fn begin(shared: &Arc<Shared>, link: &InUse, told: &Told) -> Option<Opened> {
     let connection = &link.link().connection;
     let sessions = &shared.reach.sessions;
-    let Some(route) = shared.mux.route(connection.remote_address(), told.session) else {
-        let _ = sessions.closing.try_send(Closing {
-            link: link.clone(),
-            session: told.session,
-        });
+    let relay = link.link().peer;
+    // What this node opens itself, it bounds itself.
+    let may = told.side == Side::Opener || !sessions.is_full_of(relay);
+    let route = may.then(|| shared.mux.route(connection.remote_address(), told.session));
+    let Some(route) = route.flatten() else {
+        if told.side == Side::Opener {
+            let _ = sessions.closing.try_send(Closing {
+                link: link.clone(),
+                session: told.session,
+            });
+        }
         return None;
     };
-    let relay = link.link().peer;
     let over = Arc::new(Over::default());
     // As many as there are routes.
     sessions.lock().insert((relay, told.session), over.clone());

@@ -130,6 +130,16 @@ impl Tape {
         self.out.stopped
     }
 
+    /// Whether nothing more may be written.
+    pub(super) fn is_shut(&self) -> bool {
+        self.out.end != End::Open
+    }
+
+    /// Whether both directions are over, although this side may still have to say that it knows.
+    pub(super) fn has_ended(&self) -> bool {
+        self.out.is_over() && self.inc.is_over()
+    }
+
     /// Whether the end was written, and the peer has not taken all of it.
     pub(super) fn is_finishing(&self) -> bool {
         self.out.end == End::Finished && !self.out.is_over()

@@ -86,7 +86,9 @@ impl Pair {
             let places = [self.sides[0].tape.place(), self.sides[1].tape.place()];
             for (side, lacks) in self.sides.iter_mut().zip([places[1], places[0]]) {
                 side.tape.detach();
-                side.tape.attach(lacks).expect("an honest peer keeps to the rules");
+                side.tape
+                    .attach(lacks)
+                    .expect("an honest peer keeps to the rules");
             }
         }
     }
@@ -112,7 +114,10 @@ impl Pair {
     fn check(&self) {
         for (reader, writer) in [(0, 1), (1, 0)] {
             let (reader, writer) = (&self.sides[reader], &self.sides[writer]);
-            assert!(writer.written.starts_with(&reader.read), "every byte once and in order");
+            assert!(
+                writer.written.starts_with(&reader.read),
+                "every byte once and in order"
+            );
             assert!(reader.tape.waiting() <= WINDOW);
             assert!(writer.tape.kept() <= WINDOW);
         }
@@ -245,7 +250,10 @@ fn the_writer_waits_for_a_reader_that_takes_nothing() {
     pair.sides[0].write(3 * WINDOW);
     while pair.send(0, MAX_DATA) {}
     while pair.deliver(1) {}
-    assert_eq!((pair.sides[0].tape.kept(), pair.sides[1].tape.waiting()), (WINDOW, WINDOW));
+    assert_eq!(
+        (pair.sides[0].tape.kept(), pair.sides[1].tape.waiting()),
+        (WINDOW, WINDOW)
+    );
     assert_eq!(pair.sides[0].tape.room(), 0);
     pair.sides[1].read(WINDOW / 2);
     assert!(pair.send(1, MAX_DATA) && pair.deliver(0));
@@ -271,7 +279,11 @@ fn what_no_peer_may_say_is_refused() {
     assert_eq!(tape.take(&data(1)), Err(Violation::BeyondEnd));
     assert_eq!(tape.take(&Item::Reset), Err(Violation::BeyondEnd));
     let mut tape = fresh();
-    assert_eq!(tape.take(&Item::Ack(101)), Err(Violation::NeverSent), "the end was not sent");
+    assert_eq!(
+        tape.take(&Item::Ack(101)),
+        Err(Violation::NeverSent),
+        "the end was not sent"
+    );
     assert_eq!(tape.take(&Item::Ack(60)), Ok(()));
     assert_eq!(tape.take(&Item::Ack(59)), Err(Violation::Backwards));
     assert_eq!(tape.take(&Item::Place(1)), Err(Violation::Misplaced));

@@ -1,0 +1,172 @@
+//! `connect` and `listen`: standard input and output with a peer, by its id alone.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use clap::Args;
+use kad_core::NodeId;
+use kad_net::quic::{Connection, Protocol};
+use kad_node::Node;
+use serde_json::{Map, Value, json};
+use tokio::io::Stdin;
+
+use super::arguments::{ClientArgs, parse_node_id};
+use super::client::{with_node, with_reachable_node};
+use super::forward::ForwardArgs;
+use super::paths::Journal;
+use super::pipe::pipe;
+use super::progress::Progress;
+use super::reply::{Answer, Failure, aside};
+use super::run::Stop;
+
+/// What is spoken unless somebody says otherwise: nothing but the bytes.
+const PIPE: &str = "nautilus-kad/pipe/1";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kad-node connect ID --bootstrap 192.0.2.7:4000\n  \
+                  tar c photos | kad-node connect ID\n  \
+                  ssh -o ProxyCommand='kad-node connect ID ssh' somebody@anywhere\n\n\
+                  Standard output is what the peer sends. Which path is in use is told on standard error, and so is, with \
+                  --json, the object at the end. At the peer: kad-node listen."
+)]
+pub(crate) struct ConnectArgs {
+    /// Whom to connect to: 64 hexadecimal digits
+    #[arg(value_parser = parse_node_id)]
+    id: NodeId,
+    /// What the peer listens for: any name of at most 64 bytes
+    #[arg(default_value = PIPE)]
+    protocol: Protocol,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Connects to a peer, and tells a person that it takes a moment.
+pub(super) async fn reach(
+    node: &Node,
+    id: NodeId,
+    protocol: Protocol,
+    quiet: bool,
+) -> Result<Connection, Failure> {
+    if !quiet {
+        aside(&format!("looking for {id}"));
+    }
+    let progress = Progress::waiting("connecting", quiet);
+    let connected = node.connect(id, protocol).await;
+    drop(progress);
+    Ok(connected?)
+}
+
+pub(crate) async fn connect(args: ConnectArgs, json: bool) -> Result<Answer, Failure> {
+    let ConnectArgs { id, protocol, client } = args;
+    // From here on a signal is not lost, whatever is under way.
+    let mut stop = Stop::new()?;
+    with_node(&client.network, client.key.as_deref(), json, async move |node| {
+        let mut stdin = tokio::io::stdin();
+        let began = Instant::now();
+        let connecting = async {
+            let connection = reach(node, id, protocol, json).await?;
+            let journal = Journal::follow(&connection, began, json);
+            let stream = connection.open().await;
+            let stream = stream.map_err(|error| Failure::negative(error.to_string()))?;
+            pipe(&connection, stream, &mut stdin, &journal).await?;
+            connection.close().await;
+            Ok::<_, Failure>(journal.json())
+        };
+        // The node leaves in order then, and the peer learns of it at once.
+        let fields = tokio::select! {
+            done = connecting => done?,
+            () = stop.wait() => return Err(Failure::interrupted()),
+        };
+        Ok(with_peer(fields, id))
+    })
+    .await
+}
+
+fn with_peer(mut fields: Map<String, Value>, peer: NodeId) -> Answer {
+    fields.insert("peer".to_owned(), peer.to_string().into());
+    Answer::new(Value::Object(fields), String::new())
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kad-node listen --bootstrap 192.0.2.7:4000\n  \
+                  kad-node listen --key me.key --from ID > photos.tar\n  \
+                  kad-node listen --key me.key --keep --allow-forward 22 --from ID\n\n\
+                  The id that peers need is told on standard error; it stays the same with --key. Standard output is what the \
+                  peer sends. With --json the first line of standard error is an object with id and protocol, and then there \
+                  is one for each peer. At the peer: kad-node connect ID, or kad-node forward ID.")]
+pub(crate) struct ListenArgs {
+    /// What to listen for: any name of at most 64 bytes
+    #[arg(default_value = PIPE)]
+    protocol: Protocol,
+    /// Go on with the next one when a peer has gone
+    #[arg(long)]
+    keep: bool,
+    /// Where to listen, at most one address for each family; port 0 is any free port [default: any free port]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+    #[command(flatten)]
+    forward: ForwardArgs,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(crate) async fn listen(args: ListenArgs, json: bool) -> Result<Answer, Failure> {
+    let ListenArgs {
+        protocol,
+        keep,
+        listen,
+        forward,
+        client,
+    } = args;
+    // From here on a signal is not lost, whatever is under way.
+    let mut stop = Stop::new()?;
+    with_reachable_node(&client, &listen, json, async move |node| {
+        let listener = node.listen(protocol.clone())?;
+        forward.clone().serve(node)?;
+        if json {
+            let fields = json!({ "id": node.id().to_string(), "protocol": protocol.as_str() });
+            aside(&fields.to_string());
+        } else {
+            aside(&format!("listening as {}", node.id()));
+        }
+        let mut stdin = tokio::io::stdin();
+        loop {
+            let connection = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.wait() => return Err(Failure::interrupted()),
+            };
+            let connection = connection.ok_or(kad_node::NodeError::Stopped)?;
+            let peer = connection.peer();
+            if !forward.admits(peer) {
+                aside(&format!("{peer} may not connect, and was turned away"));
+                continue;
+            }
+            if !json {
+                aside(&format!("{peer} has connected"));
+            }
+            let served = tokio::select! {
+                served = serve(connection, &mut stdin, json) => served,
+                () = stop.wait() => return Err(Failure::interrupted()),
+            };
+            match served {
+                Ok(answer) if !keep => return Ok(answer),
+                Err(failure) if !keep => return Err(failure),
+                Ok(answer) if json => answer.print_aside(),
+                Ok(_) => {}
+                Err(failure) => aside(&format!("{peer}: {}", failure.sentence())),
+            }
+        }
+    })
+    .await
+}
+
+async fn serve(connection: Connection, stdin: &mut Stdin, json: bool) -> Result<Answer, Failure> {
+    let journal = Journal::follow(&connection, Instant::now(), json);
+    let stream = connection.accept().await;
+    let stream = stream.map_err(|error| Failure::negative(format!("the peer opened no stream: {error}")))?;
+    pipe(&connection, stream, stdin, &journal).await?;
+    let peer = connection.peer();
+    connection.close().await;
+    Ok(with_peer(journal.json(), peer))
+}

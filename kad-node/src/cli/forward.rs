@@ -1,0 +1,200 @@
+//! `forward`: ports of a peer's machine as ports of this one.
+
+mod request;
+mod serve;
+mod spec;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use kad_core::NodeId;
+use kad_net::quic::Connection;
+use kad_node::Node;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
+
+pub(crate) use self::serve::ForwardArgs;
+use self::spec::{Spec, Target};
+use super::arguments::{ClientArgs, parse_node_id};
+use super::client::with_node;
+use super::connect::reach;
+use super::paths::Journal;
+use super::pipe::splice;
+use super::reply::{self, Answer, Failure, aside};
+use super::run::Stop;
+
+/// TCP connections that are forwarded at once: as many streams as a connection may have open. The next one waits.
+const MAX_FORWARDED: usize = 64;
+
+/// Accepting fails when the system has no more file descriptors; some are free before long.
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kad-node forward ID 2222:22 --bootstrap 192.0.2.7:4000\n  ssh -p 2222 localhost\n\n  \
+                  kad-node forward ID 8080:80 127.0.0.1:5432:db.internal:5432\n\n\
+                  At the peer: kad-node run --allow-forward 22, or kad-node listen --allow-forward 22. It decides what may be \
+                  forwarded to, and by whom. SIGINT ends it. With --json the first line of standard output says where it \
+                  listens (port 0 is any free port), and the last one what was forwarded and over which paths."
+)]
+pub(crate) struct ForwardingArgs {
+    /// Whose ports: 64 hexadecimal digits
+    #[arg(value_parser = parse_node_id)]
+    id: NodeId,
+    /// Which port of this machine goes to which port of the peer's, or to a port that it reaches
+    #[arg(value_name = "[ADDRESS:]PORT:[HOST:]PORT", required = true)]
+    forwards: Vec<Spec>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(crate) async fn forward(args: ForwardingArgs, json: bool) -> Result<Answer, Failure> {
+    let ForwardingArgs { id, forwards, client } = args;
+    // From here on a signal is not lost, whatever is under way.
+    let mut stop = Stop::new()?;
+    // A port in use is told before anybody is asked anything.
+    let mut listening = Vec::new();
+    for spec in forwards {
+        let told = |error: io::Error| {
+            Failure::usage(format!(
+                "{} cannot be listened at: {error}; give another local port (0 is any free one)",
+                spec.local
+            ))
+        };
+        let listener = TcpListener::bind(spec.local).await.map_err(told)?;
+        let local = listener.local_addr().map_err(told)?;
+        listening.push((listener, local, spec.target));
+    }
+    with_node(&client.network, client.key.as_deref(), json, async move |node| {
+        let began = Instant::now();
+        let connection = tokio::select! {
+            reached = reach(node, id, request::protocol(), json) => reached?,
+            () = stop.wait() => return Err(Failure::interrupted()),
+        };
+        let places: Vec<_> = (listening.iter())
+            .map(|(_, local, target)| (*local, target.clone()))
+            .collect();
+        tell(id, &places, json);
+        let forwarder = Arc::new(Forwarder {
+            node: node.clone(),
+            id,
+            json,
+            journal: Journal::follow(&connection, began, json),
+            connection: Mutex::new(connection),
+            room: Arc::new(Semaphore::new(MAX_FORWARDED)),
+            done: AtomicU64::default(),
+            failed: AtomicU64::default(),
+        });
+        let mut accepting = JoinSet::new();
+        for (listener, _, target) in listening {
+            accepting.spawn(forwarder.clone().accept(listener, target));
+        }
+        stop.wait().await;
+        accepting.shutdown().await;
+        let mut fields = forwarder.journal.json();
+        let done = forwarder.done.load(Ordering::Relaxed);
+        let failed = forwarder.failed.load(Ordering::Relaxed);
+        fields.insert("peer".to_owned(), id.to_string().into());
+        fields.insert("connections".to_owned(), done.into());
+        fields.insert("failed".to_owned(), failed.into());
+        let text = format!("{done} connections were forwarded, {failed} were not");
+        Ok(Answer::new(Value::Object(fields), text))
+    })
+    .await
+}
+
+fn tell(id: NodeId, places: &[(SocketAddr, Target)], json: bool) {
+    if json {
+        let places: Vec<_> = (places.iter())
+            .map(|(local, target)| json!({ "listen": local.to_string(), "target": target.to_string() }))
+            .collect();
+        reply::line(&json!({ "peer": id.to_string(), "forwards": places }).to_string());
+        return;
+    }
+    for (local, target) in places {
+        reply::line(&format!("{local} goes to {target} at {id}"));
+    }
+}
+
+struct Forwarder {
+    node: Node,
+    id: NodeId,
+    json: bool,
+    /// Of the first connection; a later one is one more after the peer was lost.
+    journal: Journal,
+    connection: Mutex<Connection>,
+    room: Arc<Semaphore>,
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Forwarder {
+    async fn accept(self: Arc<Self>, listener: TcpListener, target: Target) {
+        let mut forwarded = JoinSet::new();
+        loop {
+            let Ok(place) = self.room.clone().acquire_owned().await else {
+                return;
+            };
+            let (socket, from) = tokio::select! {
+                Some(_) = forwarded.join_next() => continue,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        aside(&format!("a connection could not be accepted: {error}"));
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            let (forwarder, target) = (self.clone(), target.clone());
+            forwarded.spawn(async move {
+                let outcome = forwarder.forward(socket, &target).await;
+                drop(place);
+                match outcome {
+                    Ok(()) => forwarder.done.fetch_add(1, Ordering::Relaxed),
+                    Err(why) => {
+                        aside(&format!("{from} was not forwarded to {target}: {why}"));
+                        forwarder.failed.fetch_add(1, Ordering::Relaxed)
+                    }
+                }
+            });
+        }
+    }
+
+    async fn forward(&self, socket: TcpStream, target: &Target) -> Result<(), String> {
+        // What somebody types must not wait for more.
+        let _ = socket.set_nodelay(true);
+        let connection = self.connection().await?;
+        let mut stream = connection.open().await.map_err(|error| error.to_string())?;
+        let asked = request::ask(&mut stream, target).await;
+        asked.map_err(|error| error.to_string())??;
+        let (sent, received) = (
+            |length| self.journal.sent(length),
+            |length| self.journal.received(length),
+        );
+        let spliced = splice(stream, socket, sent, received).await;
+        spliced.map_err(|error| format!("it broke off: {error}"))
+    }
+
+    /// The connection to the peer, or a new one if that has ended.
+    async fn connection(&self) -> Result<Connection, String> {
+        let mut connection = self.connection.lock().await;
+        let ended = tokio::select! {
+            biased;
+            error = connection.closed() => Some(error),
+            () = std::future::ready(()) => None,
+        };
+        if let Some(error) = ended {
+            aside(&format!("{error}; connecting again"));
+            let reached = reach(&self.node, self.id, request::protocol(), self.json).await;
+            *connection = reached.map_err(|failure| failure.sentence().to_owned())?;
+        }
+        Ok(connection.clone())
+    }
+}

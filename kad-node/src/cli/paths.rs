@@ -1,0 +1,303 @@
+//! Which paths a connection took, told while it lasts and at its end.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kad_core::NodeId;
+use kad_net::quic::{Connection, PathKind, PathReport};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinHandle;
+
+use super::reply::aside;
+
+/// Changes of path that are listed at the end; a connection that has more has other worries.
+const MAX_LISTED: usize = 256;
+
+/// A path, or that there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Way {
+    kind: Option<PathKind>,
+    remote: Option<SocketAddr>,
+    relay: Option<NodeId>,
+    rtt: Option<Duration>,
+    why: Arc<str>,
+}
+
+impl From<&PathReport> for Way {
+    fn from(report: &PathReport) -> Self {
+        Self {
+            kind: report.kind,
+            remote: report.remote,
+            relay: report.relay,
+            rtt: report.rtt,
+            why: report.why.clone(),
+        }
+    }
+}
+
+impl Way {
+    fn is_direct(&self) -> bool {
+        self.kind.is_some_and(|kind| kind != PathKind::Relayed)
+    }
+
+    /// A line for a person; `connected` is for the first path, with the time that it took.
+    fn line(&self, connected: Option<Duration>) -> String {
+        let Some(kind) = self.kind else {
+            return "the path is lost; looking for another one".to_owned();
+        };
+        let whom = match (self.relay, self.remote) {
+            (Some(relay), _) => format!("relay {relay}"),
+            (None, Some(remote)) => format!("relay {remote}"),
+            (None, None) => "a relay".to_owned(),
+        };
+        let at = self
+            .remote
+            .map_or_else(String::new, |remote| format!("{remote}, "));
+        match (kind, connected) {
+            (PathKind::Relayed, Some(after)) => {
+                format!("connected through {whom} after {} ms", after.as_millis())
+            }
+            (PathKind::Relayed, None) => format!("through {whom} now"),
+            (kind, Some(after)) => format!("connected: {at}{kind}, after {} ms", after.as_millis()),
+            (kind, None) => {
+                let rtt = self
+                    .rtt
+                    .map_or_else(String::new, |rtt| format!(", {} ms", rtt.as_millis()));
+                format!("direct now: {at}{kind}{rtt}")
+            }
+        }
+    }
+
+    fn json(&self, at: Duration) -> Value {
+        json!({
+            "at_ms": millis(at),
+            "kind": self.kind.map(name),
+            "remote": self.remote.map(|remote| remote.to_string()),
+            "relay": self.relay.map(|relay| relay.to_string()),
+            "rtt_ms": self.rtt.map(millis),
+            "why": &*self.why,
+        })
+    }
+}
+
+fn name(kind: PathKind) -> &'static str {
+    match kind {
+        PathKind::Lan => "lan",
+        PathKind::DirectV6 => "direct_v6",
+        PathKind::DirectV4 => "direct_v4",
+        PathKind::Mapped => "mapped",
+        PathKind::Punched => "punched",
+        PathKind::Relayed => "relayed",
+        _ => "other",
+    }
+}
+
+fn millis(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e3
+}
+
+/// What is known of a connection, from when it was asked for.
+#[derive(Debug)]
+struct Record {
+    ways: Vec<(Duration, Way)>,
+    unlisted: usize,
+    connected: Option<Duration>,
+    direct: Option<Duration>,
+    first_byte: Option<Duration>,
+    sent: u64,
+    received: u64,
+}
+
+/// Follows a connection; ends with the handle, not with the connection.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    began: Instant,
+    record: Arc<Mutex<Record>>,
+    follower: JoinHandle<()>,
+}
+
+impl Journal {
+    /// Tells of every path on standard error, unless nobody wants to read it. `began` is when the connection was asked for.
+    pub(crate) fn follow(connection: &Connection, began: Instant, quiet: bool) -> Self {
+        let record = Arc::new(Mutex::new(Record {
+            ways: Vec::new(),
+            unlisted: 0,
+            connected: None,
+            direct: None,
+            first_byte: None,
+            sent: 0,
+            received: 0,
+        }));
+        let mut path = connection.path();
+        let noted = record.clone();
+        let follower = tokio::spawn(async move {
+            loop {
+                let way = Way::from(&*path.borrow_and_update());
+                if let Some(line) = note(&mut lock(&noted), way, began.elapsed())
+                    && !quiet
+                {
+                    aside(&line);
+                }
+                if path.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            began,
+            record,
+            follower,
+        }
+    }
+
+    pub(crate) fn sent(&self, length: usize) {
+        self.lock().sent += length as u64;
+    }
+
+    pub(crate) fn received(&self, length: usize) {
+        let mut record = self.lock();
+        record.received += length as u64;
+        record.first_byte.get_or_insert_with(|| self.began.elapsed());
+    }
+
+    /// All of it, for the object at the end.
+    pub(crate) fn json(&self) -> Map<String, Value> {
+        let record = self.lock();
+        let paths: Vec<_> = record.ways.iter().map(|(at, way)| way.json(*at)).collect();
+        let fields = json!({
+            "sent": record.sent,
+            "received": record.received,
+            "paths": paths,
+            "paths_unlisted": record.unlisted,
+            "connected_ms": record.connected.map(millis),
+            "first_byte_ms": record.first_byte.map(millis),
+            "direct_ms": record.direct.map(millis),
+            "took_ms": millis(self.began.elapsed()),
+        });
+        match fields {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        lock(&self.record)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    // Nothing panics while it is locked.
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes down a path, and says what is to be told of it, if it is another one than before.
+fn note(record: &mut Record, way: Way, at: Duration) -> Option<String> {
+    let same = |last: &Way| (last.kind, last.remote, last.relay) == (way.kind, way.remote, way.relay);
+    if record.ways.last().is_some_and(|(_, last)| same(last)) {
+        return None;
+    }
+    if way.kind.is_none() && record.connected.is_none() {
+        return None; // Nothing is lost yet.
+    }
+    let first = record.connected.is_none().then_some(at);
+    record.connected.get_or_insert(at);
+    if way.is_direct() {
+        record.direct.get_or_insert(at);
+    }
+    let line = way.line(first);
+    match record.ways.len() < MAX_LISTED {
+        true => record.ways.push((at, way)),
+        false => record.unlisted += 1,
+    }
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(kind: Option<PathKind>, remote: &str, relay: Option<u8>) -> Way {
+        Way {
+            kind,
+            remote: Some(remote.parse().unwrap()),
+            relay: relay.map(|n| kad_core::Keypair::from_secret(&[n; 32]).node_id()),
+            rtt: Some(Duration::from_millis(41)),
+            why: "a test".into(),
+        }
+    }
+
+    fn empty() -> Record {
+        Record {
+            ways: Vec::new(),
+            unlisted: 0,
+            connected: None,
+            direct: None,
+            first_byte: None,
+            sent: 0,
+            received: 0,
+        }
+    }
+
+    #[test]
+    fn each_change_of_path_is_told_once() {
+        let mut record = empty();
+        let relayed = way(Some(PathKind::Relayed), "203.0.113.1:4001", Some(1));
+        let relay = relayed.relay.unwrap();
+        let punched = way(Some(PathKind::Punched), "203.0.113.11:4001", None);
+        let lost = Way {
+            kind: None,
+            ..punched.clone()
+        };
+        let mut told = |way: &Way, millis| note(&mut record, way.clone(), Duration::from_millis(millis));
+        assert_eq!(told(&lost, 1), None);
+        assert_eq!(
+            told(&relayed, 92).unwrap(),
+            format!("connected through relay {relay} after 92 ms")
+        );
+        assert_eq!(told(&relayed, 100), None);
+        assert_eq!(
+            told(&punched, 400).unwrap(),
+            "direct now: 203.0.113.11:4001, punched, 41 ms"
+        );
+        assert!(told(&lost, 500).unwrap().contains("looking for another one"));
+        assert_eq!(told(&relayed, 600).unwrap(), format!("through relay {relay} now"));
+        assert_eq!(record.connected, Some(Duration::from_millis(92)));
+        assert_eq!(record.direct, Some(Duration::from_millis(400)));
+        assert_eq!(record.ways.len(), 4);
+    }
+
+    #[test]
+    fn a_connection_that_begins_directly_says_how() {
+        let mut record = empty();
+        let direct = way(Some(PathKind::Lan), "192.168.1.7:4001", None);
+        assert_eq!(
+            note(&mut record, direct, Duration::from_millis(7)).unwrap(),
+            "connected: 192.168.1.7:4001, in the same network, after 7 ms"
+        );
+        assert_eq!(record.direct, record.connected);
+    }
+
+    #[test]
+    fn endless_changes_are_counted_and_not_kept() {
+        let mut record = empty();
+        for n in 0..1000_u32 {
+            let remote = format!("203.0.113.{}:4001", n % 2);
+            note(
+                &mut record,
+                way(Some(PathKind::Punched), &remote, None),
+                Duration::ZERO,
+            );
+        }
+        assert_eq!(
+            (record.ways.len(), record.unlisted),
+            (MAX_LISTED, 1000 - MAX_LISTED)
+        );
+    }
+}
