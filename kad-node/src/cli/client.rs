@@ -21,6 +21,31 @@ pub(crate) async fn with_node<Work>(
 where
     Work: AsyncFnOnce(&Node) -> Result<Answer, Failure>,
 {
+    with_node_that(network, key, json, false, work).await
+}
+
+/// The same with one that connects to peers, and so finds out where it is seen.
+pub(crate) async fn with_calling_node<Work>(
+    client: &ClientArgs,
+    json: bool,
+    work: Work,
+) -> Result<Answer, Failure>
+where
+    Work: AsyncFnOnce(&Node) -> Result<Answer, Failure>,
+{
+    with_node_that(&client.network, client.key.as_deref(), json, true, work).await
+}
+
+async fn with_node_that<Work>(
+    network: &NetworkArgs,
+    key: Option<&Path>,
+    json: bool,
+    reach: bool,
+    work: Work,
+) -> Result<Answer, Failure>
+where
+    Work: AsyncFnOnce(&Node) -> Result<Answer, Failure>,
+{
     let file = network.config()?;
     let peers = network.bootstrap(&file)?;
     // Whoever names a way in wants that one, and does not wait for others.
@@ -29,8 +54,8 @@ where
         false => Mdns::Off,
     };
     let builder = builder(network, &file, key, &peers)?;
-    let node = spawn_near(&builder.port_mapping(false).mdns(mdns), &peers).await?;
-    work_with(node, json, work).await
+    let client = builder.reach(reach).port_mapping(false).mdns(mdns);
+    work_with(spawn_near(&client, &peers).await?, json, work).await
 }
 
 async fn work_with<Work>(node: Node, json: bool, work: Work) -> Result<Answer, Failure>
@@ -60,6 +85,8 @@ where
     let (network, file) = (&client.network, client.network.config()?);
     let peers = network.bootstrap(&file)?;
     let mut builder = builder(network, &file, client.key.as_deref(), &peers)?
+        .reach(true)
+        .card(true)
         .port_mapping(file.port_mapping())
         .mdns(network.mdns(&file, Mdns::Auto));
     for address in listen {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::Stdin;
 
 use super::arguments::{ClientArgs, parse_node_id};
-use super::client::{with_node, with_reachable_node};
+use super::client::{with_calling_node, with_reachable_node};
 use super::forward::ForwardArgs;
 use super::paths::Journal;
 use super::pipe::pipe;
@@ -61,7 +61,7 @@ pub(crate) async fn connect(args: ConnectArgs, json: bool) -> Result<Answer, Fai
     let ConnectArgs { id, protocol, client } = args;
     // From here on a signal is not lost, whatever is under way.
     let mut stop = Stop::new()?;
-    with_node(&client.network, client.key.as_deref(), json, async move |node| {
+    with_calling_node(&client, json, async move |node| {
         let mut stdin = tokio::io::stdin();
         let began = Instant::now();
         let connecting = async {

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 pub(crate) use self::serve::ForwardArgs;
 use self::spec::{Spec, Target};
 use super::arguments::{ClientArgs, parse_node_id};
-use super::client::with_node;
+use super::client::with_calling_node;
 use super::connect::reach;
 use super::paths::Journal;
 use super::pipe::splice;
@@ -71,7 +71,7 @@ pub(crate) async fn forward(args: ForwardingArgs, json: bool) -> Result<Answer, 
         let local = listener.local_addr().map_err(told)?;
         listening.push((listener, local, spec.target));
     }
-    with_node(&client.network, client.key.as_deref(), json, async move |node| {
+    with_calling_node(&client, json, async move |node| {
         let began = Instant::now();
         let connection = tokio::select! {
             reached = reach(node, id, request::protocol(), json) => reached?,

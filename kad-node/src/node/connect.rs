@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kad_core::{Command, Contact, NodeId, Outcome};
-use kad_net::WireAddress as _;
 use kad_net::card::Card;
 use kad_net::nat::candidates::{Candidate, CandidateKind};
 use kad_net::quic::{self, Connection, Listener, Protocol, QuicAddress, QuicTransport};
-use tokio::time::Instant;
+use kad_net::{Transport as _, WireAddress as _};
+use tokio::time::{Instant, timeout};
 
 use super::Node;
 use crate::NodeError;
@@ -22,6 +22,9 @@ const FRESH: Duration = Duration::from_secs(60);
 
 /// Cards that are remembered. When there are so many, the one that was read longest ago is forgotten.
 const MAX_CARDS: usize = 256;
+
+/// Whoever is in the own network answers within this time.
+const NEAR: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,6 +84,15 @@ impl Applications {
         self.cards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Knocks where a neighbour was heard. If it is there, it is the first place that the transport tries: where a connection
+    /// stands, whatever lies between lets us through.
+    async fn knock(&self, id: &NodeId) {
+        if let Some(near) = QuicAddress::new(&self.heard(id)) {
+            // Whoever is not there is looked for elsewhere.
+            let _ = timeout(NEAR, self.transport.identify(&near)).await;
+        }
+    }
+
     /// Where a neighbour was heard.
     fn heard(&self, id: &NodeId) -> Vec<SocketAddr> {
         #[cfg(feature = "mdns")]
@@ -132,15 +144,16 @@ impl Node<QuicAddress> {
         }
         let known = applications.cards().get(&peer, Instant::now());
         if let Some(card) = &known {
-            match applications.dial(peer, card, protocol.clone()).await {
+            match applications.transport.connect(peer, card, protocol.clone()).await {
                 Err(quic::ConnectError::Unreachable { reason }) => {
                     tracing::debug!(%peer, reason, "a card of a moment ago does not help; reading it anew");
                 }
                 reached => return Ok(reached?),
             }
         }
-        let card = self.card_of(applications, peer).await?;
-        let connection = applications.dial(peer, &card, protocol).await?;
+        let (card, ()) = tokio::join!(self.card_of(applications, peer), applications.knock(&peer));
+        let card = card?;
+        let connection = applications.transport.connect(peer, &card, protocol).await?;
         // Kept only if it was good for something.
         applications.cards().note(peer, Instant::now(), card);
         Ok(connection)
@@ -208,27 +221,6 @@ fn whole(
     }
     card.serves |= contact.is_some();
     card
-}
-
-impl Applications {
-    async fn dial(
-        &self,
-        peer: NodeId,
-        card: &Card<QuicAddress>,
-        protocol: Protocol,
-    ) -> Result<Connection, quic::ConnectError> {
-        let sockets: Vec<_> = card
-            .candidates
-            .iter()
-            .map(|candidate| candidate.address)
-            .collect();
-        let address = QuicAddress::new(&sockets).ok_or_else(|| quic::ConnectError::Unreachable {
-            reason: "its card has no address".to_owned(),
-        })?;
-        self.transport
-            .connect_at(&Contact::new(peer, address), protocol)
-            .await
-    }
 }
 
 #[cfg(test)]
