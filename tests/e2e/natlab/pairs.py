@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import tempfile
 import threading
@@ -23,8 +24,12 @@ MEGABYTE = 1 << 20
 # A listener that has joined has told of its card by then, however slow the links are.
 READY_SECONDS = 30
 
-# Words of lines that `kad-node listen` and `kad-node connect` write to standard error, unless it is asked for JSON.
-LISTENING, DIRECT = "listening as", "direct now"
+# What `kad-node connect` writes to standard error when the path has become direct, unless it is asked for JSON.
+DIRECT = "direct now"
+
+# What listeners log, and the line of it that tells of a card with which they can be reached.
+LOG = os.environ.get("NATLAB_LOG", "info,kad_node::card=debug")
+CARD = re.compile(r"the card of this node is written.*(relays=.?[0-9;m[]*[1-9]|candidates=.*serves)")
 
 # The kind of a path that goes through a relay, in the report of `kad-node connect --json`. All others are direct.
 RELAYED = "relayed"
@@ -54,26 +59,29 @@ class Keys:
 
 
 class Listener(Process):
-    """`kad-node listen`, whose output is its input: who connects gets back what they send."""
+    """`kad-node listen`, whose output is its input: who connects gets back what they send, until `hang_up`."""
 
     def __init__(self, client: Client, bootstrap: list[str], keys: Keys, *options: str) -> None:
         key, self.id = keys.new(client.namespace)
         super().__init__(
-            client.namespace, kad_node(), "listen", *_network(bootstrap), "--key", key, *options, log="info", raw=True
+            client.namespace, kad_node(), "listen", *_network(bootstrap), "--key", key, *options, log=LOG, raw=True
         )
         threading.Thread(target=self._send_back, daemon=True).start()
 
     def ready(self) -> Listener:
-        """Waits until others can find it."""
-        if not self.errors.wait(lambda line: LISTENING in line, READY_SECONDS):
-            raise Failed(f"nobody can find the listener: {self.said()}")
+        """Waits until others can find and reach it: it has said so in a card."""
+        if not self.errors.wait(CARD.search, READY_SECONDS):
+            raise Failed(f"nobody can reach the listener: {self.said()}")
         return self
+
+    def hang_up(self) -> None:
+        """It sends nothing any more."""
+        self.process.stdin.close()
 
     def _send_back(self) -> None:
         try:
             while data := os.read(self.process.stdout.fileno(), 1 << 16):
                 _write(self.process.stdin.fileno(), data)
-            self.process.stdin.close()
         except (OSError, ValueError):  # it has ended
             pass
 
@@ -136,9 +144,10 @@ class Connector(Process):
                 break
         return back
 
-    def finish(self, seconds: float = END_SECONDS) -> tuple[int, dict]:
-        """Ends the connection in order: the exit status, and what it has to report."""
+    def finish(self, listener: Listener, seconds: float = END_SECONDS) -> tuple[int, dict]:
+        """Ends the connection in order, at both ends: the exit status, and what it has to report."""
         self.process.stdin.close()
+        listener.hang_up()
         rest, until = b"", time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and select.select([self.process.stdout], [], [], left)[0]:
             data = os.read(self.process.stdout.fileno(), 1 << 16)
@@ -152,14 +161,16 @@ class Connector(Process):
         return status, json.loads(reports[-1]) if reports else {}
 
 
-def converse(connector: Connector, direct_seconds: float, size: int = MEGABYTE, seconds: float = 60) -> Outcome:
+def converse(
+    connector: Connector, listener: Listener, direct_seconds: float, size: int = MEGABYTE, seconds: float = 60
+) -> Outcome:
     """A first kilobyte at once, and the rest when there was time for the path to become direct."""
     data = os.urandom(size)
     back = connector.exchange(data[:FIRST_BYTES], seconds)
     if back == FIRST_BYTES:
         time.sleep(direct_seconds)
         back += connector.exchange(data[FIRST_BYTES:], seconds)
-    status, report = connector.finish(END_SECONDS if back else seconds)
+    status, report = connector.finish(listener, END_SECONDS if back else seconds)
     return Outcome(back, status, report)
 
 
