@@ -29,6 +29,8 @@ DIRECT = "direct now"
 
 # What listeners log, and the line of it that tells of a card with which they can be reached.
 LOG = os.environ.get("NATLAB_LOG", "info,kad_node::card=debug")
+# What connectors log: nothing, so that all they write is theirs.
+CONNECTOR_LOG = os.environ.get("NATLAB_CONNECTOR_LOG", "")
 CARD = re.compile(r"the card of this node is written.*(relays=.?[0-9;m[]*[1-9]|candidates=.*serves)")
 
 # The kind of a path that goes through a relay, in the report of `kad-node connect --json`. All others are direct.
@@ -118,7 +120,7 @@ class Connector(Process):
     def __init__(self, client: Client, bootstrap: list[str], to: str, *options: str, json: bool = True) -> None:
         how = ["--json"] if json else []
         super().__init__(
-            client.namespace, kad_node(), "connect", to, *_network(bootstrap), *how, *options, raw=True
+            client.namespace, kad_node(), "connect", to, *_network(bootstrap), *how, *options, log=CONNECTOR_LOG, raw=True
         )
         os.set_blocking(self.process.stdin.fileno(), False)
 
