@@ -177,7 +177,7 @@ impl QuicTransport {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .replace(relayed);
-        meet::begin(&shared);
+        meet::begin(&shared, &reach_config);
         let driver = Driver::new(Start {
             shared: shared.clone(),
             alive,

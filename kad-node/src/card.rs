@@ -47,7 +47,7 @@ pub(crate) struct CardKeeper<A> {
     pub(crate) asker: WeakAsker<A>,
     /// Acknowledgements that are enough.
     pub(crate) enough: usize,
-    /// Between two writings; [`PAUSE`] but in tests.
+    /// Between two writings; a change waits for a fifth of it. [`PAUSE`] but in tests.
     pub(crate) pause: Duration,
 }
 

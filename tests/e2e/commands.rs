@@ -317,10 +317,10 @@ fn nodes_are_found_listed_and_pinged() {
     assert_eq!(found["id"], daemons[2].id.as_str());
     assert_eq!(found["addresses"][0], daemons[2].address.as_str());
     assert_eq!(found["role"], "server");
-    let told = run(&["find-node", &daemons[2].id, &at]).text();
+    let table = run(&["find-node", &daemons[2].id, &at]).text();
     assert!(
-        told.contains("server") && told.contains(&daemons[2].address),
-        "{told}"
+        table.contains("server") && table.contains(&daemons[2].address),
+        "{table}"
     );
     run(&["find-node", &"00".repeat(32), &at, "--json"]).failure(1);
 

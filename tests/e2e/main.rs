@@ -20,6 +20,7 @@ mod lists;
 mod outcome;
 mod policy;
 mod process;
+mod reaching;
 mod refusals;
 mod repair;
 mod restart;

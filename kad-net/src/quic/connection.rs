@@ -85,7 +85,7 @@ impl Connection {
         self.state().open(&self.handle).await
     }
 
-    /// The next stream that the peer has opened.
+    /// The next stream that the peer has opened. Of several that were opened at once any may come first.
     ///
     /// # Errors
     /// [`ConnectionError`] once the connection has ended and all streams that had come were accepted.

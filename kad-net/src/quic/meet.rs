@@ -33,7 +33,7 @@ use tokio::sync::{Semaphore, watch};
 use super::QuicTransport;
 use super::address::QuicAddress;
 use super::connection::{ConnectError, Connection, Protocol};
-use super::reach::Arrival;
+use super::reach::{Arrival, ReachConfig};
 use super::shared::Shared;
 use crate::wire::Scope;
 use crate::wire::card::Card;
@@ -90,7 +90,7 @@ impl Meetings {
 }
 
 /// Takes what comes from relays unasked, as long as the transport lives, and lets requests of peers be answered.
-pub(super) fn begin(shared: &Arc<Shared>) {
+pub(super) fn begin(shared: &Arc<Shared>, config: &ReachConfig) {
     let weak = Arc::downgrade(shared);
     let on_reach = move |asked| {
         if let Some(shared) = weak.upgrade() {
@@ -99,6 +99,9 @@ pub(super) fn begin(shared: &Arc<Shared>) {
     };
     // There is one handler, and this is it.
     let _ = shared.peerings.on_reach.set(Box::new(on_reach));
+    if config.is_unattended() {
+        return;
+    }
     let Some(mut arrivals) = shared.reach.arrivals() else {
         return;
     };

@@ -77,6 +77,9 @@ pub(super) struct Mux {
     /// Whether only hosts that were sent to are let in, as by a NAT.
     #[cfg(test)]
     pub(super) walled: std::sync::atomic::AtomicBool,
+    /// Hosts that are never let in, as if no packet could pass between the two.
+    #[cfg(test)]
+    pub(super) barred: Mutex<Vec<IpAddr>>,
 }
 
 /// Hosts that something was sent to.
@@ -108,6 +111,8 @@ impl Mux {
             calls: Mutex::new(Some(calls)),
             #[cfg(test)]
             walled: std::sync::atomic::AtomicBool::default(),
+            #[cfg(test)]
+            barred: Mutex::default(),
         }
     }
 
@@ -172,7 +177,12 @@ impl Mux {
     /// Whether what comes from a host is taken in: in tests of what happens behind a NAT, not always.
     #[cfg(test)]
     pub(super) fn lets_in(&self, host: IpAddr) -> bool {
-        !self.walled.load(std::sync::atomic::Ordering::Relaxed) || self.has_contacted(host)
+        let barred = self
+            .barred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&host);
+        !barred && (!self.walled.load(std::sync::atomic::Ordering::Relaxed) || self.has_contacted(host))
     }
 
     /// Notes that something leaves for this host.

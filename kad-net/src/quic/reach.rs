@@ -45,7 +45,6 @@ pub use self::config::ReachConfig;
 pub use self::standing::Standing;
 
 pub(super) use self::driver::{Driver, Start, seed};
-#[expect(unused_imports, reason = "for whoever opens relayed connections")]
 pub(super) use self::sessions::{Arrival, NotOpened, Opened, meet, open};
 
 use self::sessions::Sessions;
@@ -141,7 +140,6 @@ impl Reach {
     }
 
     /// What comes from relays, unasked. `None` but for the first who asks.
-    #[expect(dead_code, reason = "for whoever opens relayed connections")]
     pub(super) fn arrivals(&self) -> Option<mpsc::Receiver<Arrival>> {
         self.sessions.arrivals()
     }
@@ -209,4 +207,4 @@ impl Drop for Turn {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -85,7 +85,7 @@ impl Shared {
         let tasks = Tasks::new();
         Self {
             local,
-            peerings: Peerings::new(local, limits.path_patience, limits.stream_deadline, tasks.token()),
+            peerings: Peerings::new(local, &limits, tasks.token()),
             meetings,
             pool: Pool::new(local, limits.connections),
             dials: Semaphore::new(limits.dials.clamp(1, Semaphore::MAX_PERMITS)),

@@ -1,4 +1,4 @@
-//! When a card is written: at once, but not often, and before its life ends.
+//! When a card is written: soon, but not often, and before its life ends.
 
 use std::time::Duration;
 
@@ -46,7 +46,9 @@ impl Schedule {
 
     /// When to write; `None` while there is nothing to say.
     pub(super) fn due(&self) -> Option<Instant> {
-        let wanted = match (self.wanted, self.renewal) {
+        // What is found out at a start, or in another network, comes within a moment, piece by piece.
+        let settled = self.wanted.map(|since| since + self.pause / 5);
+        let wanted = match (settled, self.renewal) {
             (Some(wanted), Some(renewal)) => wanted.min(renewal),
             (wanted, renewal) => wanted.or(renewal)?,
         };
@@ -90,7 +92,7 @@ mod tests {
         ) {
             let start = Instant::now();
             let (mut now, mut schedule) = (start, Schedule::new(PAUSE));
-            let (mut says, mut written) = (0u64, None);
+            let (mut says, mut written, mut changed) = (0u64, None, start);
             let (mut last_try, mut last_success) = (None::<Instant>, None::<Instant>);
             for (seconds, changes, succeeds) in steps {
                 let until = now + Duration::from_secs(seconds);
@@ -111,23 +113,27 @@ mod tests {
                 // With no failure in between, nothing waits for longer than a pause, and no card comes near its end.
                 if succeeds {
                     let waited = last_try.is_some_and(|last| until >= last + LONGEST_PAUSE);
-                    prop_assert!(written == Some(says) || !waited);
+                    prop_assert!(written == Some(says) || !waited || until < changed + PAUSE);
                     let fresh = last_success.is_some_and(|last| until <= last + LIFE / 2 + LONGEST_PAUSE);
                     prop_assert!(fresh || !waited);
                 }
                 now = until;
-                says += u64::from(changes);
+                if changes {
+                    (says, changed) = (says + 1, now);
+                }
             }
         }
     }
 
     #[test]
-    fn the_first_card_is_written_at_once_and_the_next_after_a_pause() {
+    fn the_first_card_is_written_after_a_moment_and_the_next_after_a_pause() {
         let start = Instant::now();
         let mut schedule = Schedule::new(PAUSE);
         assert_eq!(schedule.due(), None);
         schedule.wants(true, start);
-        assert_eq!(schedule.due(), Some(start));
+        // Whatever else is found out meanwhile, it is not put off.
+        schedule.wants(true, start + PAUSE / 20);
+        assert_eq!(schedule.due(), Some(start + PAUSE / 5));
         schedule.written(start);
         schedule.wants(false, start);
         assert_eq!(schedule.due(), Some(start + LIFE / 2));

@@ -1,12 +1,12 @@
 //! `connect` and `listen`: standard input and output with a peer, by its id alone.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use kad_core::NodeId;
 use kad_net::quic::{Connection, Protocol};
-use kad_node::Node;
+use kad_node::{ConnectError, Node};
 use serde_json::{Map, Value, json};
 use tokio::io::Stdin;
 
@@ -21,6 +21,13 @@ use super::run::Stop;
 
 /// What is spoken unless somebody says otherwise: nothing but the bytes.
 const PIPE: &str = "nautilus-kad/pipe/1";
+
+/// How long a peer is looked for that nobody knows: whoever starts both ends at once should not have to start one again. A card
+/// is out some seconds after its node has joined.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(
@@ -51,10 +58,19 @@ pub(super) async fn reach(
     if !quiet {
         aside(&format!("looking for {id}"));
     }
-    let progress = Progress::waiting("connecting", quiet);
-    let connected = node.connect(id, protocol).await;
-    drop(progress);
-    Ok(connected?)
+    let _progress = Progress::waiting("connecting", quiet);
+    let began = Instant::now();
+    loop {
+        match node.connect(id, protocol.clone()).await {
+            // Who was started a moment ago has not told others yet where it is.
+            Err(ConnectError::NotFound { .. } | ConnectError::Stopped { .. })
+                if began.elapsed() + AGAIN_AFTER < PATIENCE =>
+            {
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+            connected => return Ok(connected?),
+        }
+    }
 }
 
 pub(crate) async fn connect(args: ConnectArgs, json: bool) -> Result<Answer, Failure> {

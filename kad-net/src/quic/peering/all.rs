@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::{Hold, Peering};
 use crate::quic::application::OnReach;
 use crate::quic::application::header::ConnectionId;
+use crate::quic::config::QuicLimits;
 use crate::quic::connection::{ConnectError, Connection, ConnectionError, Protocol};
 use crate::quic::error::code;
 use crate::quic::listener::ListenError;
@@ -37,9 +38,9 @@ const MAX_EXPECTED: usize = 128;
 /// See the module.
 pub(in crate::quic) struct Peerings {
     pub(in crate::quic) local: NodeId,
-    /// See `QuicLimits::path_patience`.
+    /// These three as `QuicLimits` says.
     pub(in crate::quic) path_patience: Duration,
-    /// See `QuicLimits::stream_deadline`.
+    pub(in crate::quic) path_linger: Duration,
     pub(in crate::quic) stream_deadline: Duration,
     inner: Mutex<Inner>,
     /// What handles requests of reaching that come over connections of applications.
@@ -62,16 +63,12 @@ struct Inner {
 }
 
 impl Peerings {
-    pub(in crate::quic) fn new(
-        local: NodeId,
-        path_patience: Duration,
-        stream_deadline: Duration,
-        alive: Option<Alive>,
-    ) -> Arc<Self> {
+    pub(in crate::quic) fn new(local: NodeId, limits: &QuicLimits, alive: Option<Alive>) -> Arc<Self> {
         Arc::new(Self {
             local,
-            path_patience,
-            stream_deadline,
+            path_patience: limits.path_patience,
+            path_linger: limits.path_linger,
+            stream_deadline: limits.stream_deadline,
             inner: Mutex::default(),
             on_reach: OnceLock::new(),
             buffered: Arc::default(),

@@ -20,9 +20,6 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The same for the higher id, which leaves it to the other one.
 const LONG_LINGER: Duration = Duration::from_secs(30);
 
-/// How long paths stay to a peer with whom there is no connection: the next one need not look for a path again.
-const UNUSED: Duration = Duration::from_secs(30);
-
 /// How often doubted paths, and dead ones of which nobody has told, are looked at.
 const GLANCE: Duration = Duration::from_secs(1);
 
@@ -63,9 +60,6 @@ impl Peering {
     fn due(&self, now: Instant) -> Due {
         let mut inner = self.lock();
         let mut next = now + GLANCE;
-        if inner.paths.is_empty() && inner.connections.is_empty() {
-            next = now + UNUSED;
-        }
         let linger = match self.all.local < self.peer {
             true => LINGER,
             false => LONG_LINGER,
@@ -97,7 +91,7 @@ impl Peering {
             Some(best) if !inner.closed.is_empty() => Some((best, std::mem::take(&mut inner.closed))),
             _ => None,
         };
-        let end = inner.ends(now, &mut next);
+        let end = inner.ends(now, self.all.path_linger, &mut next);
         let wanted = !inner.connections.is_empty() && !inner.ended;
         drop(inner);
         self.wanted
@@ -130,7 +124,7 @@ impl Peering {
 
 impl Inner {
     /// Whether it is of no use any more.
-    fn ends(&mut self, now: Instant, next: &mut Instant) -> bool {
+    fn ends(&mut self, now: Instant, linger: Duration, next: &mut Instant) -> bool {
         if self.ended {
             return true;
         }
@@ -138,7 +132,7 @@ impl Inner {
             self.unused_since = None;
             return false;
         }
-        let until = *self.unused_since.get_or_insert(now) + UNUSED;
+        let until = *self.unused_since.get_or_insert(now) + linger;
         if until > now {
             *next = (*next).min(until);
             return false;

@@ -74,6 +74,7 @@ impl std::fmt::Debug for Opened {
             .field("session", &self.session)
             .field("peer", &self.peer)
             .field("relay", &self.relay)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }

@@ -30,20 +30,20 @@ use crate::{Transport, WireAddress};
 /// Long enough for a busy machine, and for checks that are seconds apart.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn network() -> NetworkId {
+pub(in crate::quic) fn network() -> NetworkId {
     NetworkId::new("test", &Parameters::default())
 }
 
-fn host(n: u8) -> SocketAddr {
+pub(in crate::quic) fn host(n: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, n, 1], 0))
 }
 
-fn key(n: u8) -> Keypair {
+pub(in crate::quic) fn key(n: u8) -> Keypair {
     Keypair::from_secret(&[n; 32])
 }
 
 /// A node has to prove itself, and does so quickly.
-fn config(role: RoleChoice) -> ReachConfig {
+pub(in crate::quic) fn config(role: RoleChoice) -> ReachConfig {
     ReachConfig {
         reachability: ReachabilityConfig {
             role,
@@ -51,12 +51,13 @@ fn config(role: RoleChoice) -> ReachConfig {
             presume: false,
         },
         keep: Duration::from_millis(300),
+        unattended: true,
         ..ReachConfig::default()
     }
 }
 
 /// The node on host `n`.
-fn node(n: u8, reach: ReachConfig) -> Arc<QuicTransport> {
+pub(in crate::quic) fn node(n: u8, reach: ReachConfig) -> Arc<QuicTransport> {
     let config = QuicConfig {
         reach,
         ..QuicConfig::new(key(n), network(), vec![host(n)])
@@ -64,7 +65,7 @@ fn node(n: u8, reach: ReachConfig) -> Arc<QuicTransport> {
     Arc::new(QuicTransport::bind(config).unwrap())
 }
 
-fn server(n: u8) -> Arc<QuicTransport> {
+pub(in crate::quic) fn server(n: u8) -> Arc<QuicTransport> {
     node(n, config(RoleChoice::Server))
 }
 
@@ -79,16 +80,20 @@ async fn servers(hosts: std::ops::Range<u8>) -> Vec<Arc<QuicTransport>> {
     all
 }
 
-async fn dial(from: &QuicTransport, to: &QuicTransport) {
+pub(in crate::quic) async fn dial(from: &QuicTransport, to: &QuicTransport) {
     soon(from.identify(&to.local().address)).await.unwrap();
 }
 
-async fn soon<F: Future>(future: F) -> F::Output {
+pub(in crate::quic) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it hangs")
 }
 
 /// Waits until a node stands like that.
-async fn stands(node: &QuicTransport, what: &str, is_so: impl FnMut(&Standing) -> bool) -> Standing {
+pub(in crate::quic) async fn stands(
+    node: &QuicTransport,
+    what: &str,
+    is_so: impl FnMut(&Standing) -> bool,
+) -> Standing {
     let mut standing = node.reach().standing();
     let waited = tokio::time::timeout(PATIENCE, standing.wait_for(is_so)).await;
     match waited {
@@ -98,7 +103,7 @@ async fn stands(node: &QuicTransport, what: &str, is_so: impl FnMut(&Standing) -
 }
 
 /// Waits until something that other tasks bring about is true.
-async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+pub(in crate::quic) async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     let end = tokio::time::Instant::now() + PATIENCE;
     while !is_true() {
         assert!(tokio::time::Instant::now() < end, "never came true: {what}");
@@ -107,7 +112,7 @@ async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
 }
 
 /// Only hosts that the node has sent something to get through to it, as behind most NATs.
-fn wall(node: &QuicTransport) {
+pub(in crate::quic) fn wall(node: &QuicTransport) {
     node.shared.mux.walled.store(true, Relaxed);
 }
 
@@ -125,7 +130,7 @@ async fn question(
     ask(&from.shared, &link, request, PATIENCE).await
 }
 
-fn socket_of(node: &QuicTransport) -> SocketAddr {
+pub(in crate::quic) fn socket_of(node: &QuicTransport) -> SocketAddr {
     node.local().address.sockets()[0]
 }
 
@@ -214,7 +219,7 @@ fn honest(observed: SocketAddr) -> ReachAnswer {
 }
 
 /// The ids of the relays of a node.
-fn relays(standing: &Standing) -> Vec<NodeId> {
+pub(in crate::quic) fn relays(standing: &Standing) -> Vec<NodeId> {
     standing.relays.iter().map(|relay| relay.id).collect()
 }
 

@@ -90,14 +90,14 @@ impl Desk {
 
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamError>> {
         let mut inner = self.lock();
-        if let Some(error) = &inner.failed {
-            return Poll::Ready(Err(error.clone()));
-        }
         if inner.tape.was_stopped() {
             return Poll::Ready(Err(StreamError::Stopped));
         }
         if inner.tape.is_shut() {
             return Poll::Ready(Err(StreamError::ShutDown));
+        }
+        if let Some(error) = &inner.failed {
+            return Poll::Ready(Err(error.clone()));
         }
         let count = inner.tape.write(bytes);
         if count == 0 && !bytes.is_empty() {

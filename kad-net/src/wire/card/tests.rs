@@ -112,7 +112,7 @@ fn what_a_later_version_adds_is_passed_over() {
 #[test]
 fn the_largest_card_is_well_below_the_bound() {
     let socket: SocketAddr = "[2001:db8:1:2:3:4:5:6]:65535".parse().unwrap();
-    let address = vec![socket; 4];
+    let address = [socket; 4];
     let one = Candidate {
         address: socket,
         kind: Mapped,

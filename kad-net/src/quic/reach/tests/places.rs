@@ -82,7 +82,7 @@ async fn a_client_that_leaves_has_no_place_any_more() {
 }
 
 #[tokio::test]
-async fn nobody_has_a_place_at_a_node_that_relays_nothing_or_only_asks() {
+async fn who_relays_nothing_or_only_asks_is_no_help() {
     let none = node(
         77,
         ReachConfig {
@@ -101,6 +101,13 @@ async fn nobody_has_a_place_at_a_node_that_relays_nothing_or_only_asks() {
             "{hello:?}"
         );
     }
+    // Nor does who only asks have anything probed for others.
+    let check = ReachRequest::Check {
+        address: socket_of(&client),
+        nonce: [1; 16],
+    };
+    let refused = question(&client, &asks.local(), &check).await;
+    assert_eq!(refused, Err(NotHeard::Refused(ReachRefusal::Unsupported)));
     let kept = question(&client, &none.local(), &ReachRequest::Keep).await;
     assert_eq!(kept, Err(NotHeard::Refused(ReachRefusal::NoReservation)));
 }

@@ -11,13 +11,49 @@ async fn in_a_private_network_everybody_serves_at_once_and_asks_nobody() {
             dial(one, other).await;
         }
     }
+    // One that came later and asks has had its answers, so the others had their time, too.
+    let asking = node(5, config(RoleChoice::Client));
+    dial(&asking, &all[0]).await;
+    stands(&asking, "has a place", |standing| standing.relays.len() == 1).await;
     for one in &all {
         let standing = one.reach().standing().borrow().clone();
         assert_eq!(standing.role, Role::Server);
         assert!(standing.relays.is_empty());
         assert!(standing.card().serves);
-        assert_eq!(one.quic_stats().reach_requests, 0);
     }
+    for silent in &all[1..] {
+        assert_eq!(silent.quic_stats().reach_requests, 0);
+    }
+}
+
+#[tokio::test]
+async fn only_those_whom_a_node_has_dialled_are_asked() {
+    let subject = node(6, config(RoleChoice::Client));
+    let caller = server(7);
+    dial(&caller, &subject).await;
+    let dialled = server(8);
+    dial(&subject, &dialled).await;
+    stands(&subject, "has a place", |standing| standing.relays.len() == 1).await;
+    assert_eq!(caller.quic_stats().reach_requests, 0);
+}
+
+#[tokio::test]
+async fn a_quiet_node_asks_nobody_even_if_it_cannot_be_reached() {
+    let quiet = node(
+        9,
+        ReachConfig {
+            quiet: true,
+            ..config(RoleChoice::Client)
+        },
+    );
+    let left_alone = server(155);
+    dial(&quiet, &left_alone).await;
+    // One that came later and asks has had its answers.
+    let (asked, asking) = (server(156), node(157, config(RoleChoice::Client)));
+    dial(&asking, &asked).await;
+    stands(&asking, "has a place", |standing| standing.relays.len() == 1).await;
+    assert_eq!(left_alone.quic_stats().reach_requests, 0);
+    assert!(quiet.reach().standing().borrow().relays.is_empty());
 }
 
 #[tokio::test]

@@ -56,6 +56,20 @@ async fn two_that_cannot_be_dialled_meet_at_a_relay() {
     eventually("so did the answer", || one.quic_stats().socket.relayed == 1).await;
     assert_eq!(relay.quic_stats().relay.forwarded, 2);
 
+    // A third, even with a place there, has no say in it.
+    let stranger = node(159, config(RoleChoice::Client));
+    dial(&stranger, &relay).await;
+    stands(&stranger, "has a place", |standing| standing.relays.len() == 1).await;
+    let session = opened.session;
+    for request in [ReachRequest::Meet { session }, ReachRequest::Close { session }] {
+        let answer = question(&stranger, &relay.local(), &request).await;
+        match request {
+            ReachRequest::Close { .. } => assert_eq!(answer, Ok(ReachAnswer::Done)),
+            _ => assert_eq!(answer, Err(NotHeard::Refused(ReachRefusal::NoSession))),
+        }
+    }
+    assert_eq!(relay.quic_stats().relay.sessions, 1);
+
     // Both are told when to punch, once.
     let wait = soon(meet(&one.shared, &opened)).await.unwrap();
     let told = soon(arrivals.recv()).await;
@@ -82,8 +96,10 @@ async fn two_that_cannot_be_dialled_meet_at_a_relay() {
 
 #[tokio::test]
 async fn a_session_whose_time_is_over_is_so_at_both_ends() {
-    let mut limits = RelayConfig::default();
-    limits.session = Duration::from_millis(100);
+    let limits = RelayConfig {
+        session: Duration::from_millis(100),
+        ..RelayConfig::default()
+    };
     let [relay, one, other] = meeting(94, limits).await;
     let mut arrivals = other.reach().arrivals().unwrap();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
@@ -97,8 +113,10 @@ async fn a_session_whose_time_is_over_is_so_at_both_ends() {
 
 #[tokio::test]
 async fn a_session_whose_bytes_are_used_up_is_over_at_both_ends() {
-    let mut limits = RelayConfig::default();
-    limits.session_bytes = 100;
+    let limits = RelayConfig {
+        session_bytes: 100,
+        ..RelayConfig::default()
+    };
     let [relay, one, other] = meeting(97, limits).await;
     let mut arrivals = other.reach().arrivals().unwrap();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
@@ -188,9 +206,11 @@ async fn a_session_that_nobody_waits_for_any_more_is_closed_when_it_is_there() {
 
 #[tokio::test]
 async fn who_declines_a_session_ends_it_for_who_opened_it() {
-    let mut many = RelayConfig::default();
-    many.sessions_per_peer = 16;
-    many.sessions_per_host = 16;
+    let many = RelayConfig {
+        sessions_per_peer: 16,
+        sessions_per_host: 16,
+        ..RelayConfig::default()
+    };
     let [relay, one, other] = meeting(160, many).await;
     // As many as one relay may have arrive; nobody takes them.
     let mut opened = Vec::new();

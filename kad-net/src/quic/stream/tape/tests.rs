@@ -151,7 +151,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     /// The oracle is what was written. Whatever is cut, lost, repeated or given up: a reader has a beginning of it, has all of it
     /// if nobody gave up, and both sides learn that it is over.

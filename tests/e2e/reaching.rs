@@ -1,0 +1,284 @@
+//! `listen`, `connect` and `forward`: bytes between two commands that know of each other only an id.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::process::{Daemon, kad_node, noise, outcome, path, run, run_with_input, text};
+
+/// A `kad-node listen` that has said who it is. Killed when dropped.
+struct Listening {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
+    id: String,
+}
+
+impl Listening {
+    fn start(daemon: &Daemon, arguments: &[&str]) -> Self {
+        let mut child = kad_node()
+            .args(["listen", "--json", "--listen", "127.0.0.1:0"])
+            .args(["--bootstrap", &daemon.address])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut listening = Self {
+            stdin: child.stdin.take(),
+            stdout: BufReader::new(child.stdout.take().unwrap()),
+            stderr: BufReader::new(child.stderr.take().unwrap()),
+            child,
+            id: String::new(),
+        };
+        listening.id = text(&listening.says()["id"]);
+        listening
+    }
+
+    /// The next object on its standard error.
+    fn says(&mut self) -> Value {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(self.stderr.read_line(&mut line).unwrap() > 0, "it has ended");
+            if let Ok(value @ Value::Object(_)) = serde_json::from_str(&line) {
+                return value;
+            }
+        }
+    }
+
+    fn writes(&mut self, bytes: &[u8]) {
+        self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    fn reads(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.stdout.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn ends(mut self) -> Option<i32> {
+        drop(self.stdin.take());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The object that a command whose output is the peer's prints last on standard error.
+fn object(stderr: &str) -> Value {
+    serde_json::from_str(stderr.lines().last().unwrap_or_default()).unwrap_or_else(|_| panic!("{stderr}"))
+}
+
+#[test]
+fn two_pipes_meet_by_an_id_and_each_direction_ends_by_itself() {
+    let daemon = Daemon::start::<&str>(&[]);
+    let mut listening = Listening::start(&daemon, &[]);
+    let (question, answer) = (noise(1, 3_000_000), noise(2, 1_000_000));
+    let mut child = kad_node()
+        .args(["connect", &listening.id, "--json", "--bootstrap", &daemon.address])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let asking = {
+        let question = question.clone();
+        thread::spawn(move || {
+            stdin.write_all(&question).unwrap();
+            // It ends here, and the answer is still to come.
+            drop(stdin);
+        })
+    };
+    let connecting = thread::spawn(move || outcome(child));
+    assert!(listening.reads(question.len()) == question);
+    asking.join().unwrap();
+    listening.writes(&answer);
+    drop(listening.stdin.take());
+    let connected = connecting.join().unwrap();
+    assert_eq!(connected.status.code(), Some(0), "{}", connected.stderr);
+    assert!(connected.stdout == answer);
+    let told = object(&connected.stderr);
+    assert_eq!(told["peer"], listening.id.as_str());
+    assert_eq!(
+        (&told["sent"], &told["received"]),
+        (&3_000_000.into(), &1_000_000.into())
+    );
+    assert_eq!(told["paths"][0]["kind"], "lan", "{told}");
+    assert!(told["first_byte_ms"].as_f64() >= told["connected_ms"].as_f64());
+    let told = listening.says();
+    assert_eq!(
+        (&told["sent"], &told["received"]),
+        (&1_000_000.into(), &3_000_000.into())
+    );
+    assert_eq!(listening.ends(), Some(0));
+}
+
+#[test]
+fn a_listener_that_keeps_on_serves_the_next_and_turns_away_whom_it_does_not_want() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("friend.key");
+    let friend = text(&run(&["key", "new", "--out", path(&key), "--json"]).json()["id"]);
+    let daemon = Daemon::start::<&str>(&[]);
+    let mut listening = Listening::start(&daemon, &["chat/1", "--keep", "--from", &friend]);
+    let id = listening.id.clone();
+    let at = format!("--bootstrap={}", daemon.address);
+    let connect = ["connect", &id, "chat/1", &at, "--key", path(&key)];
+    drop(listening.stdin.take());
+    for word in ["one", "two"] {
+        let connected = run_with_input(&connect, word.as_bytes());
+        assert_eq!(connected.status.code(), Some(0), "{}", connected.stderr);
+        assert_eq!(listening.reads(3), word.as_bytes());
+        assert!(connected.stderr.contains("looking for ") && connected.stderr.contains("connected"));
+    }
+    let stranger = run_with_input(&["connect", &id, "chat/1", &at, "--json"], b"three");
+    assert_eq!(stranger.status.code(), Some(1), "{}", stranger.stderr);
+    assert!(text(&object(&stranger.stderr)["error"]).contains("closed"));
+    // What is not listened for is told, and not waited for.
+    let wrong = run_with_input(&["connect", &id, "other/1", &at, "--key", path(&key)], b"");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(wrong.stderr.contains("listens for other/1"), "{}", wrong.stderr);
+}
+
+/// A service that reads to the end and then answers what it has read, backwards.
+fn backwards() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                // A client that breaks off is none of ours.
+                if stream.read_to_end(&mut bytes).is_ok() {
+                    bytes.reverse();
+                    let _ = stream.write_all(&bytes);
+                }
+            });
+        }
+    });
+    port
+}
+
+fn ask(at: &str, question: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.write_all(question).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    // A connection that is not forwarded is closed or reset.
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn ports_of_a_peer_are_ports_of_this_machine_if_the_peer_allows_them() {
+    let (allowed, forbidden) = (backwards().to_string(), backwards().to_string());
+    let first = Daemon::start::<&str>(&[]);
+    let daemon = Daemon::start(&["--bootstrap", &first.address, "--allow-forward", &allowed]);
+    let mut child = kad_node()
+        .args(["forward", &daemon.id, "--json", "--bootstrap", &first.address])
+        .args([format!("0:{allowed}"), format!("127.0.0.1:0:127.0.0.1:{allowed}")])
+        .args([format!("0:{forbidden}"), format!("0:localhost:{allowed}")])
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    let told: Value = serde_json::from_str(&line).unwrap();
+    let local = |n: usize| text(&told["forwards"][n]["listen"]);
+    let asking: Vec<_> = (0..8)
+        .map(|n| {
+            let at = local(n % 2);
+            thread::spawn(move || {
+                let question = noise(n as u64, 100_000 * n);
+                let mut answer = ask(&at, &question);
+                answer.reverse();
+                assert!(answer == question, "connection {n}");
+            })
+        })
+        .collect();
+    for asking in asking {
+        asking.join().unwrap();
+    }
+    assert_eq!(ask(&local(2), b"hello"), b"");
+    assert_eq!(ask(&local(3), b"hello"), b"", "another name for what is allowed");
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    let mut complaints = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut complaints)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{complaints}");
+    let told: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&told["connections"], &told["failed"]),
+        (&8.into(), &2.into()),
+        "{complaints}"
+    );
+    assert_eq!(told["sent"], 2_800_000);
+    assert!(complaints.contains("is not allowed there"), "{complaints}");
+}
+
+#[test]
+fn who_cannot_be_connected_to_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("own.key");
+    let own = text(&run(&["key", "new", "--out", path(&key), "--json"]).json()["id"]);
+    let daemon = Daemon::start::<&str>(&[]);
+    let at = format!("--bootstrap={}", daemon.address);
+    let nobody = run_with_input(&["connect", &"ab".repeat(32), &at], b"");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(
+        nobody.stderr.contains("not found") && nobody.stderr.contains("check the id"),
+        "{}",
+        nobody.stderr
+    );
+    let itself = run_with_input(&["connect", &own, &at, "--key", path(&key)], b"");
+    assert_eq!(itself.status.code(), Some(2), "{}", itself.stderr);
+    let deaf = run_with_input(&["connect", &daemon.id, &at], b"");
+    assert_eq!(deaf.status.code(), Some(1));
+    assert!(deaf.stderr.contains("listens for"), "{}", deaf.stderr);
+    for (arguments, why) in [
+        (vec!["run", "--from", own.as_str()], "--allow-forward"),
+        (vec!["run", "--allow-forward", "ssh"], "port"),
+        (vec!["forward", own.as_str(), "22"], "LOCAL_PORT:REMOTE_PORT"),
+        (vec!["connect", own.as_str(), ""], "1 to 64"),
+    ] {
+        let refused = run(&arguments);
+        assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let spec = format!("{}:22", taken.local_addr().unwrap().port());
+    let busy = run(&["forward", &daemon.id, &spec, &at]);
+    assert_eq!(busy.status.code(), Some(2));
+    assert!(busy.stderr.contains("another local port"), "{}", busy.stderr);
+}
+
+#[test]
+fn nodes_of_one_network_find_each_other_without_a_bootstrap_node() {
+    // Others may run this test on the same machine.
+    let network = format!("neighbours of {}", std::process::id());
+    let arguments = ["--mdns", "--network", &network];
+    let mut first = Daemon::start(&arguments);
+    let second = Daemon::start(&arguments);
+    first.knows(&second.id);
+    let mut other = Daemon::start(&["--mdns", "--network", &format!("not {network}")]);
+    other.logs("no bootstrap node is known, and none was heard");
+    let mut deaf = Daemon::start(&["--no-mdns", "--network", &network]);
+    deaf.logs("no bootstrap node is known, and none was heard");
+}
