@@ -94,6 +94,8 @@ pub struct QuicStats {
     pub unknown_streams: u64,
     /// Requests of peers that did not arrive in time, and answers that a peer did not read in time.
     pub slow_streams: u64,
+    /// Streams of peers on connections of applications that were refused: too many, too slow, or against the rules.
+    pub refused_streams: u64,
     /// Handshakes that had to prove their address first.
     pub retries: u64,
     /// Requests of peers about how they can be reached.
@@ -276,6 +278,7 @@ impl QuicTransport {
             socket: self.shared.line.stats(),
             unknown_streams: counters.unknown_streams.load(Relaxed),
             slow_streams: counters.slow_streams.load(Relaxed),
+            refused_streams: self.shared.peerings.refused_streams.load(Relaxed),
             retries: counters.retries.load(Relaxed),
             reach_requests: counters.reach_requests.load(Relaxed),
             relay: self.shared.mux.relay().map_or_else(RelayStats::default, |relay| {

@@ -98,3 +98,49 @@ pub(crate) const fn card_of(target: Key) -> crate::FindValue {
         want: Want::Record,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Announcement, Duration, Keypair, MutableVersion, NetworkId, Parameters, Rules, UnixTime};
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn rules() -> Rules {
+        let parameters = Parameters::default();
+        Rules::new(NetworkId::new("cards", &parameters), &parameters)
+    }
+
+    fn card(owner: &Keypair, salt: &[u8], seq: u64) -> Record {
+        let version = MutableVersion {
+            salt,
+            seq,
+            issued: NOW,
+            expiry: NOW + Duration::from_secs(60),
+            value: Some(b"here"),
+        };
+        Record::mutable(owner, &version, &rules(), NOW).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_the_card_of_the_target_is_a_misfit() {
+        let (owner, other) = (Keypair::from_secret(&[1; 32]), Keypair::from_secret(&[2; 32]));
+        let target = owner.node_id().to_key();
+        let announcement = Announcement {
+            key: target,
+            issued: NOW,
+            expiry: NOW + Duration::from_secs(60),
+            payload: Some(b"here"),
+        };
+        let provider = Record::provider(&other, &announcement, &rules(), NOW).unwrap();
+        let mut task = FindNode::with_card();
+        for wrong in [card(&other, b"", 9), card(&owner, b"salt", 9), provider] {
+            assert_eq!(task.on_card(target, wrong), Err(Misfit));
+        }
+        assert_eq!(task.card(), None);
+        let right = card(&owner, b"", 1);
+        assert_eq!(task.on_card(target, right.clone()), Ok(()));
+        assert_eq!(task.card(), Some(&right));
+        assert_eq!(FindNode::contacts().on_card(target, right), Err(Misfit));
+    }
+}

@@ -157,3 +157,15 @@ fn where_too_much_waits_for_the_store_contacts_are_told_and_no_card() {
     let answer = world.serve(3, Request::FindNode { target, card: true });
     assert!(matches!(answer, Response::Nodes { closer, card: None } if !closer.is_empty()));
 }
+
+#[test]
+fn who_knows_nobody_still_looks_into_its_own_store() {
+    let mut world = Simulation::new(806);
+    let (owner, id) = (Keypair::from_secret(&[9; 32]), world.dice.key().to_node_id());
+    let node = world.add(id, &Arc::new(Config::default()));
+    let command = Command::Locate { id: owner.node_id() };
+    assert!(matches!(world.ask(node, command).0, Outcome::Failed(_)));
+    let card = card(&owner, &world, 5, b"here");
+    smuggle(&mut world, node, &card);
+    assert_eq!(located(&mut world, node, &owner), (Vec::new(), Some(card)));
+}

@@ -39,7 +39,7 @@ fn holders(world: &Simulation, record: &Record) -> usize {
 }
 
 /// Puts a record into one store, past everybody.
-fn smuggle(world: &mut Simulation, node: u32, record: &Record) {
+pub(crate) fn smuggle(world: &mut Simulation, node: u32, record: &Record) {
     let entry = StoreEntry {
         record: Ok(record.clone()),
         expected: None,

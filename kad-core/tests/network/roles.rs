@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use kad_core::{
     Command, Config, Contact, Duration, Fingerprint, Input, Instant, Kademlia, Key, NodeId, Now, Outbox,
-    Outcome, Output, Prefix, QueryError, Rejection, ReplyId, Request, RequestId, Response, UnixTime,
+    Outcome, Output, Prefix, QueryError, Record, Rejection, ReplyId, Request, RequestId, Response, UnixTime,
 };
 
 use crate::records::{DAY, holds, immutable, put};
+use crate::repair::smuggle;
 use crate::simulation::Simulation;
 
 const K: usize = 20;
@@ -156,12 +157,17 @@ fn a_node_that_only_asks_from_now_on_gives_others_what_it_alone_holds_and_keeps_
     }
     let own = immutable(b"its own", now, DAY);
     put(&mut world, 7, &own, true);
-    let held: Vec<_> = records.iter().filter(|record| holds(&world, 7, record)).collect();
-    assert!(!held.is_empty());
+    // Of one it has the only copy, as if all other holders had just gone.
+    let mut nearest = |n: u64| world.nearest(immutable(&n.to_be_bytes(), now, DAY).key())[0] == 7;
+    let last = (0..)
+        .find(|&n| nearest(n))
+        .expect("it is the nearest to some key");
+    let last = immutable(&last.to_be_bytes(), now, DAY);
+    smuggle(&mut world, 7, &last);
     turn(&mut world, 7, true);
     world.run_for(Duration::from_secs(30));
-    for record in held {
-        // Without it, the next nearest is a holder.
+    assert!((0..60).any(|node| node != 7 && holds(&world, node, &last)));
+    for record in &records {
         let nearest = world.nearest(record.key()).into_iter().take(K);
         let copies = nearest.filter(|&node| holds(&world, node, record)).count();
         assert!(copies >= K - 1, "{copies} copies");
@@ -175,6 +181,28 @@ fn a_node_that_only_asks_from_now_on_gives_others_what_it_alone_holds_and_keeps_
     assert_eq!(world.nodes[7].shelf.len(), before);
     world.run_for(Duration::from_secs(13 * 3600));
     assert!(world.nodes[7].machine.machine().stats().sweeps > 0);
+}
+
+#[test]
+fn what_a_node_that_only_asks_still_holds_of_others_goes_to_those_nearest_to_it() {
+    let mut world = Simulation::joined(725, 60, &Config::default());
+    let now = world.unix();
+    turn(&mut world, 7, true);
+    world.run_for(Duration::from_secs(60));
+    // It would be the nearest if it served: what it has not handed over when it ceased to.
+    let near = |world: &Simulation, record: &Record| {
+        let own = world.id(7).distance(record.key());
+        let nearest = world.nearest(record.key())[0];
+        own < world.id(nearest).distance(record.key())
+    };
+    let all = (0..u64::MAX).map(|n| immutable(&n.to_be_bytes(), now, DAY));
+    let left = all
+        .into_iter()
+        .find(|record| near(&world, record))
+        .expect("it is near to some key");
+    smuggle(&mut world, 7, &left);
+    world.run_for(Duration::from_secs(5 * 3600));
+    assert!((0..60).any(|node| node != 7 && holds(&world, node, &left)));
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(super) fn widen(connection: &Connection) {
 /// Takes in a path that a peer opened. Its key was proven, and it is not our own.
 pub(super) fn accepted(shared: &Arc<Shared>, connection: Connection, peer: kad_core::NodeId, source: Source) {
     let peerings = &shared.peerings;
-    let Ok(hold) = peerings.with(peer) else {
+    let Ok(hold) = peerings.with_caller(peer) else {
         shared.counters.refused.fetch_add(1, Relaxed);
         connection.close(code::BUSY, b"");
         return;
@@ -136,13 +136,13 @@ async fn take_stream(
                     send,
                     recv,
                 }),
-                None => refuse(&mut send, &mut recv, code::UNKNOWN_STREAM),
+                None => refuse(&peering, &mut send, &mut recv, code::UNKNOWN_STREAM),
             }
             return;
         }
-        Ok(Err(NoHeader::Refused(code))) => return refuse(&mut send, &mut recv, code),
-        Ok(Err(NoHeader::Gone)) => return refuse(&mut send, &mut recv, code::CANCELLED),
-        Err(_) => return refuse(&mut send, &mut recv, code::TOO_SLOW),
+        Ok(Err(NoHeader::Refused(code))) => return refuse(&peering, &mut send, &mut recv, code),
+        Ok(Err(NoHeader::Gone)) => return refuse(&peering, &mut send, &mut recv, code::CANCELLED),
+        Err(_) => return refuse(&peering, &mut send, &mut recv, code::TOO_SLOW),
     };
     match header {
         Header::Connect { id, protocol } => {
@@ -169,7 +169,7 @@ async fn take_stream(
             place,
         } => {
             let Some(state) = peering.connection(&id) else {
-                return refuse(&mut send, &mut recv, code::UNKNOWN_CONNECTION);
+                return refuse(&peering, &mut send, &mut recv, code::UNKNOWN_CONNECTION);
             };
             let attachment = Attachment {
                 send,
@@ -178,7 +178,7 @@ async fn take_stream(
                 over: path.attach(&peering),
             };
             if let Err((mut attachment, code)) = state.take_stream(number, epoch, attachment, alive) {
-                refuse(&mut attachment.send, &mut attachment.recv, code);
+                refuse(&peering, &mut attachment.send, &mut attachment.recv, code);
             }
         }
     }
@@ -215,7 +215,8 @@ pub(super) async fn ask(path: &LivePath, header: &Header) -> Result<Option<Answe
     }
 }
 
-fn refuse(send: &mut SendStream, recv: &mut RecvStream, code: VarInt) {
+fn refuse(peering: &Peering, send: &mut SendStream, recv: &mut RecvStream, code: VarInt) {
+    peering.all.refused_streams.fetch_add(1, Relaxed);
     // Ended already is what we want.
     let _ = send.reset(code);
     let _ = recv.stop(code);

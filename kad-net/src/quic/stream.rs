@@ -128,3 +128,23 @@ impl fmt::Debug for Stream {
             .finish_non_exhaustive()
     }
 }
+
+/// One frame of each kind, for the test that compares them with the document.
+#[cfg(test)]
+pub(super) fn frames_for_vectors() -> Vec<(&'static str, bytes::Bytes)> {
+    use self::frames::Frame;
+
+    let frames = [
+        ("DATA", Frame::Data(b"hel", b"lo")),
+        ("ACK", Frame::Ack(65_536)),
+        ("FIN", Frame::Fin),
+        ("RESET", Frame::Reset),
+        ("STOP", Frame::Stop),
+    ];
+    let bytes = |frame: Frame<'_>| {
+        let mut out = bytes::BytesMut::new();
+        frame.put(&mut out);
+        out.freeze()
+    };
+    frames.map(|(name, frame)| (name, bytes(frame))).to_vec()
+}

@@ -101,6 +101,8 @@ fn millis(span: Duration) -> f64 {
 #[derive(Debug)]
 struct Record {
     ways: Vec<(Duration, Way)>,
+    /// The one in use, listed or not.
+    last: Option<Way>,
     unlisted: usize,
     connected: Option<Duration>,
     direct: Option<Duration>,
@@ -122,6 +124,7 @@ impl Journal {
     pub(crate) fn follow(connection: &Connection, began: Instant, quiet: bool) -> Self {
         let record = Arc::new(Mutex::new(Record {
             ways: Vec::new(),
+            last: None,
             unlisted: 0,
             connected: None,
             direct: None,
@@ -200,7 +203,7 @@ fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 /// Takes down a path, and says what is to be told of it, if it is another one than before.
 fn note(record: &mut Record, way: Way, at: Duration) -> Option<String> {
     let same = |last: &Way| (last.kind, last.remote, last.relay) == (way.kind, way.remote, way.relay);
-    if record.ways.last().is_some_and(|(_, last)| same(last)) {
+    if record.last.as_ref().is_some_and(same) {
         return None;
     }
     if way.kind.is_none() && record.connected.is_none() {
@@ -212,6 +215,7 @@ fn note(record: &mut Record, way: Way, at: Duration) -> Option<String> {
         record.direct.get_or_insert(at);
     }
     let line = way.line(first);
+    record.last = Some(way.clone());
     match record.ways.len() < MAX_LISTED {
         true => record.ways.push((at, way)),
         false => record.unlisted += 1,
@@ -236,6 +240,7 @@ mod tests {
     fn empty() -> Record {
         Record {
             ways: Vec::new(),
+            last: None,
             unlisted: 0,
             connected: None,
             direct: None,

@@ -212,3 +212,60 @@ const PATH: u8 = 4;
 
 /// Bytes of a CONNECT with the longest protocol.
 const LONGEST: usize = 2 + ConnectionId::BYTES + 1 + MAX_PROTOCOL;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::quic::stream::frames_for_vectors;
+
+    /// The lines of the block in the document that says what the bytes are.
+    fn told() -> BTreeMap<String, String> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, block) = text.split_once("```application-vectors\n").unwrap();
+        let (block, _) = block.split_once("```").unwrap();
+        let lines = block.lines().filter_map(|line| line.split_once(" = "));
+        lines
+            .map(|(name, bytes)| (name.to_owned(), bytes.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn beginnings_and_frames_have_the_bytes_that_the_document_says() {
+        let id = ConnectionId([7; 16]);
+        let protocol = Protocol::new("example/c1/1").unwrap();
+        let headers = [
+            ("CONNECT", Header::Connect { id, protocol }),
+            (
+                "STREAM",
+                Header::Stream {
+                    id,
+                    number: 5,
+                    epoch: 2,
+                    place: 65_536,
+                },
+            ),
+            ("CLOSE", Header::Close { id }),
+            (
+                "PATH, punched",
+                Header::Path {
+                    kind: PathKind::Punched,
+                },
+            ),
+        ];
+        let headers = headers.map(|(name, header)| (name, header.bytes()));
+        let actual: BTreeMap<String, String> = headers
+            .into_iter()
+            .chain(frames_for_vectors())
+            .map(|(name, bytes)| {
+                (
+                    name.to_owned(),
+                    bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+                )
+            })
+            .collect();
+        assert_eq!(told(), actual);
+    }
+}

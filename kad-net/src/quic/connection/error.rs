@@ -58,8 +58,8 @@ pub enum ConnectionError {
     /// It was closed here, or nobody held it any more.
     #[error("the connection was closed")]
     ClosedHere,
-    /// The peer does not know it: most likely it was restarted.
-    #[error("the peer does not know the connection any more; most likely it was restarted")]
+    /// The peer does not know it: it was restarted, or had waited for a path for too long.
+    #[error("the peer does not know the connection any more: it was restarted, or had given it up")]
     Forgotten,
     /// The last path was lost, and no other one was found in time.
     #[error("the peer was lost, and not found again within {waited:?}")]

@@ -24,6 +24,9 @@ use crate::quic::tasks::Alive;
 /// Peers with paths or connections. Full: one with whom there is no connection makes room, or the newcomer is refused.
 pub(in crate::quic) const MAX_PEERS: usize = 128;
 
+/// As many peers make one that has come by itself be refused, unless there is one with whom there is no connection.
+const MAX_CALLERS: usize = 96;
+
 /// Protocols that somebody listens for. Full: no further one can be listened for.
 const MAX_LISTENERS: usize = 256;
 
@@ -45,6 +48,8 @@ pub(in crate::quic) struct Peerings {
     inner: Mutex<Inner>,
     /// What handles requests of reaching that come over connections of applications.
     pub(in crate::quic) on_reach: OnceLock<OnReach>,
+    /// Streams of peers that were refused.
+    pub(in crate::quic) refused_streams: AtomicU64,
     /// See [`MAX_BUFFERED`].
     pub(in crate::quic) buffered: Arc<AtomicUsize>,
     /// Streams that peers have opened, all together.
@@ -71,6 +76,7 @@ impl Peerings {
             stream_deadline: limits.stream_deadline,
             inner: Mutex::default(),
             on_reach: OnceLock::new(),
+            refused_streams: AtomicU64::new(0),
             buffered: Arc::default(),
             streams: Arc::default(),
             expected: Mutex::default(),
@@ -85,6 +91,15 @@ impl Peerings {
     /// # Errors
     /// [`ConnectError::TooMany`], [`ConnectError::Ourselves`], [`ConnectError::Closed`].
     pub(in crate::quic) fn with(self: &Arc<Self>, peer: NodeId) -> Result<Hold, ConnectError> {
+        self.with_at_most(peer, MAX_PEERS)
+    }
+
+    /// The same for a peer that has come by itself: those leave room for the ones that we want.
+    pub(in crate::quic) fn with_caller(self: &Arc<Self>, peer: NodeId) -> Result<Hold, ConnectError> {
+        self.with_at_most(peer, MAX_CALLERS)
+    }
+
+    fn with_at_most(self: &Arc<Self>, peer: NodeId, most: usize) -> Result<Hold, ConnectError> {
         if peer == self.local {
             return Err(ConnectError::Ourselves);
         }
@@ -95,7 +110,7 @@ impl Peerings {
         if let Some(hold) = inner.peers.get(&peer).and_then(Peering::hold) {
             return Ok(hold);
         }
-        if inner.peers.len() >= MAX_PEERS && !inner.peers.contains_key(&peer) {
+        if inner.peers.len() >= most && !inner.peers.contains_key(&peer) {
             let unused = inner
                 .peers
                 .values()
@@ -118,6 +133,7 @@ impl Peerings {
     }
 
     /// The peering with this peer, if there is one.
+    #[cfg(test)]
     pub(in crate::quic) fn known(&self, peer: &NodeId) -> Option<Hold> {
         self.lock().peers.get(peer).and_then(Peering::hold)
     }

@@ -19,7 +19,7 @@ use crate::nat::reservations;
 use crate::quic::QuicAddress;
 use crate::quic::address::canonical;
 use crate::quic::pool::Link;
-use crate::wire::reach::{ReachAnswer, ReachRequest};
+use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 
 /// Peers that were asked; as many as may be asked to probe for others. Full: nobody else is asked until one of them is gone.
 const MAX_OBSERVERS: usize = 64;
@@ -189,8 +189,11 @@ impl Driver {
             relays,
         }) = answer
         else {
-            observer.serves = false;
-            self.no_helper(id);
+            // Who is busy now is what it was.
+            if answer != Err(NotHeard::Refused(ReachRefusal::Busy)) {
+                observer.serves = false;
+                self.no_helper(id);
+            }
             return;
         };
         observer.serves = serves;

@@ -149,6 +149,9 @@ pub(super) struct Sessions {
     closed: Mutex<Option<mpsc::Receiver<Closing>>>,
     arriving: mpsc::Sender<Arrival>,
     arrivals: Mutex<Option<mpsc::Receiver<Arrival>>>,
+    /// Who gets what arrives in their place.
+    #[cfg(test)]
+    intercepted: Mutex<Option<mpsc::Sender<Arrival>>>,
 }
 
 impl Sessions {
@@ -161,6 +164,8 @@ impl Sessions {
             closed: Mutex::new(Some(closed)),
             arriving,
             arrivals: Mutex::new(Some(arrivals)),
+            #[cfg(test)]
+            intercepted: Mutex::default(),
         }
     }
 
@@ -177,8 +182,21 @@ impl Sessions {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// From now on what arrives comes here, and not to whoever connects peers.
+    #[cfg(test)]
+    pub(super) fn intercept(&self) -> mpsc::Receiver<Arrival> {
+        let (arriving, arrivals) = mpsc::channel(MAX_ARRIVALS);
+        let mut intercepted = self.intercepted.lock().unwrap_or_else(PoisonError::into_inner);
+        *intercepted = Some(arriving);
+        arrivals
+    }
+
     /// Whether there was room for it.
     pub(super) fn arrive(&self, arrival: Arrival) -> bool {
+        #[cfg(test)]
+        if let Some(arriving) = &*self.intercepted.lock().unwrap_or_else(PoisonError::into_inner) {
+            return arriving.try_send(arrival).is_ok();
+        }
         self.arriving.try_send(arrival).is_ok()
     }
 

@@ -254,3 +254,37 @@ fn wait(place: &mut Option<Waker>, cx: &Context<'_>) {
         None => *place = Some(cx.waker().clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::task::noop_waker;
+
+    use super::*;
+
+    #[test]
+    fn where_too_much_waits_in_all_a_stream_reads_on_when_its_application_has_read() {
+        let buffered = Arc::new(AtomicUsize::new(MAX_BUFFERED));
+        let desk = Desk::new(buffered.clone());
+        let data = |count| Item::Data(vec![7; count].into());
+        desk.take(&data(MAX_DATA - 1)).unwrap();
+        assert!(desk.may_read(), "each may hold a frame");
+        desk.take(&data(1)).unwrap();
+        assert!(!desk.may_read());
+        assert!(desk.changed().now_or_never().is_none());
+
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let mut bytes = [0; 10];
+        let mut into = ReadBuf::new(&mut bytes);
+        assert!(desk.poll_read(&mut cx, &mut into).is_ready());
+        assert!(desk.changed().now_or_never().is_some(), "the pump is told");
+        assert!(desk.may_read());
+        assert_eq!(buffered.load(Ordering::Relaxed), MAX_BUFFERED + MAX_DATA - 10);
+        desk.abandon();
+        assert_eq!(buffered.load(Ordering::Relaxed), MAX_BUFFERED);
+        desk.take(&data(5)).unwrap();
+        drop(desk);
+        assert_eq!(buffered.load(Ordering::Relaxed), MAX_BUFFERED);
+    }
+}

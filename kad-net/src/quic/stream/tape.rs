@@ -111,6 +111,7 @@ impl Tape {
     }
 
     /// Bytes that are kept for the peer.
+    #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.out.kept.len()
     }

@@ -1,7 +1,7 @@
 //! Places at relays: asked for, kept, lost, replaced.
 
 use super::*;
-use crate::wire::reach::ReachRefusal;
+use crate::wire::reach::{ReachRefusal, SessionLimits};
 
 /// A client of all these servers.
 async fn client_of(n: u8, servers: &[Arc<QuicTransport>]) -> Arc<QuicTransport> {
@@ -47,10 +47,9 @@ async fn a_relay_that_falls_silent_is_replaced_by_another() {
     .await;
 }
 
-#[tokio::test]
-async fn a_relay_that_has_forgotten_a_place_is_left() {
-    // Grants, and then knows nothing of it.
-    let forgetful: Script = Arc::new(|request, from, _| {
+/// A relay that grants a place, and says this to who tells it that it is still there.
+fn relay_that_says(n: u8, to_keep: impl Fn() -> ReachAnswer + Send + Sync + 'static) -> Scripted {
+    let script: Script = Arc::new(move |request, from, _| {
         Some(match request {
             ReachRequest::Hello => ReachAnswer::Hello {
                 observed: from,
@@ -59,16 +58,36 @@ async fn a_relay_that_has_forgotten_a_place_is_left() {
             },
             ReachRequest::Reserve => ReachAnswer::Reserved {
                 lifetime: Duration::from_secs(3600),
-                limits: crate::wire::reach::SessionLimits::of(&RelayConfig::default()),
+                limits: SessionLimits::of(&RelayConfig::default()),
             },
-            _ => ReachAnswer::Refused(ReachRefusal::NoReservation),
+            _ => to_keep(),
         })
     });
-    let relay = Scripted::new(73, forgetful);
+    Scripted::new(n, script)
+}
+
+#[tokio::test]
+async fn a_relay_that_has_forgotten_a_place_is_left() {
+    let relay = relay_that_says(73, || ReachAnswer::Refused(ReachRefusal::NoReservation));
     let client = node(74, config(RoleChoice::Client));
     link(&client, &relay.contact).await;
     stands(&client, "has a place", |standing| standing.relays.len() == 1).await;
     stands(&client, "has none", |standing| standing.relays.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_is_busy_for_a_while_is_kept() {
+    let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counting = told.clone();
+    let relay = relay_that_says(80, move || {
+        counting.fetch_add(1, Relaxed);
+        ReachAnswer::Refused(ReachRefusal::Busy)
+    });
+    let client = node(81, config(RoleChoice::Client));
+    link(&client, &relay.contact).await;
+    let standing = stands(&client, "has a place", |standing| standing.relays.len() == 1).await;
+    eventually("it was told four times", || told.load(Relaxed) >= 4).await;
+    assert_eq!(client.reach().standing().borrow().relays, standing.relays);
 }
 
 #[tokio::test]

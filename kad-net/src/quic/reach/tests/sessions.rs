@@ -26,7 +26,7 @@ async fn meeting(first: u8, relay: RelayConfig) -> [Arc<QuicTransport>; 3] {
 #[tokio::test]
 async fn two_that_cannot_be_dialled_meet_at_a_relay() {
     let [relay, one, other] = meeting(91, RelayConfig::default()).await;
-    let mut arrivals = other.reach().arrivals().unwrap();
+    let mut arrivals = other.reach().sessions.intercept();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
         .await
         .unwrap();
@@ -101,7 +101,7 @@ async fn a_session_whose_time_is_over_is_so_at_both_ends() {
         ..RelayConfig::default()
     };
     let [relay, one, other] = meeting(94, limits).await;
-    let mut arrivals = other.reach().arrivals().unwrap();
+    let mut arrivals = other.reach().sessions.intercept();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
         .await
         .unwrap();
@@ -118,7 +118,7 @@ async fn a_session_whose_bytes_are_used_up_is_over_at_both_ends() {
         ..RelayConfig::default()
     };
     let [relay, one, other] = meeting(97, limits).await;
-    let mut arrivals = other.reach().arrivals().unwrap();
+    let mut arrivals = other.reach().sessions.intercept();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
         .await
         .unwrap();
@@ -134,7 +134,7 @@ async fn a_session_whose_bytes_are_used_up_is_over_at_both_ends() {
 #[tokio::test]
 async fn the_end_of_one_end_or_of_the_relay_ends_a_session() {
     let [relay, one, other] = meeting(100, RelayConfig::default()).await;
-    let mut arrivals = other.reach().arrivals().unwrap();
+    let mut arrivals = other.reach().sessions.intercept();
     let opened = soon(open(&one.shared, &relay.local(), other.local().id))
         .await
         .unwrap();
@@ -167,7 +167,8 @@ async fn nobody_has_a_session_with_one_that_has_no_place_or_wants_none() {
             .unwrap_err(),
         NotOpened::Refused(ReachRefusal::Same)
     );
-    // Nobody looks at what arrives there: when as many wait as may, the next is refused, and whoever opened it is told.
+    // A peer is in four at a time, and in others when those are over.
+    let _waiting = other.reach().sessions.intercept();
     let stranger = node(107, config(RoleChoice::Client));
     let mut opened = Vec::new();
     for _ in 0..4 {
@@ -195,11 +196,11 @@ async fn nobody_has_a_session_with_one_that_has_no_place_or_wants_none() {
 #[tokio::test]
 async fn a_session_that_nobody_waits_for_any_more_is_closed_when_it_is_there() {
     let [relay, one, other] = meeting(108, RelayConfig::default()).await;
+    let mut arrivals = other.reach().sessions.intercept();
     let (relayed, to) = (relay.local(), other.local().id);
     let mut opening = Box::pin(open(&one.shared, &relayed, to));
     assert!(futures::poll!(&mut opening).is_pending());
     drop(opening);
-    let mut arrivals = other.reach().arrivals().unwrap();
     let arrived = arrival(&mut arrivals).await;
     soon(arrived.over()).await;
 }
@@ -213,6 +214,7 @@ async fn who_declines_a_session_ends_it_for_who_opened_it() {
     };
     let [relay, one, other] = meeting(160, many).await;
     // As many as one relay may have arrive; nobody takes them.
+    let _waiting = other.reach().sessions.intercept();
     let mut opened = Vec::new();
     for _ in 0..8 {
         opened.push(

@@ -185,6 +185,14 @@ proptest! {
             pair.check();
         }
         pair.settle();
+        for (reader, writer) in [(0, 1), (1, 0)] {
+            let (reader, writer) = (&pair.sides[reader], &pair.sides[writer]);
+            if reader.gave_up_reading {
+                prop_assert!(writer.tape.was_stopped() || writer.tape.is_over(), "who writes learns that nobody reads");
+            } else if writer.gave_up_writing && writer.tape.kept() == 0 && !reader.tape.at_end() {
+                prop_assert!(reader.tape.was_reset(), "who reads learns that it is not whole");
+            }
+        }
         for side in 0..2 {
             pair.sides[side].tape.finish();
         }
@@ -211,17 +219,18 @@ proptest! {
     fn a_hostile_peer_costs_a_window_at_most(
         words in proptest::collection::vec(prop_oneof![
             (1usize..20_000).prop_map(|n| Ok(Item::Data(vec![7; n].into()))),
-            prop_oneof![0u64..200_000, any::<u64>()].prop_map(|place| Ok(Item::Ack(place))),
+            prop_oneof![0u64..20_000, any::<u64>()].prop_map(|place| Ok(Item::Ack(place))),
             Just(Ok(Item::Fin)),
             Just(Ok(Item::Reset)),
             Just(Ok(Item::Stop)),
-            prop_oneof![0u64..200_000, any::<u64>()].prop_map(Err),
+            prop_oneof![0u64..20_000, any::<u64>()].prop_map(Err),
         ], 0..120),
         writes in proptest::collection::vec(0usize..5_000, 0..40),
+        frames in proptest::collection::vec(0usize..4, 120),
     ) {
         let mut side = Side::default();
         side.tape.attach(0).unwrap();
-        let mut writes = writes.into_iter();
+        let (mut writes, mut frames) = (writes.into_iter(), frames.into_iter());
         for word in words {
             if let Some(count) = writes.next() {
                 side.write(count);
@@ -239,7 +248,9 @@ proptest! {
                 // The stream ends here.
                 return Ok(());
             }
-            while side.frame(MAX_DATA).is_some() {}
+            for _ in 0..frames.next().unwrap_or(3) {
+                side.frame(MAX_DATA);
+            }
         }
     }
 }
@@ -292,4 +303,20 @@ fn what_no_peer_may_say_is_refused() {
     assert_eq!(tape.attach(101), Err(Violation::NeverSent));
     assert_eq!(tape.attach(u64::MAX), Err(Violation::NeverSent));
     assert_eq!(tape.attach(60), Ok(()));
+}
+
+#[test]
+fn a_peer_that_takes_more_than_it_said_to_have_is_sent_the_rest() {
+    let mut side = Side::default();
+    side.tape.attach(0).unwrap();
+    side.write(100);
+    side.frame(MAX_DATA);
+    side.tape.detach();
+    side.tape.attach(10).unwrap();
+    assert_eq!(side.tape.take(&Item::Ack(60)), Ok(()));
+    assert_eq!(
+        side.frame(MAX_DATA),
+        Some(Item::Data(side.written[60..].to_vec().into()))
+    );
+    assert_eq!(side.frame(MAX_DATA), None);
 }
