@@ -31,6 +31,9 @@ struct Args {
     /// The name of the network.
     #[arg(long, default_value = "public")]
     network: String,
+    /// Relay for nobody, and ask nobody how the nodes are reached.
+    #[arg(long)]
+    no_relay: bool,
     /// Where the nodes listen: one node for each address.
     #[arg(required = true, value_name = "ADDRESS:PORT")]
     addresses: Vec<SocketAddr>,
@@ -39,7 +42,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let nodes = start(&args.network, &args.addresses).await?;
+    let nodes = start(&args.network, &args.addresses, !args.no_relay).await?;
     // Not neighbours: the addresses of one site come in a row.
     let apart = nodes.len().div_ceil(MAX_TOLD);
     let told: Vec<String> = nodes
@@ -60,7 +63,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Starts a node at each address; all have joined when this returns.
-pub(crate) async fn start(network: &str, addresses: &[SocketAddr]) -> Result<Vec<Node>, Box<dyn Error>> {
+pub(crate) async fn start(
+    network: &str,
+    addresses: &[SocketAddr],
+    relay: bool,
+) -> Result<Vec<Node>, Box<dyn Error>> {
     let (first, rest) = addresses
         .split_first()
         .ok_or("there is no address to listen at")?;
@@ -68,14 +75,14 @@ pub(crate) async fn start(network: &str, addresses: &[SocketAddr]) -> Result<Vec
         .iter()
         .all(|address| AddressGroups::of_ip(address.ip()).is_some());
     let scope = if public { Scope::Global } else { Scope::Any };
-    let mut nodes = vec![builder(network, scope, *first).spawn().await?];
+    let builder = |address| builder(network, scope, address).reach(relay);
+    let mut nodes = vec![builder(*first).spawn().await?];
     for some in rest.chunks(JOIN_AT_ONCE) {
         let joining = some.iter().enumerate().map(|(place, address)| {
             // Each through others, so that nobody has to take them all.
             let half = (nodes.len() + place) / 2;
             let known = [half, half / 2].map(|index| peer(&nodes[index.min(nodes.len() - 1)]));
-            let builder = builder(network, scope, *address);
-            let builder = known.into_iter().fold(builder, Builder::bootstrap);
+            let builder = known.into_iter().fold(builder(*address), Builder::bootstrap);
             async move {
                 let node = builder.spawn().await?;
                 node.joined().await?;

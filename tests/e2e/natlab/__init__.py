@@ -22,6 +22,6 @@ punch.py       punching without kad-node, to see that the lab is what it says
 datagrams.py   plain datagrams, for the same
 natlab         the command for people
 
-It needs root, iproute2, nftables and /dev/net/tun; for `upnp` miniupnpd. Several labs can stand side by side if they have
-different names.
+It needs root, iproute2, nftables and /dev/net/tun; for `upnp` miniupnpd. Several labs can stand side by side if they
+have different names.
 """

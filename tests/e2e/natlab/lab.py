@@ -70,8 +70,8 @@ class Lab:
         return addresses
 
     def home(self, name: str, kinds: str, delay: float = 0, loss: float = 0, clients: int = 1) -> Home:
-        """A home behind these routers: a kind, or two with a plus between, that of the home first. `delay` is of its link
-        to the internet, one way, in milliseconds; `loss` in percent."""
+        """A home behind these routers: a kind, or two with a plus between, that of the home first. `delay` is of its
+        link to the internet, one way, in milliseconds; `loss` in percent."""
         _check_name(name)
         if name in self.homes or len(self.homes) >= MAX_HOMES:
             raise LabError(f"there is a home {name} already, or there are {MAX_HOMES}")

@@ -119,9 +119,8 @@ class Connector(Process):
 
     def __init__(self, client: Client, bootstrap: list[str], to: str, *options: str, json: bool = True) -> None:
         how = ["--json"] if json else []
-        super().__init__(
-            client.namespace, kad_node(), "connect", to, *_network(bootstrap), *how, *options, log=CONNECTOR_LOG, raw=True
-        )
+        command = [kad_node(), "connect", to, *_network(bootstrap), *how, *options]
+        super().__init__(client.namespace, *command, log=CONNECTOR_LOG, raw=True)
         os.set_blocking(self.process.stdin.fileno(), False)
 
     def exchange(self, data: bytes, seconds: float) -> int:

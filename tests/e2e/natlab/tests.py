@@ -35,8 +35,8 @@ def need(*tools: str) -> None:
 
 
 def main(tests: list[Callable[[], None]], limit: int, tools: tuple[str, ...] = ()) -> None:
-    """Runs tests, each named by a sentence, those that are named as arguments or all, and exits: with 0 if all hold, with
-    1 if one does not, with 2 if they could not run, which is no success either. `limit` is in seconds, for all."""
+    """Runs tests, each named by a sentence, those that are named as arguments or all, and exits: with 0 if all hold,
+    with 1 if one does not, with 2 if they could not run, which is no success either. `limit` is in seconds, for all."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(limit)
