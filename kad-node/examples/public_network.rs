@@ -1,0 +1,130 @@
+//! Many public nodes in one process, each at an address of its own: the network for tests of nodes behind NATs.
+//!
+//! `cargo run -p kad-node --example public_network -- 127.0.0.1:4001 127.0.0.1:4002 127.0.0.1:4003 127.0.0.1:4004`
+//!
+//! Prints one line of JSON once all have joined, with a few nodes to begin with, and goes on until standard input ends or
+//! Ctrl-C. `tests/e2e/natlab` runs it in a namespace that has hundreds of public addresses.
+
+#![allow(clippy::print_stdout)] // Printing is what examples are for.
+
+use std::error::Error;
+use std::net::SocketAddr;
+
+use clap::Parser;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use kad_core::AddressGroups;
+use kad_net::WireAddress as _;
+use kad_net::wire::Scope;
+use kad_node::{Builder, Node, Peer, RoleChoice};
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+
+/// Nodes that join at a time, as many as `kad-node testnet` lets.
+const JOIN_AT_ONCE: usize = 8;
+
+/// So many nodes are told to those who want to begin somewhere; bootstrap lists of real networks are not longer.
+const MAX_TOLD: usize = 4;
+
+/// Many public nodes in one process.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The name of the network.
+    #[arg(long, default_value = "public")]
+    network: String,
+    /// Relay for nobody, and ask nobody how the nodes are reached.
+    #[arg(long)]
+    no_relay: bool,
+    /// Where the nodes listen: one node for each address.
+    #[arg(required = true, value_name = "ADDRESS:PORT")]
+    addresses: Vec<SocketAddr>,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let nodes = start(&args.network, &args.addresses, !args.no_relay).await?;
+    // Not neighbours: the addresses of one site come in a row.
+    let apart = nodes.len().div_ceil(MAX_TOLD);
+    let told: Vec<String> = nodes
+        .iter()
+        .step_by(apart)
+        .map(|node| peer(node).to_string())
+        .collect();
+    println!("{}", json!({ "nodes": nodes.len(), "bootstrap": told }));
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0; 256];
+    let ended = async { while stdin.read(&mut ignored).await.is_ok_and(|bytes| bytes > 0) {} };
+    tokio::select! {
+        () = ended => {}
+        pressed = tokio::signal::ctrl_c() => pressed?,
+    }
+    stop(nodes).await;
+    Ok(())
+}
+
+/// Starts a node at each address; all have joined when this returns.
+pub(crate) async fn start(
+    network: &str,
+    addresses: &[SocketAddr],
+    relay: bool,
+) -> Result<Vec<Node>, Box<dyn Error>> {
+    let (first, rest) = addresses
+        .split_first()
+        .ok_or("there is no address to listen at")?;
+    let public = addresses
+        .iter()
+        .all(|address| AddressGroups::of_ip(address.ip()).is_some());
+    let scope = if public { Scope::Global } else { Scope::Any };
+    let builder = |address| builder(network, scope, address).reach(relay);
+    let mut nodes = vec![builder(*first).spawn().await?];
+    for some in rest.chunks(JOIN_AT_ONCE) {
+        let joining = some.iter().enumerate().map(|(place, address)| {
+            // Each through others, so that nobody has to take them all.
+            let half = (nodes.len() + place) / 2;
+            let known = [half, half / 2].map(|index| peer(&nodes[index.min(nodes.len() - 1)]));
+            let builder = known.into_iter().fold(builder(*address), Builder::bootstrap);
+            async move {
+                let node = builder.spawn().await?;
+                node.joined().await?;
+                Ok::<_, Box<dyn Error>>(node)
+            }
+        });
+        let joined = futures::future::try_join_all(joining).await?;
+        nodes.extend(joined);
+    }
+    if nodes.len() > 1 {
+        // Those that came first have seen few others, and the first one maybe nobody.
+        let next = nodes.iter().skip(1).chain(&nodes[..1]);
+        let again = stream::iter(nodes.iter().zip(next)).map(|(node, next)| async move {
+            let next = [peer(next)];
+            node.bootstrap(&next).await
+        });
+        again
+            .buffer_unordered(JOIN_AT_ONCE)
+            .try_collect::<Vec<_>>()
+            .await?;
+    }
+    Ok(nodes)
+}
+
+/// Ends all nodes in order.
+pub(crate) async fn stop(nodes: Vec<Node>) {
+    futures::future::join_all(nodes.iter().map(Node::shutdown)).await;
+}
+
+fn builder(network: &str, scope: Scope, address: SocketAddr) -> Builder {
+    // Nobody is there yet who could prove that these are reached.
+    Node::builder()
+        .network(network)
+        .scope(scope)
+        .role(RoleChoice::Server)
+        .listen(address)
+}
+
+fn peer(node: &Node) -> Peer {
+    let contact = node.local();
+    Peer {
+        id: Some(contact.id),
+        ..Peer::from(contact.address.sockets()[0])
+    }
+}
