@@ -21,6 +21,7 @@
 //! - [`punch`]: one attempt of two peers to reach each other directly.
 //! - [`reservations`]: at which relays a node that cannot be dialled has a place.
 //! - [`relay`]: how much of what a node forwards for others.
+//! - [`model`]: no machine of a node, but the NATs that its tests and simulators put in front of it.
 //!
 //! Each is a machine like `kad_core::Kademlia`: `handle(now, event, out)` is the only thing that changes it, never
 //! fails, and appends what it wants to `out`; `poll_timeout` tells when its `Event::Timeout` is due. None of them has a
@@ -39,6 +40,7 @@ mod contacted;
 pub mod coordinator;
 pub mod dial_back;
 mod draws;
+pub mod model;
 pub mod observation;
 mod prefix;
 pub mod punch;
@@ -47,7 +49,5 @@ pub mod reachability;
 pub mod relay;
 pub mod reservations;
 
-#[cfg(test)]
-mod model;
 #[cfg(test)]
 mod tests;
