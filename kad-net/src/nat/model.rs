@@ -175,7 +175,10 @@ impl Nat {
     pub fn receive(&mut self, now: Instant, from: SocketAddr, port: u16) -> bool {
         let forwarded = self.forwarded && port == PORT && self.kind.filtering() != Filtering::All;
         let passes = forwarded || self.kind.filtering().admits(&self.flows, now, from, port);
-        if passes {
+        if forwarded && self.flows.port(now, from).is_none() {
+            // What the host answers is of this flow, and leaves from the port that was sent to.
+            self.flows.sent(now, from, port);
+        } else if passes {
             self.flows.answered(now, from, port);
         } else if self.kind.leaks() {
             self.uninvited.note(now, from, port);

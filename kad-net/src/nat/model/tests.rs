@@ -34,8 +34,8 @@ impl Oracle {
             }
             let alive = flow.filter(|(_, until, _)| when < *until);
             flow = match (alive, answer) {
-                (None, true) => flow,
-                (None, false) => Some((port, when + UNANSWERED, false)),
+                (None, true) if !(self.forwarded && port == PORT) => flow,
+                (None, _) => Some((port, when + UNANSWERED, false)),
                 (Some((known, until, answered)), true) if known != port => Some((known, until, answered)),
                 (Some((known, _, answered)), _) => {
                     let answered = answered || answer;

@@ -83,6 +83,11 @@ impl World {
         );
     }
 
+    /// Whoever joins from now on asks this node as well, besides those whom it remembers.
+    pub fn enter_through(&mut self, number: usize) {
+        self.entrances.push(self.contact(number));
+    }
+
     /// A node that lost everybody, or found nobody, tries again soon.
     pub(super) fn rejoin(&mut self, number: u32) {
         let epoch = self.nodes[number as usize].epoch;
