@@ -149,7 +149,13 @@ fn serve(c: &mut Criterion) {
     c.bench_function("FIND_NODE served", |b| {
         b.iter(|| {
             reply += 1;
-            let (reply_to, request) = (ReplyId(reply), Request::FindNode { target: dice.key() });
+            let (reply_to, request) = (
+                ReplyId(reply),
+                Request::FindNode {
+                    target: dice.key(),
+                    card: false,
+                },
+            );
             let asked = Input::Request {
                 from,
                 read_only: false,

@@ -130,7 +130,7 @@ impl Node {
                 Output::Request { id, to, request } => {
                     let (kind, body) = match request {
                         Request::Ping => (PING, Vec::new()),
-                        Request::FindNode { target } => (FIND_NODE, target.to_bytes().to_vec()),
+                        Request::FindNode { target, .. } => (FIND_NODE, target.to_bytes().to_vec()),
                         // These run out of time.
                         Request::FindValue(_)
                         | Request::Store { .. }
@@ -148,7 +148,7 @@ impl Node {
                     };
                     let (kind, body) = match response {
                         Response::Pong { observed, .. } => (PONG, write_address(observed)),
-                        Response::Nodes { closer } => {
+                        Response::Nodes { closer, .. } => {
                             (NODES, closer.iter().flat_map(write_contact).collect())
                         }
                         _ => (REJECTED, Vec::new()),
@@ -189,6 +189,7 @@ impl Node {
                 PING => Request::Ping,
                 _ => Request::FindNode {
                     target: Key::from_bytes(body.try_into().ok()?),
+                    card: false,
                 },
             };
             let reply_to = ReplyId(self.next_reply);
@@ -214,6 +215,7 @@ impl Node {
             },
             NODES => Response::Nodes {
                 closer: body.chunks_exact(CONTACT).map_while(read_contact).collect(),
+                card: None,
             },
             _ => Response::Rejected(Rejection::Unsupported),
         };

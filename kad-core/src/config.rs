@@ -21,8 +21,8 @@ pub struct Config {
     /// Whether writes and reads go beyond the k nearest where these lie closer together than chance explains, as ids do
     /// that were made to hide a key. Default true: among honest nodes that is one lookup in a thousand.
     pub widen: bool,
-    /// Whether this node only asks: it says so with every request, nobody routes through it, and it stores nothing for
-    /// others. Default false.
+    /// Whether this node begins as one that only asks: it says so with every request, nobody routes through it, and it
+    /// stores nothing for others. Default false. [`Input::Role`](crate::Input::Role) changes it.
     pub read_only: bool,
     /// Whether this node stores records for others. Default true. One that does not still routes, and keeps its own
     /// records; it answers [`Verdict::StoresNothing`](crate::Verdict), and writers go to the next nearest. What it

@@ -58,6 +58,12 @@ pub enum Input<A> {
         /// What came of it.
         reply: StoreReply,
     },
+    /// From now on this node only asks, or serves as well; said again it changes nothing. It begins as
+    /// [`Config::read_only`](crate::Config::read_only) says. The driver marks the requests that it sends after this.
+    Role {
+        /// Whether it only asks.
+        read_only: bool,
+    },
     /// The time of [`Kademlia::poll_timeout`](crate::Kademlia::poll_timeout) has come.
     Timeout,
 }
@@ -69,6 +75,12 @@ pub enum Command<A> {
     FindNode {
         /// The point.
         target: Key,
+    },
+    /// Where a node is: a lookup of its id, on which those who hold its card give it as well. Ends in
+    /// [`Outcome::Located`](crate::Outcome::Located).
+    Locate {
+        /// The node.
+        id: NodeId,
     },
     /// Records under a key. Ends in [`Outcome::Found`](crate::Outcome::Found).
     FindValue {

@@ -8,6 +8,7 @@ mod lookups;
 mod queries;
 mod rations;
 mod repair;
+mod role;
 mod serving;
 mod sweep;
 mod upkeep;
@@ -37,6 +38,10 @@ use crate::{Address, Config, Event, Input, Instant, NodeId, Now, Outbox, Output,
 #[derive(Debug)]
 pub struct Kademlia<A> {
     config: Arc<Config>,
+    /// Whether this node only asks.
+    read_only: bool,
+    /// Requests in flight to contacts that have said since that they only ask.
+    declined: usize,
     rng: Rng,
     table: RoutingTable<A>,
     queries: Slab<Query<A>>,
@@ -75,6 +80,8 @@ impl<A: Address> Kademlia<A> {
         let mut timers = Timers::default();
         timers.set(Owner::Maintenance, maintenance.next());
         Self {
+            read_only: config.read_only,
+            declined: 0,
             rng,
             table: RoutingTable::new(local, config.table.clone()),
             queries: Slab::new(),
@@ -120,6 +127,7 @@ impl<A: Address> Kademlia<A> {
             }
             Input::Failure { id, failure } => self.on_failure(now, Handle::from_u64(id.0), failure, out),
             Input::Store { id, reply } => self.on_store(now, Handle::from_u64(id.0), reply, out),
+            Input::Role { read_only } => self.on_role(now, read_only, out),
             Input::Timeout => self.on_timeout(now, out),
         }
     }
@@ -136,6 +144,12 @@ impl<A: Address> Kademlia<A> {
     #[must_use]
     pub const fn local_id(&self) -> NodeId {
         self.table.local()
+    }
+
+    /// Whether it only asks.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Whom it knows.

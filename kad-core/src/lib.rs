@@ -182,8 +182,8 @@ pub use self::input::{
 };
 pub use self::kademlia::Kademlia;
 pub use self::message::{
-    Failure, FindValue, Found, MAX_CLOSER, MAX_RECORD_BYTES, MAX_RECORDS, Rejection, Request, Response,
-    StoreEntry, Want,
+    Failure, FindValue, Found, MAX_CARD_BYTES, MAX_CLOSER, MAX_RECORD_BYTES, MAX_RECORDS, Rejection, Request,
+    Response, StoreEntry, Want,
 };
 pub use self::network::{NetworkId, Parameters};
 pub use self::output::{Due, Effort, Event, Holder, Outbox, Outcome, Output, Placement, QueryError, StoreOp};

@@ -37,7 +37,7 @@ impl Maintenance {
         Self {
             next_expire: now + rng.shortened(config.expire),
             next_due: now + rng.shortened(scan_pause(config)),
-            next_repair: now + rng.shortened(config.first_repair.min(config.repair)),
+            next_repair: now + rng.shortened(first_repair(config)),
             next_refresh: now + rng.shortened(config.first_refresh.min(config.refresh)),
             refresh_pause: config.first_refresh.min(config.refresh),
             looked_up: Vec::new(),
@@ -62,6 +62,14 @@ impl Maintenance {
 
     pub(crate) fn plan_repair(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
         self.next_repair = later(now, rng.shortened(config.repair));
+    }
+
+    /// A node that serves from now on looks around and compares what it holds as one does that has just started.
+    pub(crate) fn begin_anew(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
+        self.refresh_pause = config.first_refresh.min(config.refresh);
+        self.next_refresh = later(now, rng.shortened(self.refresh_pause));
+        let repair = later(now, rng.shortened(first_repair(config)));
+        self.next_repair = self.next_repair.min(repair);
     }
 
     pub(crate) fn plan_due(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
@@ -138,6 +146,10 @@ fn scan_pause(config: &Config) -> Duration {
     Duration::from_secs(60)
         .min(config.look_after / 4)
         .min(config.republish / 4)
+}
+
+fn first_repair(config: &Config) -> Duration {
+    config.first_repair.min(config.repair)
 }
 
 /// A time after `now`, whatever the interval was configured to be.

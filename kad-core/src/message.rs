@@ -14,6 +14,11 @@ pub const MAX_RECORDS: usize = 64;
 /// The most bytes of records in one STORE or one answer: one record of the largest size always fits.
 pub const MAX_RECORD_BYTES: usize = crate::MAX_RECORD;
 
+/// The most bytes of a card in an answer to FIND_NODE, signature and all. A card is the mutable record of a node under its
+/// own id, in which it says where it can be reached. The largest that a node makes has some 700; the
+/// rest is for later versions. So nobody can make lookups carry large records by calling them cards.
+pub const MAX_CARD_BYTES: usize = 2048;
+
 /// What one node asks another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -23,6 +28,8 @@ pub enum Request {
     FindNode {
         /// The point.
         target: Key,
+        /// Whether the [card](MAX_CARD_BYTES) of the node with exactly this id is wanted as well, of those who hold it.
+        card: bool,
     },
     /// Do you hold this? If not, who is nearer?
     FindValue(FindValue),
@@ -114,6 +121,8 @@ pub enum Response<A> {
     Nodes {
         /// The contacts.
         closer: Vec<Contact<A>>,
+        /// The card of the node whose id is the target, if it was wanted, is held, and has at most [`MAX_CARD_BYTES`].
+        card: Option<Record>,
     },
     /// To FIND_VALUE: what it holds, and who is nearer.
     Values {

@@ -173,6 +173,13 @@ pub enum Event<A> {
 pub enum Outcome<A> {
     /// To [`Command::FindNode`](crate::Command::FindNode): the nearest that answered, nearest first.
     Closest(Vec<Contact<A>>),
+    /// To [`Command::Locate`](crate::Command::Locate).
+    Located {
+        /// The nearest that answered, nearest first; the node itself is the first if it serves.
+        closest: Vec<Contact<A>>,
+        /// The newest version of its card that any of those asked, or the own store, had; it may be a deletion.
+        card: Option<Record>,
+    },
     /// To [`Command::FindValue`](crate::Command::FindValue).
     Found {
         /// What was found: one record at most unless providers were gathered, none for a census.

@@ -6,6 +6,7 @@
 
 mod allotment;
 mod ask;
+mod find_node;
 mod find_value;
 mod reconcile;
 mod region;
@@ -17,6 +18,7 @@ use alloc::vec::Vec;
 
 pub(crate) use self::allotment::Placing;
 pub(crate) use self::ask::Ask;
+pub(crate) use self::find_node::{FindNode, card_of};
 pub(crate) use self::find_value::FindValueTask;
 pub(crate) use self::reconcile::{Direction, Reconcile, Visit};
 pub(crate) use self::region::Region;
@@ -48,7 +50,7 @@ pub(crate) struct Query<A> {
 /// What the query is for.
 #[derive(Debug)]
 pub(crate) enum Task<A> {
-    FindNode,
+    FindNode(FindNode),
     FindValue(FindValueTask<A>),
     Store(StoreTask<A>),
     StoreMany(StoreMany<A>),
@@ -98,6 +100,8 @@ pub(crate) struct Ping<A> {
     pub(crate) contact: Contact<A>,
     pub(crate) asked: bool,
     pub(crate) answer: Option<(UnixTime, A)>,
+    /// Why there is no answer; silence unless something else was seen.
+    pub(crate) why: QueryError,
 }
 
 /// What the query wants done.
@@ -144,21 +148,25 @@ pub(crate) struct Misfit;
 impl<A: Address> Query<A> {
     pub(crate) fn next(&mut self) -> Todo<A> {
         match (&mut self.task, &mut self.lookup) {
-            (Task::FindNode, Some(lookup)) => match lookup.next() {
-                Step::Ask(contact) => Todo::Ask(
-                    contact,
-                    Request::FindNode {
-                        target: lookup.target(),
-                    },
-                ),
-                Step::Wait => Todo::Wait,
-                Step::Done => Todo::Finish,
-            },
+            (Task::FindNode(task), Some(lookup)) => {
+                let target = lookup.target();
+                if let Some(todo) = task.ask_own_store(target) {
+                    return todo;
+                }
+                let card = task.wants_card();
+                match lookup.next() {
+                    Step::Ask(contact) => Todo::Ask(contact, Request::FindNode { target, card }),
+                    Step::Wait => Todo::Wait,
+                    Step::Done if task.waits_for_own_store() => Todo::Wait,
+                    Step::Done => Todo::Finish,
+                }
+            }
             (Task::Bootstrap(_), Some(lookup)) => match lookup.next() {
                 Step::Ask(contact) => Todo::Ask(
                     contact,
                     Request::FindNode {
                         target: lookup.target(),
+                        card: false,
                     },
                 ),
                 Step::Wait => Todo::Wait,
@@ -178,9 +186,10 @@ impl<A: Address> Query<A> {
             (Task::Reconcile(task), _) => task.next(),
             (Task::Sweep(task), lookup) => task.next(lookup.as_mut(), self.flights.is_empty()),
             (Task::Ping(_) | Task::Ask(_), _) if !self.flights.is_empty() => Todo::Wait,
-            (Task::Ping(_) | Task::Ask(_) | Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_), _) => {
-                Todo::Finish
-            }
+            (
+                Task::Ping(_) | Task::Ask(_) | Task::FindNode(_) | Task::FindValue(_) | Task::Bootstrap(_),
+                _,
+            ) => Todo::Finish,
         }
     }
 
@@ -219,8 +228,14 @@ impl<A: Address> Query<A> {
             (Task::StoreMany(task), Response::Stored { verdicts, .. }) => {
                 task.on_verdicts(from.id, &verdicts);
             }
-            (Task::Ask(ask), Response::Nodes { closer }) => ask.on_told(closer, took),
-            (_, Response::Nodes { closer }) => self.extend(from.id, closer, alive),
+            (Task::Ask(ask), Response::Nodes { closer, .. }) => ask.on_told(closer, took),
+            (Task::FindNode(task), Response::Nodes { closer, card }) => {
+                if let (Some(card), Some(lookup)) = (card, &self.lookup) {
+                    task.on_card(lookup.target(), card)?;
+                }
+                self.extend(from.id, closer, alive);
+            }
+            (_, Response::Nodes { closer, card: None }) => self.extend(from.id, closer, alive),
             _ => return Err(Misfit),
         }
         Ok(())
@@ -249,7 +264,9 @@ impl<A: Address> Query<A> {
                 task.on_failure(id);
                 false
             }
-            Task::FindNode | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => false,
+            Task::FindNode(_) | Task::FindValue(_) | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_) => {
+                false
+            }
         };
         match &mut self.lookup {
             // It answered on the way and then did not take the record: somebody else must be the holder.
@@ -281,8 +298,10 @@ impl<A: Address> Query<A> {
 
     /// What is known of a failure beyond that there is no answer; it comes before [`on_failure`](Self::on_failure).
     pub(crate) const fn explain(&mut self, why: QueryError) {
-        if let Task::Ask(ask) = &mut self.task {
-            ask.explain(why);
+        match &mut self.task {
+            Task::Ask(ask) => ask.explain(why),
+            Task::Ping(ping) => ping.why = why,
+            _ => {}
         }
     }
 
@@ -296,7 +315,12 @@ impl<A: Address> Query<A> {
             (Task::Reconcile(task), reply) => task.on_store(reply),
             (Task::Sweep(task), reply) => task.on_store(reply),
             (Task::StoreMany(task), reply) => task.on_store(&reply),
-            (Task::FindNode | Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_), _) => {}
+            (Task::FindNode(task), reply) => {
+                if let Some(lookup) = &self.lookup {
+                    task.on_store(lookup.target(), reply);
+                }
+            }
+            (Task::Bootstrap(_) | Task::Ping(_) | Task::Ask(_), _) => {}
         }
     }
 
@@ -304,7 +328,7 @@ impl<A: Address> Query<A> {
     pub(crate) fn has_enough(&self) -> bool {
         match &self.task {
             Task::Store(task) => task.has_enough(self.lookup.as_ref()),
-            Task::FindNode
+            Task::FindNode(_)
             | Task::FindValue(_)
             | Task::Bootstrap(_)
             | Task::Ping(_)
@@ -319,7 +343,7 @@ impl<A: Address> Query<A> {
     pub(crate) fn is_mostly_told(&self) -> bool {
         match &self.task {
             Task::Store(task) => task.is_mostly_told(),
-            Task::FindNode
+            Task::FindNode(_)
             | Task::FindValue(_)
             | Task::Bootstrap(_)
             | Task::Ping(_)
@@ -335,7 +359,7 @@ impl<A: Address> Query<A> {
         let Some(lookup) = &self.lookup else { return 0 };
         let last = match &self.task {
             Task::FindValue(task) => task.last_holder(),
-            Task::FindNode
+            Task::FindNode(_)
             | Task::Store(_)
             | Task::Bootstrap(_)
             | Task::Ping(_)
@@ -367,7 +391,7 @@ impl<A: Address> Query<A> {
         match &self.task {
             Task::Store(task) => Some(task.region()),
             Task::FindValue(task) => Some(task.region()),
-            Task::FindNode
+            Task::FindNode(_)
             | Task::Bootstrap(_)
             | Task::Ping(_)
             | Task::Ask(_)
@@ -384,11 +408,15 @@ impl<A: Address> Query<A> {
             _ => QueryError::Unanswered,
         };
         match &self.task {
-            Task::FindNode => match self
+            Task::FindNode(task) => match self
                 .lookup
                 .as_ref()
                 .map(|lookup| lookup.results().collect::<Vec<_>>())
             {
+                Some(closest) if task.wants_card() && (!closest.is_empty() || task.card().is_some()) => {
+                    let card = task.card().cloned();
+                    Outcome::Located { closest, card }
+                }
                 Some(closest) if !closest.is_empty() => Outcome::Closest(closest),
                 _ => Outcome::Failed(nobody),
             },
@@ -402,7 +430,7 @@ impl<A: Address> Query<A> {
                     observed: observed.clone(),
                     took: now.since(self.started),
                 },
-                None => Outcome::Failed(QueryError::Unanswered),
+                None => Outcome::Failed(ping.why),
             },
             Task::Ask(ask) => ask.outcome(self.effort.requests > 0),
             Task::Reconcile(task) => Outcome::HandedOver {

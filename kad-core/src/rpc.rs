@@ -18,6 +18,8 @@ pub(crate) struct Flight<A> {
     /// Its contact was suspected to be dead already when it was sent.
     pub(crate) suspected: bool,
     pub(crate) stage: Stage,
+    /// Its contact has said since that it only asks: an answer still counts, and puts nobody into the table.
+    pub(crate) declined: bool,
 }
 
 /// How far a request has come towards its end.

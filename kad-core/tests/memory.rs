@@ -181,7 +181,10 @@ fn closest_allocates_nothing_and_an_answer_one_list() {
         .map(|entry| *entry.contact)
         .expect("a full table");
     let mut ask = |n| {
-        let request = Request::FindNode { target: key() };
+        let request = Request::FindNode {
+            target: key(),
+            card: false,
+        };
         let (read_only, reply_to) = (false, ReplyId(n));
         machine.handle(
             now(2_000_000),
@@ -209,7 +212,10 @@ fn answers_for_nothing_allocate_nothing() {
     let mut machine = full(&mut outbox, &Arc::new(Config::default()));
     let before = HELD.get();
     for id in 0..10_000 {
-        let response = Response::Nodes { closer: Vec::new() };
+        let response = Response::Nodes {
+            closer: Vec::new(),
+            card: None,
+        };
         let id = RequestId(id << 20);
         machine.handle(
             now(3_000_000),

@@ -25,9 +25,11 @@ fn nodes(criterion: &mut Criterion) {
     };
     let response = Response::Nodes {
         closer: (0..20).map(contact).collect(),
+        card: None,
     };
     let asked = Request::FindNode {
         target: Key::default(),
+        card: false,
     };
     let frame = codec.encode_response(NOW, &response).expect("20 contacts");
     criterion.bench_function("encode nodes, 20", |bench| {

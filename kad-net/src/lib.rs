@@ -29,3 +29,4 @@ pub use self::transport::{
     Answer, BoxError, BoxFuture, BoxReply, DynTransport, Inbound, MAX_FRAME, Reply, Transport,
     TransportError, TransportStats, WireAddress,
 };
+pub use self::wire::card;

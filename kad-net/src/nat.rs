@@ -36,7 +36,7 @@
 //! `docs/bounds.md` says, whatever peers do.
 
 pub mod candidates;
-mod contacted;
+pub(crate) mod contacted;
 pub mod coordinator;
 pub mod dial_back;
 mod draws;

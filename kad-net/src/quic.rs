@@ -25,7 +25,10 @@ mod connect;
 mod endpoint;
 mod error;
 mod exchange;
+mod mux;
 mod pool;
+mod reach;
+mod relayed;
 mod serve;
 mod shared;
 mod socket;
@@ -46,11 +49,15 @@ pub use self::address::{ParseQuicAddressError, QuicAddress};
 pub use self::config::{BindError, QuicConfig, QuicLimits};
 pub use self::error::QuicError;
 pub use self::exchange::QuicReply;
+pub use self::reach::{Reach, ReachConfig, Standing};
 pub use self::socket::SocketStats;
 
 use self::endpoint::Setup;
+use self::mux::Mux;
+use self::reach::{Driver, Start};
 use self::shared::{Request, Shared};
 use self::socket::Line;
+use crate::nat::relay::RelayStats;
 use crate::transport::{Answer, Inbound, MAX_FRAME, Transport, TransportStats};
 
 /// A [`Transport`] over QUIC.
@@ -75,6 +82,8 @@ pub struct QuicStats {
     pub slow_streams: u64,
     /// Handshakes that had to prove their address first.
     pub retries: u64,
+    /// What is relayed for others.
+    pub relay: RelayStats,
 }
 
 impl QuicTransport {
@@ -88,6 +97,7 @@ impl QuicTransport {
             network,
             listen,
             limits,
+            reach: reach_config,
         } = config;
         tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let Some(first) = listen.first().copied() else {
@@ -108,24 +118,28 @@ impl QuicTransport {
 
         let id = keypair.node_id();
         let setup = Setup::new(&keypair, network, &limits)?;
-        let line = Arc::new(Line::default());
+        let mux = Arc::new(Mux::new(Arc::new(Line::default())));
         let (sender, requests) = mpsc::channel(limits.inbound_requests.max(1));
-        let shared = Arc::new(Shared::new(id, limits, setup, line.clone(), sender));
+        let (reach, inbox) = Reach::new(reach_config.first_role());
+        let shared = Arc::new(Shared::new(id, limits, setup, mux.clone(), reach, sender));
         let Some(alive) = shared.tasks.token() else {
             return Err(BindError::NoAddress);
         };
 
         let mut bound = Vec::with_capacity(sockets.len());
+        let mut listening = Vec::with_capacity(sockets.len());
         let mut endpoints = Vec::with_capacity(sockets.len());
         for (address, socket) in sockets {
-            let endpoint = shared.setup.endpoint(socket, line.clone(), alive.clone());
+            let endpoint = shared.setup.endpoint(socket, mux.clone(), alive.clone());
             let endpoint = endpoint.map_err(|e| BindError::of_io(address, e))?;
-            bound.push(reachable(
-                endpoint.local_addr().map_err(|e| BindError::of_io(address, e))?,
-            ));
+            let local = endpoint.local_addr().map_err(|e| BindError::of_io(address, e))?;
+            listening.push(local);
+            bound.push(reachable(local));
             endpoints.push(endpoint);
         }
-        for endpoint in &endpoints {
+        let relayed = shared.setup.relayed_endpoint(mux, alive.clone());
+        let relayed = relayed.map_err(|e| BindError::of_io(first, e))?;
+        for endpoint in endpoints.iter().chain([&relayed]) {
             tokio::spawn(serve::listen(shared.clone(), endpoint.clone(), alive.clone()));
         }
         shared
@@ -133,6 +147,23 @@ impl QuicTransport {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .extend(endpoints);
+        shared
+            .relayed
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .replace(relayed);
+        let driver = Driver::new(Start {
+            shared: shared.clone(),
+            alive,
+            config: reach_config,
+            bound: listening,
+            inbox,
+            seed: reach::seed(&keypair),
+        });
+        // There is one for each transport, and this is a new one.
+        if let Some(driver) = driver {
+            tokio::spawn(driver.run());
+        }
         let address = QuicAddress::new(&bound).unwrap_or_else(|| first.into());
         Ok(Self {
             shared,
@@ -148,6 +179,12 @@ impl QuicTransport {
         self.shared.line.silence();
     }
 
+    /// How this node is reached.
+    #[must_use]
+    pub fn reach(&self) -> &Reach {
+        &self.shared.reach
+    }
+
     /// What it has counted beyond [`TransportStats`].
     #[must_use]
     pub fn quic_stats(&self) -> QuicStats {
@@ -157,6 +194,12 @@ impl QuicTransport {
             unknown_streams: counters.unknown_streams.load(Relaxed),
             slow_streams: counters.slow_streams.load(Relaxed),
             retries: counters.retries.load(Relaxed),
+            relay: self.shared.mux.relay().map_or_else(RelayStats::default, |relay| {
+                relay
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .stats()
+            }),
         }
     }
 }
@@ -194,7 +237,7 @@ impl Transport for QuicTransport {
             return Err(QuicError::FrameTooLarge { size: frame.len() });
         }
         let (link, warm) = connect::link_to(&self.shared, to).await?;
-        let broken = match exchange::ask(&self.shared, &link, frame.clone()).await {
+        let broken = match exchange::ask(&self.shared, &link, exchange::STREAM_RPC, frame.clone()).await {
             Ok((frame, took)) => return Ok(Answer { frame, warm, took }),
             Err(broken) => broken,
         };
@@ -208,7 +251,7 @@ impl Transport for QuicTransport {
         self.shared.pool.remove(link.link());
         drop(link);
         let (link, warm) = connect::link_to(&self.shared, to).await?;
-        match exchange::ask(&self.shared, &link, frame).await {
+        match exchange::ask(&self.shared, &link, exchange::STREAM_RPC, frame).await {
             Ok((frame, took)) => Ok(Answer { frame, warm, took }),
             Err(_) if self.shared.tasks.token().is_none() => Err(QuicError::Closed),
             Err(broken) => Err(broken.error),

@@ -16,8 +16,10 @@
 
 pub mod announcement;
 mod body;
+pub mod card;
 mod contacts;
 mod error;
+pub mod reach;
 mod records;
 mod requests;
 mod responses;
@@ -41,7 +43,7 @@ pub const VERSION: u8 = 1;
 /// Bytes before the body: version, kind, flags.
 pub const HEADER_BYTES: usize = 3;
 
-/// The most extensions at the end of a body. None is known to version 1; room for a few of each later version.
+/// The most extensions at the end of a body. One is known; room for a few of each later version.
 pub const MAX_EXTENSIONS: usize = 16;
 
 /// The most bytes that the extensions of one frame may carry together, payloads only.
@@ -54,6 +56,9 @@ const FLAG_READ_ONLY: u8 = 1;
 
 /// Flags that a receiver must understand or refuse the frame; the others may be ignored.
 const FLAGS_MUST_UNDERSTAND: u8 = 0xf0;
+
+/// The number of the extension in which FIND_NODE says that the card of the target is wanted, and NODES has it.
+const EXTENSION_CARD: u16 = 1;
 
 /// What the frame is. Requests count up from 1, an answer is its request with the top bit set.
 mod kind {
@@ -160,7 +165,8 @@ impl Codec {
         let flags = u8::from(read_only) * FLAG_READ_ONLY;
         let mut body = BodyWriter::new(requests::kind(request), flags, requests::size_hint(request));
         requests::write(&mut body, now, request)?;
-        body.finish()
+        let wants_card = matches!(request, Request::FindNode { card: true, .. });
+        body.finish_with(wants_card.then_some((EXTENSION_CARD, &[])))
     }
 
     /// Whether a frame says that it is a STORE, whose records take long to verify; says nothing about its form.
@@ -176,8 +182,11 @@ impl Codec {
     /// error of the frame but of its entry.
     pub fn decode_request(&self, now: UnixTime, frame: Bytes) -> Result<IncomingRequest, DecodeError> {
         let (header, mut body) = open(&frame)?;
-        let request = requests::read(self, now, &frame, header.kind, &mut body)?;
-        body.finish()?;
+        let mut request = requests::read(self, now, &frame, header.kind, &mut body)?;
+        let extension = body.finish_with(Some(EXTENSION_CARD))?;
+        if let Request::FindNode { card, .. } = &mut request {
+            *card = extension.is_some();
+        }
         let read_only = header.flags & FLAG_READ_ONLY != 0;
         Ok(IncomingRequest { read_only, request })
     }
@@ -193,7 +202,8 @@ impl Codec {
     ) -> Result<Bytes, EncodeError> {
         let mut body = BodyWriter::new(responses::kind(response), 0, responses::size_hint(response));
         responses::write(&mut body, now, response)?;
-        body.finish()
+        let card = responses::card(now, response)?;
+        body.finish_with(card.map(|card| (EXTENSION_CARD, card)))
     }
 
     /// Reads and verifies the answer to `asked`. Records share the memory of the frame.
@@ -208,8 +218,11 @@ impl Codec {
         asked: &Request,
     ) -> Result<Response<A>, DecodeError> {
         let (header, mut body) = open(&frame)?;
-        let response = responses::read(self, now, &frame, header.kind, &mut body, asked)?;
-        body.finish()?;
+        let mut response = responses::read(self, now, &frame, header.kind, &mut body, asked)?;
+        let extension = body.finish_with(Some(EXTENSION_CARD))?;
+        if let (Response::Nodes { card, .. }, Some(bytes)) = (&mut response, extension) {
+            *card = responses::read_card(self, now, frame.slice_ref(bytes), asked)?;
+        }
         Ok(response)
     }
 

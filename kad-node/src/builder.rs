@@ -216,10 +216,8 @@ impl Builder {
             .unwrap_or_else(|| automatic_scope(&listen, &self.peers));
         self.scope = Some(scope);
         let quic = QuicConfig {
-            keypair: keypair.clone(),
-            network,
-            listen,
             limits: self.quic.clone(),
+            ..QuicConfig::new(keypair.clone(), network, listen)
         };
         let transport = Arc::new(QuicTransport::bind(quic)?);
         let silence = {

@@ -204,6 +204,9 @@ impl Policy {
     pub(crate) fn of_response<A>(&self, mut response: Response<A>) -> Response<A> {
         match &mut response {
             Response::Values { found, .. } => self.keep_wanted(found),
+            Response::Nodes { card, .. } if card.as_ref().is_some_and(|card| self.admit(card).is_err()) => {
+                *card = None;
+            }
             Response::Fetched { records } => records.retain(|record| {
                 let is_wanted = self.admit(record).is_ok();
                 if !is_wanted {

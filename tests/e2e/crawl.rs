@@ -155,11 +155,13 @@ async fn tell_of_nobody(
         limbs[0] ^= 1 << (63 - bit);
         Request::FindNode {
             target: Key::from_limbs(limbs),
+            card: false,
         }
     };
     let made_up = |n: u64| Contact::new(key(n).node_id(), QuicAddress::from(silent));
     let lies = Response::Nodes {
         closer: (500..520).map(made_up).collect(),
+        card: None,
     };
     let mut told = Some(told);
     loop {

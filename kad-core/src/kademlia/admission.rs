@@ -74,7 +74,7 @@ impl<A: Address> Kademlia<A> {
 
     /// The own id, if this node stores for others.
     pub(super) fn holder(&self) -> Option<NodeId> {
-        (self.config.stores && !self.config.read_only).then(|| self.local_id())
+        (self.config.stores && !self.read_only).then(|| self.local_id())
     }
 
     fn is_nowhere_near(&mut self, key: Key, least: Option<Population>) -> bool {

@@ -38,6 +38,7 @@ impl<A: Address> Kademlia<A> {
             limits,
             suspected,
             stage: Stage::Waiting,
+            declined: false,
         };
         let next = flight.next();
         let handle = self.flights.insert(flight);
@@ -95,7 +96,9 @@ impl<A: Address> Kademlia<A> {
                 self.fail_query(now, &flight, out);
             }
             response => {
-                self.admit(now, &flight.contact, rtt, out);
+                if !flight.declined {
+                    self.admit(now, &flight.contact, rtt, out);
+                }
                 if let Response::Pong { unix, .. } = response
                     && self.table.get(flight.contact.id).is_some()
                 {
@@ -149,6 +152,7 @@ impl<A: Address> Kademlia<A> {
     pub(super) fn cancel_flight(&mut self, handle: Handle, out: &mut Outbox<A>) {
         if let Some(flight) = self.flights.remove(handle) {
             self.timers.clear(Owner::Rpc(handle.place));
+            self.declined -= usize::from(flight.declined);
             self.judging -= usize::from(flight.stage == Stage::GivenUp);
             out.push(Output::Cancel {
                 id: RequestId(handle.to_u64()),
@@ -159,6 +163,7 @@ impl<A: Address> Kademlia<A> {
     pub(super) fn settle(&mut self, handle: Handle) -> Option<Flight<A>> {
         let flight = self.flights.remove(handle)?;
         self.timers.clear(Owner::Rpc(handle.place));
+        self.declined -= usize::from(flight.declined);
         self.judging -= usize::from(flight.stage == Stage::GivenUp);
         match flight.purpose {
             Purpose::Probe => {

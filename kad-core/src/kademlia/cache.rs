@@ -162,7 +162,7 @@ impl<A: Address> Kademlia<A> {
 
     /// Somebody asked for what is not here: if it is popular, it is read to be cached.
     pub(super) fn missed(&mut self, now: Now, from: &Contact<A>, ask: &FindValue, out: &mut Outbox<A>) {
-        let caches = self.config.cache_bytes > 0 && !self.config.read_only;
+        let caches = self.config.cache_bytes > 0 && !self.read_only;
         if !caches || !is_for_a_value(ask) || self.cache.fetching >= MAX_FETCHES {
             return;
         }

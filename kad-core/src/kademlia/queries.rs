@@ -7,7 +7,8 @@ use super::Kademlia;
 use super::lookups::{FAR_OF_UPKEEP, FAR_OF_WRITES};
 use crate::lookup::Lookup;
 use crate::query::{
-    Again, Ask, Bootstrap, FindValueTask, Ownership, Ping, Query, Role, StoreMany, StoreTask, Task, Todo,
+    Again, Ask, Bootstrap, FindNode, FindValueTask, Ownership, Ping, Query, Role, StoreMany, StoreTask, Task,
+    Todo,
 };
 use crate::rpc::Purpose;
 use crate::slab::Handle;
@@ -40,9 +41,14 @@ impl<A: Address> Kademlia<A> {
         }
         let (task, lookup) = match command {
             Command::FindNode { target } => (
-                Task::FindNode,
+                Task::FindNode(FindNode::contacts()),
                 Some(self.lookup(now, target, (self.config.alpha, self.config.k), Vec::new())),
             ),
+            Command::Locate { id } => {
+                let ways = (self.config.alpha, self.config.k);
+                let lookup = self.lookup(now, id.to_key(), ways, Vec::new());
+                (Task::FindNode(FindNode::with_card()), Some(lookup))
+            }
             Command::FindValue { key, kind, read } => {
                 let want = if read == Read::Census {
                     Want::Digest
@@ -106,6 +112,7 @@ impl<A: Address> Kademlia<A> {
                     contact,
                     asked: false,
                     answer: None,
+                    why: QueryError::Unanswered,
                 }),
                 None,
             ),
@@ -156,7 +163,8 @@ impl<A: Address> Kademlia<A> {
             }
             _ => self.bucket_lookup(now, bucket),
         };
-        self.start(now, None, Task::FindNode, Some(lookup), out);
+        let task = Task::FindNode(FindNode::contacts());
+        self.start(now, None, task, Some(lookup), out);
     }
 
     fn store_task(&self, record: Record, expected: Option<u64>, role: Role, enough: usize) -> Task<A> {
@@ -442,7 +450,7 @@ impl<A: Address> Kademlia<A> {
                 self.maintenance.more_due &= task.is_noted();
                 self.scan_due(now, out);
             }
-            Task::FindNode if query.id.is_none() => {
+            Task::FindNode(_) if query.id.is_none() => {
                 if let Some(lookup) = query.lookup.as_ref().filter(|_| !query.effort.timed_out) {
                     self.take_sample(now, lookup);
                 }
@@ -451,7 +459,7 @@ impl<A: Address> Kademlia<A> {
             }
             Task::Sweep(task) => self.swept(now, task, out),
             Task::Reconcile(task) => self.reconciled(task, query.id.is_none()),
-            Task::FindNode
+            Task::FindNode(_)
             | Task::Store(_)
             | Task::StoreMany(_)
             | Task::Bootstrap(_)

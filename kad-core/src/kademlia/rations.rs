@@ -93,7 +93,10 @@ mod tests {
         let Some(Output::Request { id, .. }) = out.pop() else {
             panic!("nobody is asked")
         };
-        let response = Response::Nodes { closer: liars };
+        let response = Response::Nodes {
+            closer: liars,
+            card: None,
+        };
         machine.handle(
             now(1),
             Input::Response {
@@ -167,7 +170,7 @@ mod tests {
         let closer = (31..=60).map(|n| contact(n, (VICTIM, 2000 + n as u16))).collect();
         let answer = Input::Response {
             id: asked.expect("the table is not empty"),
-            response: Response::Nodes { closer },
+            response: Response::Nodes { closer, card: None },
             rtt: None,
         };
         machine.handle(now(1001), answer, &mut out);

@@ -113,7 +113,11 @@ impl<A: Address> Kademlia<A> {
     /// Records of others whose time has come. Where this node is responsible for them that is all; the others are
     /// compared with somebody who is.
     pub(super) fn look_after(&mut self, now: Now, records: Vec<Record>, out: &mut Outbox<A>) {
-        let prefixes = self.table.responsibilities(self.config.k);
+        // Who only asks is responsible for nothing, and gives away what it once took in.
+        let prefixes = match self.holder() {
+            None if self.read_only => Vec::new(),
+            _ => self.table.responsibilities(self.config.k),
+        };
         let is_ours = |key: Key| prefixes.iter().any(|prefix| prefix.contains(key));
         let (mut noted, mut visits): (Vec<Record>, BTreeMap<NodeId, Visit<A>>) =
             (Vec::new(), BTreeMap::new());

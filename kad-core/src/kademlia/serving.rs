@@ -3,13 +3,14 @@
 use alloc::vec::Vec;
 
 use super::Kademlia;
+use crate::query::card_of;
 use crate::slab::Handle;
 use crate::summary::MAX_COMPARED;
 use crate::table::Entry;
 use crate::{
-    Address, Contact, Duration, FindValue, Fingerprint, Found, Key, Kind, MAX_CLOSER, MAX_RECORDS, NodeId,
-    Now, Outbox, Output, Prefix, Rejection, ReplyId, Request, Response, Slot, Source, StoreEntry, StoreId,
-    StoreOp, StoreReply, Verdict,
+    Address, Contact, Duration, FindValue, Fingerprint, Found, Key, Kind, MAX_CARD_BYTES, MAX_CLOSER,
+    MAX_RECORDS, NodeId, Now, Outbox, Output, Prefix, Record, Rejection, ReplyId, Request, Response, Slot,
+    Source, StoreEntry, StoreId, StoreOp, StoreReply, Verdict,
 };
 
 /// Contacts looked at beyond those that are told, in the place of the asker and of those that are flagged.
@@ -25,6 +26,12 @@ pub(super) enum Pending<A> {
         from: Contact<A>,
         reply_to: ReplyId,
         ask: FindValue,
+    },
+    /// A peer that asked FIND_NODE, and wants the card of the target.
+    Card {
+        from: Contact<A>,
+        reply_to: ReplyId,
+        target: Key,
     },
     /// A peer that asked STORE; the verdicts that are already known.
     Put {
@@ -58,18 +65,38 @@ impl<A: Address> Kademlia<A> {
         self.stats.requests_received += 1;
         self.shunned.forgive(from.id);
         self.suspects.forgive(from.id);
+        self.note_role_of(from.id, read_only);
         if read_only {
             self.drop_contact(now, from.id, out);
         } else if self.table.wants(from) {
             self.probe(now, from.clone(), out);
         }
         let response = match request {
+            // A PONG would be taken for a sign that it serves. Whoever reads this forgets the node at once.
+            _ if self.read_only => self.reject(Rejection::ReadOnly),
             Request::Ping => Response::Pong {
                 unix: now.unix,
                 observed: from.address.clone(),
             },
-            Request::FindNode { target } => Response::Nodes {
+            // Where too much waits for the store, contacts are better than nothing.
+            Request::FindNode { target, card: true }
+                if self.pending.len() < self.config.max_pending_requests =>
+            {
+                let id = self.pending.insert(Pending::Card {
+                    from: from.clone(),
+                    reply_to,
+                    target,
+                });
+                let query = card_of(target);
+                out.push(Output::Store {
+                    id: StoreId(id.to_u64()),
+                    op: StoreOp::Get { query },
+                });
+                return;
+            }
+            Request::FindNode { target, .. } => Response::Nodes {
                 closer: self.closer(target, from.id),
+                card: None,
             },
             Request::FindValue(ask) if let Some(cached) = self.cached_answer(now, &ask) => cached,
             Request::FindValue(_)
@@ -91,11 +118,6 @@ impl<A: Address> Kademlia<A> {
                     op: StoreOp::Get { query: ask },
                 });
                 return;
-            }
-            Request::Store { .. } | Request::Compare { .. } | Request::Fetch { .. }
-                if self.config.read_only =>
-            {
-                self.reject(Rejection::ReadOnly)
             }
             Request::Compare { .. } | Request::Fetch { .. } if !self.config.stores => {
                 self.reject(Rejection::StoresNothing)
@@ -200,6 +222,17 @@ impl<A: Address> Kademlia<A> {
                 let response = self.values(&from, &ask, reply);
                 out.push(Output::Response { reply_to, response });
             }
+            Pending::Card {
+                from,
+                reply_to,
+                target,
+            } => {
+                let response = Response::Nodes {
+                    closer: self.closer(target, from.id),
+                    card: told_card(target, reply),
+                };
+                out.push(Output::Response { reply_to, response });
+            }
             Pending::Put {
                 from,
                 reply_to,
@@ -296,6 +329,18 @@ impl<A: Address> Kademlia<A> {
         self.stats.rejected += 1;
         Response::Rejected(reason)
     }
+}
+
+/// The card of a node, as the store had it. What is too large is no card of ours, and whoever wants it asks FIND_VALUE.
+fn told_card(target: Key, reply: StoreReply) -> Option<Record> {
+    let StoreReply::Found { found, .. } = reply else {
+        return None;
+    };
+    let found = found.into_iter().find_map(|found| match found {
+        Found::Record(record) => Some(record),
+        Found::Digest { .. } => None,
+    });
+    found.filter(|card| card.key() == target && card.as_bytes().len() <= MAX_CARD_BYTES)
 }
 
 /// Whether these are few enough parts of the key space, in ascending order, and none is a part of another.

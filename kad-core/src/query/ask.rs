@@ -31,7 +31,7 @@ impl<A: Clone> Ask<A> {
     pub(crate) fn next(&mut self) -> Option<(Contact<A>, Request)> {
         let first = !core::mem::replace(&mut self.asked, true);
         let target = self.target;
-        first.then(|| (self.contact.clone(), Request::FindNode { target }))
+        first.then(|| (self.contact.clone(), Request::FindNode { target, card: false }))
     }
 
     /// The answer. Unlike on a walk, contacts that this node found dead are told as well: who asks one contact wants to

@@ -96,6 +96,7 @@ impl<A: Address> FindValueTask<A> {
                 contact,
                 Request::FindNode {
                     target: lookup.target(),
+                    card: false,
                 },
             ),
             Step::Ask(contact) => Todo::Ask(contact, Request::FindValue(self.ask)),

@@ -170,6 +170,7 @@ impl<A: Address> StoreTask<A> {
                 contact,
                 Request::FindNode {
                     target: lookup.target(),
+                    card: false,
                 },
             ),
             Step::Wait => Todo::Wait,

@@ -125,7 +125,7 @@ impl<A: Address> StoreMany<A> {
                 match lookup.next() {
                     Step::Ask(contact) => {
                         let target = lookup.target();
-                        return Todo::Ask(contact, Request::FindNode { target });
+                        return Todo::Ask(contact, Request::FindNode { target, card: false });
                     }
                     Step::Wait => return Todo::Wait,
                     Step::Done => self.share_out(lookup),

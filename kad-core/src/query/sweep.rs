@@ -152,7 +152,7 @@ impl<A: Address> Sweep<A> {
                     Some(lookup) => match lookup.next() {
                         Step::Ask(contact) => {
                             let target = lookup.target();
-                            return Todo::Ask(contact, Request::FindNode { target });
+                            return Todo::Ask(contact, Request::FindNode { target, card: false });
                         }
                         Step::Wait => return Todo::Wait,
                         Step::Done => {

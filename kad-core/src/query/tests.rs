@@ -167,8 +167,9 @@ impl World {
             Request::Ping | Request::Compare { .. } | Request::Fetch { .. } => {
                 unreachable!("no query here pings or compares")
             }
-            Request::FindNode { target } => Response::Nodes {
+            Request::FindNode { target, .. } => Response::Nodes {
                 closer: self.told_by(id, target),
+                card: None,
             },
             Request::FindValue(_) => Response::Values {
                 found: match self.holders.contains(&id) {

@@ -110,8 +110,9 @@ impl Choices<'_> {
     }
 
     fn command(&mut self) -> Command<u32> {
-        match self.below(9) {
+        match self.below(10) {
             0 => Command::FindNode { target: self.key() },
+            8 => Command::Locate { id: self.id() },
             1 | 2 => Command::FindValue {
                 key: self.key(),
                 kind: self.kind(),
@@ -152,7 +153,10 @@ impl Choices<'_> {
     fn request(&mut self) -> Request {
         match self.below(6) {
             0 => Request::Ping,
-            1 => Request::FindNode { target: self.key() },
+            1 => Request::FindNode {
+                target: self.key(),
+                card: self.below(2) == 0,
+            },
             2 => Request::FindValue(self.ask()),
             3 => Request::Compare { parts: self.parts() },
             4 => Request::Fetch {
@@ -242,6 +246,7 @@ impl Choices<'_> {
             },
             1 | 2 => Response::Nodes {
                 closer: self.contacts(),
+                card: self.records().pop(),
             },
             3 => Response::Values {
                 found: self.found(),
@@ -362,7 +367,7 @@ impl Driven {
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
-        let input = match choices.below(12) {
+        let input = match choices.below(13) {
             0 | 1 => {
                 let query = QueryId(self.next_id());
                 Input::Command {
@@ -425,6 +430,9 @@ impl Driven {
                 self.now.unix = UnixTime::from_secs(far);
                 return;
             }
+            11 => Input::Role {
+                read_only: choices.below(2) == 0,
+            },
             _ => {
                 let pause = [0, 1_000, 500_000, 5_000_000, 4_000_000_000][choices.below(5)];
                 self.now.monotonic = self.now.monotonic + Duration::from_micros(pause);

@@ -123,7 +123,10 @@ fn answer_all(driven: &mut Driven, todo: &mut Vec<Output<u32>>) {
                         unix: driven.now.unix,
                         observed: 0,
                     },
-                    _ => Response::Nodes { closer: Vec::new() },
+                    _ => Response::Nodes {
+                        closer: Vec::new(),
+                        card: None,
+                    },
                 };
                 Input::Response {
                     id,

@@ -199,7 +199,10 @@ fn questions_to_one_host_are_rationed_like_every_dial_on_hearsay() {
     assert_eq!(asker.outcome(None), Some(Outcome::Failed(QueryError::NotAsked)));
     assert_eq!(asker.machine.stats().rationed, 1);
     // One that answered has proven its address, and makes room.
-    let response = Response::Nodes { closer: Vec::new() };
+    let response = Response::Nodes {
+        closer: Vec::new(),
+        card: None,
+    };
     let rtt = Some(Duration::from_millis(3));
     let told = asker.outcome(Some(Input::Response {
         id: ids[0],

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kad_core::{Command, Config, Duration, Event, Key, NodeId, Outcome, Parameters, QueryError};
+use kad_core::{Command, Config, Duration, Event, Input, Key, NodeId, Outcome, Parameters, QueryError};
 
 use crate::simulation::Simulation;
 
@@ -180,9 +180,7 @@ fn a_contact_that_turns_read_only_is_dropped_at_once() {
     let knows = |world: &Simulation, id| world.nodes[0].machine.machine().table().get(id).is_some();
     let id = world.id(3);
     assert!(knows(&world, id));
-    let mut config = Config::default();
-    config.read_only = true;
-    world.nodes[3].config = Arc::new(config);
+    world.feed(3, Input::Role { read_only: true });
     let contact = world.contact(0);
     world.ask(3, Command::Ping { contact });
     assert!(!knows(&world, id));

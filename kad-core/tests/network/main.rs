@@ -4,6 +4,7 @@
 mod asking;
 mod bulk;
 mod cache;
+mod cards;
 mod churn;
 mod clocks;
 #[allow(dead_code, reason = "another test uses the rest")]
@@ -18,6 +19,7 @@ mod proximity;
 mod records;
 mod refusals;
 mod repair;
+mod roles;
 mod shelf;
 mod simulation;
 mod wide;

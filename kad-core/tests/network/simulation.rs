@@ -62,6 +62,8 @@ struct Asked {
     id: RequestId,
     sent: Instant,
     timed: bool,
+    /// What the asker was when it asked.
+    read_only: bool,
 }
 
 enum Arrival {
@@ -195,7 +197,7 @@ impl Simulation {
 
     /// The nodes alive that serve others, nearest to a point first.
     pub(crate) fn nearest(&self, target: Key) -> Vec<u32> {
-        let serves = |node: &u32| !self.nodes[*node as usize].config.read_only;
+        let serves = |node: &u32| !self.nodes[*node as usize].machine.machine().is_read_only();
         let mut all: Vec<u32> = self.living().filter(serves).collect();
         all.sort_by_key(|&node| self.id(node).distance(target));
         all
@@ -302,7 +304,7 @@ impl Simulation {
             ) => {
                 let reply_to = ReplyId(self.next_reply);
                 self.next_reply += 1;
-                let read_only = self.nodes[asked.by as usize].config.read_only;
+                let read_only = asked.read_only;
                 self.nodes[place as usize].replies.insert(reply_to, asked);
                 Input::Request {
                     from,
@@ -376,7 +378,8 @@ impl Simulation {
                     by: place,
                     id,
                     sent: self.now,
-                    timed: matches!(request, Request::Ping | Request::FindNode { .. }),
+                    read_only: self.nodes[place as usize].machine.machine().is_read_only(),
+                    timed: matches!(request, Request::Ping | Request::FindNode { card: false, .. }),
                 };
                 let (from, delay) = (self.contact(place), self.delay());
                 let arrival = Arrival::Request {

@@ -21,7 +21,7 @@ const SPAN: Duration = Duration::from_secs(600);
 
 /// Two spans of time, each with its hosts.
 #[derive(Debug, Default)]
-pub(super) struct Contacted {
+pub(crate) struct Contacted {
     began: Instant,
     current: BTreeSet<IpAddr>,
     last: BTreeSet<IpAddr>,
@@ -31,7 +31,7 @@ pub(super) struct Contacted {
 }
 
 impl Contacted {
-    pub(super) fn note(&mut self, now: Instant, ip: IpAddr) {
+    pub(crate) fn note(&mut self, now: Instant, ip: IpAddr) {
         if now.since(self.began) >= SPAN {
             self.last = mem::take(&mut self.current);
             self.last_until = self.began + SPAN * 2;
@@ -45,7 +45,7 @@ impl Contacted {
     }
 
     /// Whether this host may let us in for other reasons than that we can be reached.
-    pub(super) fn contains(&self, now: Instant, ip: IpAddr) -> bool {
+    pub(crate) fn contains(&self, now: Instant, ip: IpAddr) -> bool {
         let host = host(ip);
         now < self.blind_until
             || now.since(self.began) < SPAN * 2 && self.current.contains(&host)

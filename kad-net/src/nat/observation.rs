@@ -158,6 +158,29 @@ impl Observations {
             .map_or_else(NatClass::default, |votes| votes.class)
     }
 
+    /// How many observers have voted on places of this family within the last `span`, and still count.
+    #[must_use]
+    pub fn votes_within(&self, now: Instant, family: Family, span: Duration) -> usize {
+        let places = self.places.iter().filter(|(place, _)| place.family == family);
+        let recent = |vote: &&Vote| now.since(vote.at) < span;
+        places
+            .map(|(_, votes)| votes.cast.iter().filter(recent).count())
+            .sum()
+    }
+
+    /// Whether the household of this observer has voted within the last `span`.
+    #[must_use]
+    pub fn has_vote_of(&self, now: Instant, observer: IpAddr, span: Duration) -> bool {
+        let observer = household(observer);
+        let mut cast = self.places.values().flat_map(|votes| &votes.cast);
+        cast.any(|vote| vote.observer == observer && now.since(vote.at) < span)
+    }
+
+    /// The places of which something is known.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.places.keys().copied()
+    }
+
     /// Votes that did not count: of private observers, for addresses that nobody could have, or for too many sockets.
     #[must_use]
     pub const fn ignored(&self) -> u64 {

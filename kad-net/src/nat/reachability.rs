@@ -3,7 +3,8 @@
 //! A node cannot tell from inside: it has to be called. For each address that it may have it asks a *helper*, which
 //! asks a *target* somewhere else, which sends a probe. Only a probe from a host that this node never sent anything to
 //! says something: NATs let others in after that, some from any port of the host (RFC 4787, section 5), and a node that
-//! believed those would be a contact that nobody reaches.
+//! believed those would be a contact that nobody reaches. Which hosts those are knows the socket; here each probe and each call
+//! comes with the answer.
 //!
 //! - **Up** takes three probes from different sites, through helpers at two sites or more, and then to hold for
 //!   [`ReachabilityConfig::hold`]. A stranger that connects of its own accord is as good as a probe.
@@ -22,7 +23,6 @@ use kad_core::{Duration, Instant, NodeId};
 use self::address::{Change, Proving};
 pub use self::config::{ReachabilityConfig, Role, RoleChoice};
 pub use self::events::{Action, Event};
-use super::contacted::Contacted;
 use super::draws::Draws;
 use super::prefix::{Family, site};
 use super::ration::Ration;
@@ -68,7 +68,6 @@ pub struct Reachability {
     config: ReachabilityConfig,
     scope: Scope,
     draws: Draws,
-    contacted: Contacted,
     helpers: Vec<Helper>,
     addresses: Vec<Proving>,
     asked: Ration<NodeId>,
@@ -80,11 +79,11 @@ pub struct Reachability {
 
 impl Reachability {
     /// Nothing is proven. The seed must be secret. A node serves at once if the operator says so, if it is `alone`, as
-    /// somebody has to be the first, and where addresses are [not global](Scope::Any), as nobody there could prove
-    /// anything.
+    /// somebody has to be the first, and where addresses are [not global](Scope::Any), unless
+    /// [`presume`](ReachabilityConfig::presume) says otherwise.
     #[must_use]
     pub fn new(config: ReachabilityConfig, scope: Scope, alone: bool, seed: &[u8; 32]) -> Self {
-        let presumed = alone || scope == Scope::Any;
+        let presumed = alone || scope == Scope::Any && config.presume;
         let role = match config.role {
             RoleChoice::Client => Role::Client,
             RoleChoice::Server => Role::Server,
@@ -95,7 +94,6 @@ impl Reachability {
             config,
             scope,
             draws: Draws::new(seed, "nautilus-kad 2026-11 reachability"),
-            contacted: Contacted::default(),
             helpers: Vec::new(),
             addresses: Vec::new(),
             asked: Ration::new(MINUTE, ASKED_OF_ALL),
@@ -111,10 +109,13 @@ impl Reachability {
             Event::Addresses(addresses) => self.on_addresses(now, &addresses),
             Event::HelperKnown { helper, ip } => self.on_helper(helper, ip),
             Event::HelperGone { helper } => self.helpers.retain(|known| known.id != helper),
-            Event::Sent { to } => self.contacted.note(now, to),
             Event::Answered { nonce, passed_on } => self.on_answer(now, nonce, passed_on),
-            Event::Probed { from, nonce } => self.on_probe(now, from, nonce, out),
-            Event::Called { from } => self.on_call(now, from, out),
+            Event::Probed {
+                from,
+                nonce,
+                stranger,
+            } => self.on_probe(now, from, nonce, stranger, out),
+            Event::Called { from, stranger } => self.on_call(now, from, stranger, out),
             Event::NetworkChanged => {
                 let proven = self.addresses.drain(..).filter(Proving::is_reachable);
                 out.extend(proven.map(|proving| Action::Proven {
@@ -122,7 +123,7 @@ impl Reachability {
                     reachable: false,
                 }));
                 // Somebody who was alone is so in the new network as well, or has peers who will tell.
-                self.presumed &= self.scope == Scope::Any;
+                self.presumed &= self.needs_no_proof();
             }
             Event::Timeout => self.on_timeout(now, out),
         }
@@ -162,6 +163,17 @@ impl Reachability {
         self.void
     }
 
+    /// Whether anything was found out, one way or the other.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        let decided = |proving: &Proving| proving.is_reachable() || proving.is_unreachable();
+        self.addresses.iter().any(decided)
+    }
+
+    fn needs_no_proof(&self) -> bool {
+        self.scope == Scope::Any && self.config.presume
+    }
+
     fn on_addresses(&mut self, now: Instant, addresses: &[SocketAddr]) {
         self.addresses
             .retain(|proving| proving.is_reachable() || addresses.contains(&proving.address));
@@ -198,14 +210,20 @@ impl Reachability {
         }
     }
 
-    fn on_probe(&mut self, now: Instant, from: SocketAddr, nonce: [u8; 16], out: &mut Vec<Action>) {
-        let met = self.contacted.contains(now, from.ip());
+    fn on_probe(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        nonce: [u8; 16],
+        stranger: bool,
+        out: &mut Vec<Action>,
+    ) {
         let from = site(from.ip(), self.scope);
         let Some(proving) = self.addresses.iter_mut().find(|proving| proving.awaits(nonce)) else {
             return;
         };
         // A target beside the helper proves no more than the helper itself.
-        if met || proving.helper_site() == Some(from) {
+        if !stranger || proving.helper_site() == Some(from) {
             self.void += 1;
             proving.give_up(now, &mut self.draws);
             return;
@@ -215,9 +233,9 @@ impl Reachability {
     }
 
     /// A stranger has found the way in. If there are several addresses, nobody knows by which.
-    fn on_call(&mut self, now: Instant, from: SocketAddr, out: &mut Vec<Action>) {
+    fn on_call(&mut self, now: Instant, from: SocketAddr, stranger: bool, out: &mut Vec<Action>) {
         let family = Family::of(from.ip());
-        if self.contacted.contains(now, from.ip()) || !self.scope.admits_host(from.ip()) {
+        if !stranger || !self.scope.admits_host(from.ip()) {
             self.void += 1;
             return;
         }
@@ -289,7 +307,7 @@ impl Reachability {
     }
 
     fn decide(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.config.role != RoleChoice::Auto || self.scope == Scope::Any {
+        if self.config.role != RoleChoice::Auto || self.needs_no_proof() {
             return;
         }
         let since = self.addresses.iter().filter_map(Proving::reachable_since).min();

@@ -33,7 +33,7 @@ const MAX_SESSIONS: usize = 256;
 
 /// The largest datagram that is forwarded, without the header of the relay. Larger ones do not fit through the
 /// internet, and are dropped.
-const MAX_DATAGRAM: usize = 1500;
+pub const MAX_DATAGRAM: usize = 1500;
 
 /// Names a session on the wire. Drawn at random, so that nobody who is not in it can name one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +152,28 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let places = self.reservations.values().map(|reservation| reservation.until);
         places.chain(self.sessions.values().map(Session::ends)).min()
+    }
+
+    /// Whether a peer has a place.
+    #[must_use]
+    pub fn has_place(&self, peer: NodeId) -> bool {
+        self.reservations.contains_key(&peer)
+    }
+
+    /// Whether a peer has a place or is in a session: whether its connection has to be kept.
+    #[must_use]
+    pub fn knows(&self, peer: NodeId) -> bool {
+        self.has_place(peer)
+            || self
+                .sessions
+                .values()
+                .any(|session| session.peers.contains(&peer))
+    }
+
+    /// Between whom a session is: who opened it, and with whom.
+    #[must_use]
+    pub fn between(&self, session: SessionId) -> Option<[NodeId; 2]> {
+        self.sessions.get(&session).map(|session| session.peers)
     }
 
     /// What it has counted.

@@ -197,6 +197,12 @@ impl Reservations {
         self.held_ids().into_iter()
     }
 
+    /// Whether so few relays are known that those that are lost could not be replaced: fewer than would fill all places twice.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.needed && self.relays.len() < 2 * MAX_RESERVED
+    }
+
     fn held_ids(&self) -> Vec<NodeId> {
         let mut held: Vec<_> = self.relays.iter().filter(|relay| relay.state.is_held()).collect();
         held.sort_by_key(|relay| (relay.rtt, relay.id));

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use kad_core::{Duration, Instant, NodeId};
 
+use super::contacted::Contacted;
 use super::dial_back::{self, CHECK_BYTES, DIAL_BACK_BYTES, DialBack};
 use super::model::{KINDS, Kind, Nat};
 use super::observation::{self, Family, NatClass, Observations, Place};
@@ -35,6 +36,7 @@ struct World {
     nat: Nat,
     observations: Observations,
     reachability: Reachability,
+    contacted: Contacted,
     servers: BTreeMap<u8, DialBack>,
     keep_alive: Instant,
 }
@@ -60,6 +62,7 @@ impl World {
             nat: Nat::new(kind, Ipv4Addr::new(8, 8, 8, 8)),
             observations: Observations::new(Scope::Global),
             reachability: Reachability::new(ReachabilityConfig::default(), Scope::Global, false, &[9; 32]),
+            contacted: Contacted::default(),
             servers,
             keep_alive: Instant::ZERO,
         }
@@ -118,7 +121,12 @@ impl World {
                 dial_back::Action::Probe { to, nonce } => {
                     let from = server(n);
                     if self.nat.receive(self.now, from, to.port()) {
-                        self.tell(reachability::Event::Probed { from, nonce });
+                        let stranger = !self.contacted.contains(self.now, from.ip());
+                        self.tell(reachability::Event::Probed {
+                            from,
+                            nonce,
+                            stranger,
+                        });
                     }
                 }
                 dial_back::Action::Accept { .. } => {}
@@ -132,7 +140,7 @@ impl World {
         self.keep_alive = self.now + KEEP_ALIVE;
         for n in 0..CONNECTED {
             let (helper, ip) = (id(n), server(n).ip());
-            self.tell(reachability::Event::Sent { to: ip });
+            self.contacted.note(self.now, ip);
             let Some(seen) = self.nat.send(self.now, server(n)) else {
                 continue;
             };

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use kad_core::{Keypair, NetworkId};
 
+use super::reach::ReachConfig;
+
 /// What a QUIC transport is opened with.
 #[derive(Debug, Clone)]
 pub struct QuicConfig {
@@ -17,6 +19,8 @@ pub struct QuicConfig {
     pub listen: Vec<SocketAddr>,
     /// Bounds.
     pub limits: QuicLimits,
+    /// What it does in order to be reached.
+    pub reach: ReachConfig,
 }
 
 impl QuicConfig {
@@ -28,6 +32,7 @@ impl QuicConfig {
             network,
             listen,
             limits: QuicLimits::default(),
+            reach: ReachConfig::default(),
         }
     }
 }

@@ -9,13 +9,15 @@ use kad_core::crypto::{Domain, hash};
 use kad_core::{Keypair, NetworkId};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
+    AsyncUdpSocket, ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
     MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use quinn::{NoneTokenStore, ValidationTokenConfig};
 
 use super::config::{BindError, QuicLimits};
-use super::socket::{Line, OwnSocket};
+use super::mux::Mux;
+use super::relayed::RelayedSocket;
+use super::socket::OwnSocket;
 use super::tasks::Alive;
 use super::tls::Tls;
 use crate::transport::MAX_FRAME;
@@ -53,11 +55,28 @@ impl Setup {
         })
     }
 
+    /// An endpoint over a socket of the system.
     pub(super) fn endpoint(
         &self,
         socket: UdpSocket,
-        line: Arc<Line>,
+        mux: Arc<Mux>,
         alive: Alive,
+    ) -> std::io::Result<Endpoint> {
+        self.endpoint_over(
+            Arc::new(OwnSocket::wrap(socket, mux, alive)?),
+            self.server.clone(),
+        )
+    }
+
+    /// The endpoint of the peers behind relays.
+    pub(super) fn relayed_endpoint(&self, mux: Arc<Mux>, alive: Alive) -> std::io::Result<Endpoint> {
+        self.endpoint_over(Arc::new(RelayedSocket::new(mux, alive)), self.server.clone())
+    }
+
+    fn endpoint_over(
+        &self,
+        socket: Arc<dyn AsyncUdpSocket>,
+        server: ServerConfig,
     ) -> std::io::Result<Endpoint> {
         let mut config = EndpointConfig::new(Arc::new(self.reset.clone()));
         // Our sockets tell QUIC from other packets by this bit.
@@ -68,12 +87,7 @@ impl Setup {
                 count: 0,
             })
         });
-        Endpoint::new_with_abstract_socket(
-            config,
-            Some(self.server.clone()),
-            Arc::new(OwnSocket::wrap(socket, line, alive)?),
-            Arc::new(TokioRuntime),
-        )
+        Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
     }
 }
 

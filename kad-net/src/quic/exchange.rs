@@ -15,11 +15,15 @@ use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteErr
 use super::QuicAddress;
 use super::error::{QuicError, code};
 use super::pool::InUse;
+use super::reach::Knock;
 use super::shared::{Admitted, Shared};
 use crate::transport::{Inbound, MAX_FRAME, Reply};
 
 /// The first byte of a stream that carries a request.
 pub(super) const STREAM_RPC: u8 = 0x01;
+
+/// The first byte of a stream that carries a question about how to be reached.
+pub(super) const STREAM_REACH: u8 = 0x02;
 
 /// Why an exchange failed, and whether asking again over another connection is allowed.
 pub(super) struct Broken {
@@ -28,9 +32,14 @@ pub(super) struct Broken {
     pub(super) before_answer: bool,
 }
 
-/// Sends a frame over an open connection and waits for the answer. Says how long that took since the stream was open: a wait
+/// Sends a frame over an open connection, on a stream of this kind, and waits for the answer. Says how long that took since the stream was open: a wait
 /// for one while the peer allows no more is our own doing.
-pub(super) async fn ask(shared: &Shared, link: &InUse, frame: Bytes) -> Result<(Bytes, Duration), Broken> {
+pub(super) async fn ask(
+    shared: &Shared,
+    link: &InUse,
+    kind: u8,
+    frame: Bytes,
+) -> Result<(Bytes, Duration), Broken> {
     let connection = &link.link().connection;
     let size = frame.len() as u64;
     let (send, recv) = connection
@@ -47,7 +56,7 @@ pub(super) async fn ask(shared: &Shared, link: &InUse, frame: Bytes) -> Result<(
     let mut reader = FrameReader::new(recv);
     if let Err(error) = asking
         .send
-        .frame(&mut [Bytes::from_static(&[STREAM_RPC]), frame])
+        .frame(&mut [Bytes::copy_from_slice(&[kind]), frame])
         .await
     {
         // Whoever stops our stream says why, and so does whoever ends the connection.
@@ -223,7 +232,7 @@ impl Asked {
     pub(super) async fn read(&mut self) -> bool {
         // One byte more than a frame, for the type of the stream.
         let refusal = match self.reader.read(1 + MAX_FRAME).await {
-            Ok(()) if self.reader.frame.first() == Some(&STREAM_RPC) => return true,
+            Ok(()) if matches!(self.reader.frame.first(), Some(&(STREAM_RPC | STREAM_REACH))) => return true,
             Ok(()) => code::UNKNOWN_STREAM,
             Err(Unread::TooLarge) => code::TOO_LARGE,
             // The peer gave it up, or is gone: nobody to be told, nothing refused.
@@ -251,11 +260,23 @@ impl Asked {
             return;
         };
         let mut frame = Bytes::from(self.reader.frame);
-        let _type = frame.split_to(1);
+        let kind = frame.split_to(1);
         self.shared
             .counters
             .bytes_received
             .fetch_add(frame.len() as u64, Relaxed);
+        self.send.otherwise = code::BUSY;
+        if kind[0] == STREAM_REACH {
+            let reply = QuicReply {
+                send: self.send,
+                link: self.link,
+                admitted,
+            };
+            if let Some(knock) = Knock::new(frame, reply) {
+                self.shared.reach.deliver(knock);
+            }
+            return;
+        }
         let link = self.link.link();
         // A peer behind a NAT may have moved; the address is shared as long as it has not.
         let now = super::address::canonical(link.connection.remote_address());
@@ -263,7 +284,6 @@ impl Asked {
             [then] if *then == now => link.address.clone(),
             _ => QuicAddress::from(now),
         };
-        self.send.otherwise = code::BUSY;
         self.shared.deliver(Inbound {
             from: Contact::new(link.peer, address),
             frame,
@@ -281,6 +301,13 @@ pub struct QuicReply {
     send: Outgoing,
     link: InUse,
     admitted: Admitted,
+}
+
+impl QuicReply {
+    /// The connection over which it goes.
+    pub(super) const fn link(&self) -> &InUse {
+        &self.link
+    }
 }
 
 impl fmt::Debug for QuicReply {

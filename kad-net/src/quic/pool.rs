@@ -33,6 +33,8 @@ pub(super) struct Link {
     users: AtomicUsize,
     /// Requests of the peer that wait for their answer.
     pub(super) waiting: AtomicUsize,
+    /// Of these, questions about how to be reached.
+    pub(super) knocks: AtomicUsize,
     /// The pool's clock when it was last used.
     used: AtomicU64,
     retired: AtomicBool,
@@ -56,6 +58,7 @@ impl Link {
             opened: Instant::now(),
             users: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            knocks: AtomicUsize::new(0),
             used: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             retire: Notify::new(),
@@ -270,11 +273,21 @@ impl Pool {
         }
     }
 
+    /// The connections that are open.
+    pub(super) fn links(&self) -> Vec<Arc<Link>> {
+        self.lock().links.values().cloned().collect()
+    }
+
+    /// Takes a connection out that looks dead, and lets it finish what is under way.
+    pub(super) fn discard(&self, link: &Arc<Link>) {
+        self.remove(link);
+        link.retire();
+    }
+
     /// A request was given up without an answer: if its connection looks dead, the next request opens another.
     pub(super) fn given_up(&self, link: &Arc<Link>, line: &Line) {
         if !line.is_silent() && link.looks_dead() {
-            self.remove(link);
-            link.retire();
+            self.discard(link);
         }
     }
 

@@ -11,6 +11,7 @@ use super::QuicAddress;
 use super::error::code;
 use super::exchange::Asked;
 use super::pool::{Admission, Link};
+use super::relayed::is_fake;
 use super::shared::{Open, Shared, Source};
 use super::tasks::Alive;
 use super::tls;
@@ -18,6 +19,8 @@ use super::tls;
 /// Accepts connections of peers until the endpoint is closed.
 pub(super) async fn listen(shared: Arc<Shared>, endpoint: Endpoint, alive: Alive) {
     while let Some(incoming) = endpoint.accept().await {
+        // Nothing has been sent for it yet, but for a Retry: then the host counts as contacted, and proves nothing.
+        let stranger = !shared.mux.has_contacted(incoming.remote_address().ip());
         let Some(incoming) = screen(&shared, incoming) else {
             continue;
         };
@@ -26,7 +29,13 @@ pub(super) async fn listen(shared: Arc<Shared>, endpoint: Endpoint, alive: Alive
             continue;
         };
         shared.handshakes.fetch_add(1, Relaxed);
-        tokio::spawn(shake_hands(shared.clone(), incoming, source, alive.clone()));
+        tokio::spawn(shake_hands(
+            shared.clone(),
+            incoming,
+            stranger,
+            source,
+            alive.clone(),
+        ));
     }
 }
 
@@ -58,7 +67,7 @@ fn refuse(shared: &Shared, incoming: Incoming) {
     incoming.refuse();
 }
 
-async fn shake_hands(shared: Arc<Shared>, incoming: Incoming, source: Source, alive: Alive) {
+async fn shake_hands(shared: Arc<Shared>, incoming: Incoming, stranger: bool, source: Source, alive: Alive) {
     let handshake = tokio::time::timeout(shared.limits.handshake_timeout, async {
         incoming.accept()?.await
     })
@@ -78,6 +87,9 @@ async fn shake_hands(shared: Arc<Shared>, incoming: Incoming, source: Source, al
         }
     };
     let address = QuicAddress::from(connection.remote_address());
+    if !is_fake(connection.remote_address().ip()) {
+        shared.mux.tell_of_call(connection.remote_address(), stranger);
+    }
     let link = Link::new(peer, connection, address, false);
     let open = Open::accepted(&shared);
     let Some(open) = open.filter(|_| !matches!(shared.pool.admit(&link), Admission::Refused)) else {
@@ -132,6 +144,7 @@ async fn serve(shared: Arc<Shared>, link: Arc<Link>, _open: Open, _source: Optio
         }
     }
     shared.pool.remove(&link);
+    shared.reach.link_ended();
 }
 
 /// Waits for the rest of a request, but not for ever. There are at most as many of these as streams that a peer may open.

@@ -14,7 +14,9 @@ use super::config::QuicLimits;
 use super::endpoint::Setup;
 use super::error::code;
 use super::exchange::QuicReply;
+use super::mux::Mux;
 use super::pool::{Link, Pool};
+use super::reach::Reach;
 use super::socket::Line;
 use super::tasks::Tasks;
 use crate::transport::Inbound;
@@ -28,12 +30,16 @@ pub(super) struct Shared {
     pub(super) setup: Setup,
     pub(super) pool: Pool,
     pub(super) line: Arc<Line>,
+    pub(super) mux: Arc<Mux>,
+    pub(super) reach: Reach,
     pub(super) counters: Counters,
     pub(super) tasks: Tasks,
     /// Bounds our own dials.
     pub(super) dials: Semaphore,
     /// Empty once the transport is closed.
     pub(super) endpoints: Mutex<Vec<Endpoint>>,
+    /// The endpoint of the peers behind relays; `None` once the transport is closed.
+    pub(super) relayed: Mutex<Option<Endpoint>>,
     /// Requests that wait to be accepted; `None` once the transport is closed.
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     /// Requests that wait for their answer.
@@ -64,7 +70,8 @@ impl Shared {
         local: NodeId,
         limits: QuicLimits,
         setup: Setup,
-        line: Arc<Line>,
+        mux: Arc<Mux>,
+        reach: Reach,
         requests: mpsc::Sender<Request>,
     ) -> Self {
         Self {
@@ -73,10 +80,13 @@ impl Shared {
             dials: Semaphore::new(limits.dials.clamp(1, Semaphore::MAX_PERMITS)),
             limits,
             setup,
-            line,
+            line: mux.line().clone(),
+            mux,
+            reach,
             counters: Counters::default(),
             tasks: Tasks::new(),
             endpoints: Mutex::default(),
+            relayed: Mutex::default(),
             requests: Mutex::new(Some(requests)),
             admitted: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
@@ -107,6 +117,14 @@ impl Shared {
         endpoints.iter().find(same).cloned()
     }
 
+    /// The endpoint of the peers behind relays, which dials fake addresses.
+    pub(super) fn relayed_endpoint(&self) -> Option<Endpoint> {
+        self.relayed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Stops everything: from here on all tasks end by themselves, and every future resolves.
     pub(super) fn shut(&self) -> Vec<Endpoint> {
         self.tasks.end();
@@ -115,8 +133,11 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        self.reach.end();
         self.dials.close();
-        let endpoints = std::mem::take(&mut *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut endpoints =
+            std::mem::take(&mut *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner));
+        endpoints.extend(self.relayed.lock().unwrap_or_else(PoisonError::into_inner).take());
         for endpoint in &endpoints {
             endpoint.close(code::SHUTDOWN, b"");
         }

@@ -2,7 +2,8 @@
 //!
 //! quinn ends an endpoint when its socket reports an error on receiving, and a connection when it reports one on sending. On
 //! UDP no error is final: one peer's closed port or a network that comes back in a minute must not cost all the others.
-//! So errors are counted here and go no further. Punching and relaying will share this socket, hence it is our own.
+//! So errors are counted here and go no further. Punching and relaying share this socket ([`mux`](super::mux)): what is not QUIC is
+//! taken out of what arrives, before quinn sees it.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -17,6 +18,8 @@ use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::config::BindError;
+use super::mux::{Mux, sift};
+use super::relayed::is_fake;
 use super::tasks::Alive;
 
 /// What all sockets of a transport share.
@@ -27,8 +30,34 @@ pub(super) struct Line {
     sent_bytes: AtomicU64,
     received: AtomicU64,
     received_bytes: AtomicU64,
-    swallowed: AtomicU64,
-    errors: AtomicU64,
+    counts: [AtomicU64; Count::KINDS],
+}
+
+/// What happens to single datagrams.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Count {
+    /// Swallowed by a silenced transport.
+    Swallowed,
+    /// An error of the system.
+    Error,
+    /// One of ours that could not be sent.
+    Lost,
+    /// A punch that was waited for.
+    Punch,
+    /// A probe.
+    Probe,
+    /// Through a relay, for us.
+    Relayed,
+    /// For others.
+    Forwarded,
+    /// Not QUIC, and nobody waits for it.
+    Stray,
+    /// Waited for, but there is no room.
+    Overflow,
+}
+
+impl Count {
+    const KINDS: usize = 9;
 }
 
 impl Line {
@@ -40,14 +69,35 @@ impl Line {
         self.silent.load(Relaxed)
     }
 
+    pub(super) fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
+    fn add(&self, what: Count, datagrams: u64) {
+        self.counts[what as usize].fetch_add(datagrams, Relaxed);
+    }
+
+    pub(super) fn sent(&self, datagrams: u64, bytes: usize) {
+        self.sent.fetch_add(datagrams, Relaxed);
+        self.sent_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
     pub(super) fn stats(&self) -> SocketStats {
+        let count = |what: Count| self.counts[what as usize].load(Relaxed);
         SocketStats {
             sent: self.sent.load(Relaxed),
             sent_bytes: self.sent_bytes.load(Relaxed),
             received: self.received.load(Relaxed),
             received_bytes: self.received_bytes.load(Relaxed),
-            swallowed: self.swallowed.load(Relaxed),
-            errors: self.errors.load(Relaxed),
+            swallowed: count(Count::Swallowed),
+            errors: count(Count::Error),
+            lost: count(Count::Lost),
+            punches: count(Count::Punch),
+            probes: count(Count::Probe),
+            relayed: count(Count::Relayed),
+            forwarded: count(Count::Forwarded),
+            strays: count(Count::Stray),
+            overflowed: count(Count::Overflow),
         }
     }
 }
@@ -68,6 +118,20 @@ pub struct SocketStats {
     pub swallowed: u64,
     /// Errors of the system that were ignored.
     pub errors: u64,
+    /// Punches, probes and relayed datagrams that could not be sent: no room in the socket, no socket of the family, no route.
+    pub lost: u64,
+    /// Punches of peers that were waited for.
+    pub punches: u64,
+    /// Probes that arrived.
+    pub probes: u64,
+    /// Datagrams that came through relays for this node.
+    pub relayed: u64,
+    /// Datagrams that were forwarded for others.
+    pub forwarded: u64,
+    /// Datagrams that were dropped because they are neither QUIC nor anything that somebody waits for.
+    pub strays: u64,
+    /// Datagrams, other than those of QUIC, that were dropped because there was no room for them.
+    pub overflowed: u64,
 }
 
 /// Opens a UDP socket, not blocking, with the buffers that we want.
@@ -91,18 +155,35 @@ pub(super) fn open(address: SocketAddr) -> Result<UdpSocket, BindError> {
 /// quinn's tokio socket with segmentation offload, wrapped.
 pub(super) struct OwnSocket {
     inner: Arc<dyn AsyncUdpSocket>,
-    line: Arc<Line>,
+    mux: Arc<Mux>,
     /// quinn's tasks hold the socket: while it lives, so do they.
     _alive: Alive,
 }
 
 impl OwnSocket {
-    pub(super) fn wrap(socket: UdpSocket, line: Arc<Line>, alive: Alive) -> io::Result<Self> {
+    pub(super) fn wrap(socket: UdpSocket, mux: Arc<Mux>, alive: Alive) -> io::Result<Self> {
+        let inner = TokioRuntime.wrap_udp_socket(socket)?;
+        mux.carry_over(&inner);
         Ok(Self {
-            inner: TokioRuntime.wrap_udp_socket(socket)?,
-            line,
+            inner,
+            mux,
             _alive: alive,
         })
+    }
+
+    /// Leaves of what arrived in one buffer only what is QUIC, and gives the rest to the mux.
+    fn sift(&self, buf: &mut [u8], meta: &mut RecvMeta) {
+        meta.len = if is_fake(meta.addr.ip()) {
+            // Somebody speaks as a peer behind a relay would.
+            self.mux.line().count(Count::Stray);
+            0
+        } else {
+            let from = meta.addr;
+            let end = meta.len.min(buf.len());
+            sift(&mut buf[..end], meta.stride, |datagram| {
+                self.mux.take(from, datagram)
+            })
+        };
     }
 }
 
@@ -110,31 +191,35 @@ impl AsyncUdpSocket for OwnSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         Box::pin(OwnPoller {
             inner: self.inner.clone().create_io_poller(),
-            line: self.line.clone(),
+            line: self.mux.line().clone(),
         })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let line = self.mux.line();
         let datagrams = match transmit.segment_size {
             Some(size) if size > 0 => transmit.contents.len().div_ceil(size),
             _ => 1,
         } as u64;
-        if self.line.is_silent() {
-            self.line.swallowed.fetch_add(datagrams, Relaxed);
+        if line.is_silent() {
+            line.add(Count::Swallowed, datagrams);
             return Ok(());
         }
+        if is_fake(transmit.destination.ip()) {
+            line.add(Count::Lost, datagrams);
+            return Ok(());
+        }
+        // Before it is sent: the answer must not find us unaware.
+        self.mux.note(transmit.destination.ip());
         match self.inner.try_send(transmit) {
             Ok(()) => {
-                self.line.sent.fetch_add(datagrams, Relaxed);
-                self.line
-                    .sent_bytes
-                    .fetch_add(transmit.contents.len() as u64, Relaxed);
+                line.sent(datagrams, transmit.contents.len());
                 Ok(())
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
             // Refused ports, networks that are down, firewalls: a lost datagram, which QUIC sends again.
             Err(_) => {
-                self.line.errors.fetch_add(1, Relaxed);
+                line.count(Count::Error);
                 Ok(())
             }
         }
@@ -146,6 +231,7 @@ impl AsyncUdpSocket for OwnSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let line = self.mux.line();
         for _ in 0..DISCARDS_AT_ONCE {
             match self.inner.poll_recv(cx, bufs, meta) {
                 Poll::Pending => return Poll::Pending,
@@ -155,17 +241,19 @@ impl AsyncUdpSocket for OwnSocket {
                         .take(count)
                         .map(|m| m.len.div_ceil(m.stride.max(1)))
                         .sum();
-                    if !self.line.is_silent() {
+                    if !line.is_silent() {
                         let bytes: usize = meta.iter().take(count).map(|m| m.len).sum();
-                        self.line.received.fetch_add(datagrams as u64, Relaxed);
-                        self.line.received_bytes.fetch_add(bytes as u64, Relaxed);
+                        line.received.fetch_add(datagrams as u64, Relaxed);
+                        line.received_bytes.fetch_add(bytes as u64, Relaxed);
+                        for (buf, meta) in bufs.iter_mut().zip(meta).take(count) {
+                            self.sift(buf, meta);
+                        }
+                        // quinn passes over what is empty, and polls again until its own time is used up.
                         return Poll::Ready(Ok(count));
                     }
-                    self.line.swallowed.fetch_add(datagrams as u64, Relaxed);
+                    line.add(Count::Swallowed, datagrams as u64);
                 }
-                Poll::Ready(Err(_)) => {
-                    self.line.errors.fetch_add(1, Relaxed);
-                }
+                Poll::Ready(Err(_)) => line.count(Count::Error),
             }
         }
         // Others get their turn before the next batch is thrown away.
@@ -207,7 +295,7 @@ impl UdpPoller for OwnPoller {
         match self.inner.as_mut().poll_writable(cx) {
             Poll::Ready(Err(_)) => {
                 // Only a runtime that shuts down does this: there is nothing left to wake.
-                self.line.errors.fetch_add(1, Relaxed);
+                self.line.count(Count::Error);
                 Poll::Pending
             }
             other => other,

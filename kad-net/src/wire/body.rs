@@ -53,17 +53,26 @@ impl<'a> BodyReader<'a> {
     }
 
     /// Passes over the extensions, of which none is known, and sees that nothing follows.
-    pub(super) fn finish(mut self) -> Result<(), DecodeError> {
-        let mut bytes = 0;
+    pub(super) fn finish(self) -> Result<(), DecodeError> {
+        self.finish_with(None).map(drop)
+    }
+
+    /// The same where one number is known. Its bytes, if it is there.
+    pub(super) fn finish_with(mut self, known: Option<u16>) -> Result<Option<&'a [u8]>, DecodeError> {
+        let (mut bytes, mut found) = (0, None);
         for _ in 0..self.count("extensions", MAX_EXTENSIONS, 2)? {
-            let _number = self.value::<u16>()?;
-            bytes += self.bytes()?.len();
+            let number = self.value::<u16>()?;
+            let payload = self.bytes()?;
+            bytes += payload.len();
+            if Some(number) == known && found.replace(payload).is_some() {
+                return Err(DecodeError::TooManyElements("extensions of one number"));
+            }
         }
         if bytes > MAX_EXTENSION_BYTES {
             return Err(DecodeError::TooManyExtensionBytes);
         }
         match self.remaining() {
-            0 => Ok(()),
+            0 => Ok(found),
             _ => Err(DecodeError::TrailingBytes),
         }
     }
@@ -78,7 +87,7 @@ impl<'a> BodyReader<'a> {
     }
 }
 
-/// Writes a frame: header, body, and the empty list of extensions.
+/// Writes a frame: header, body, and the list of extensions, which is empty in nearly all.
 pub(super) struct BodyWriter(EncoderImpl<Frame, Config>);
 
 impl BodyWriter {
@@ -115,8 +124,17 @@ impl BodyWriter {
         self.value(&(count as u64))
     }
 
-    pub(super) fn finish(mut self) -> Result<Bytes, EncodeError> {
-        self.count(0)?;
+    pub(super) fn finish(self) -> Result<Bytes, EncodeError> {
+        self.finish_with(None)
+    }
+
+    /// Ends with this extension.
+    pub(super) fn finish_with(mut self, extension: Option<(u16, &[u8])>) -> Result<Bytes, EncodeError> {
+        self.count(usize::from(extension.is_some()))?;
+        if let Some((number, payload)) = extension {
+            self.value(&number)?;
+            self.bytes(payload)?;
+        }
         Ok(self.0.into_writer().0.into())
     }
 }

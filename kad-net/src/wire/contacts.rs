@@ -24,16 +24,16 @@ pub const MAX_SOCKETS: usize = 4;
 const SOCKET_BYTES: usize = 1 + 16 + 3;
 
 /// Bytes of the smallest contact on the wire: an id and no socket.
-const SMALLEST_CONTACT: usize = ID_BYTES + 1;
+pub(super) const SMALLEST_CONTACT: usize = ID_BYTES + 1;
 
 /// Bytes of the smallest socket on the wire.
-const SMALLEST_SOCKET: usize = 1 + 4 + 1;
+pub(super) const SMALLEST_SOCKET: usize = 1 + 4 + 1;
 
 /// The first port that a host gives to anyone; nobody needs to run a node on those of well-known services.
 const FIRST_FREE_PORT: u16 = 1024;
 
 #[derive(Clone, Copy, Encode, Decode)]
-enum Socket {
+pub(super) enum Socket {
     V4([u8; 4], u16),
     V6([u8; 16], u16),
 }

@@ -70,6 +70,9 @@ pub enum DecodeError {
     /// An integer that is written in no known way or does not fit, or an option or a variant that is none.
     #[error("the body is not well formed")]
     Body,
+    /// Bytes that do not begin as the card of a node does.
+    #[error("not the card of a node")]
+    NoCard,
     /// No usable address where one must be.
     #[error("no usable address")]
     BadAddress,

@@ -68,7 +68,8 @@ pub(super) const fn kind(request: &Request) -> u8 {
 pub(super) fn size_hint(request: &Request) -> usize {
     match request {
         Request::Ping => 0,
-        Request::FindNode { .. } => ID_BYTES,
+        // An extension without bytes.
+        Request::FindNode { card, .. } => ID_BYTES + 2 * usize::from(*card),
         Request::FindValue(_) => 2 * ID_BYTES + 2 + 9 + 1,
         Request::Store { entries } => {
             let records = entries.iter().filter_map(|entry| entry.record.as_ref().ok());
@@ -84,7 +85,7 @@ pub(super) fn size_hint(request: &Request) -> usize {
 pub(super) fn write(body: &mut BodyWriter, now: UnixTime, request: &Request) -> Result<(), EncodeError> {
     match request {
         Request::Ping => Ok(()),
-        Request::FindNode { target } => body.value(&target.to_bytes()),
+        Request::FindNode { target, .. } => body.value(&target.to_bytes()),
         Request::FindValue(find) => body.value(&FindValueBody::from(find)),
         Request::Store { entries } => write_store(body, now, entries),
         Request::Compare { parts } => summaries::write_parts(body, parts),
@@ -120,7 +121,8 @@ pub(super) fn read(
         kind::PING => Ok(Request::Ping),
         kind::FIND_NODE => {
             let target = Key::from_bytes(body.value()?);
-            Ok(Request::FindNode { target })
+            let card = false; // An extension, read when the body ends.
+            Ok(Request::FindNode { target, card })
         }
         kind::FIND_VALUE => Ok(Request::FindValue(body.value::<FindValueBody>()?.try_into()?)),
         kind::STORE => {

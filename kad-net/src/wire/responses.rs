@@ -4,8 +4,8 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use kad_core::summary::short;
 use kad_core::{
-    FindValue, Found, ID_BYTES, Kind, MAX_RECORDS, NodeId, Prefix, Record, RecordError, Rejection, Request,
-    Response, UnixTime, Verdict, Want,
+    FindValue, Found, ID_BYTES, Kind, MAX_CARD_BYTES, MAX_RECORDS, NodeId, Prefix, RawRecord, Record,
+    RecordError, Rejection, Request, Response, UnixTime, Verdict, Want,
 };
 
 use super::body::{BodyReader, BodyWriter};
@@ -134,7 +134,9 @@ pub(super) const fn kind<A>(response: &Response<A>) -> u8 {
 pub(super) fn size_hint<A: WireAddress>(response: &Response<A>) -> usize {
     match response {
         Response::Pong { .. } => 9 + 1 + 20 * contacts::MAX_SOCKETS,
-        Response::Nodes { closer } => contacts::size_hint(closer),
+        Response::Nodes { closer, card } => {
+            contacts::size_hint(closer) + card.as_ref().map_or(0, records::size_hint)
+        }
         Response::Values { found, closer, .. } => {
             let found_bytes = |found: &Found| match found {
                 Found::Record(record) => 1 + records::size_hint(record),
@@ -159,7 +161,7 @@ pub(super) fn write<A: WireAddress>(
             body.value(&unix.as_secs())?;
             contacts::write_address(body, observed)
         }
-        Response::Nodes { closer } => contacts::write(body, closer),
+        Response::Nodes { closer, .. } => contacts::write(body, closer),
         Response::Values { found, next, closer } => {
             write_found(body, now, found)?;
             body.value(&next.map(NodeId::to_bytes))?;
@@ -178,6 +180,42 @@ pub(super) fn write<A: WireAddress>(
         Response::Compared { differences } => summaries::write_differences(body, differences),
         Response::Fetched { records } => write_fetched(body, now, records),
         Response::Rejected(rejection) => body.value(&rejection_to_number(*rejection)),
+    }
+}
+
+/// The bytes of the card that an answer carries, unless its life has ended.
+pub(super) fn card<A>(now: UnixTime, response: &Response<A>) -> Result<Option<&[u8]>, EncodeError> {
+    let Response::Nodes { card: Some(card), .. } = response else {
+        return Ok(None);
+    };
+    match card.as_bytes().len() {
+        ..=MAX_CARD_BYTES => Ok((card.expiry() > now).then_some(card.as_bytes())),
+        _ => Err(EncodeError::TooManyRecordBytes),
+    }
+}
+
+/// The card of the node whose id was asked for; `None` if it was not wanted.
+pub(super) fn read_card(
+    codec: &Codec,
+    now: UnixTime,
+    bytes: Bytes,
+    asked: &Request,
+) -> Result<Option<Record>, DecodeError> {
+    let Request::FindNode { target, card: true } = *asked else {
+        return Ok(None);
+    };
+    if bytes.len() > MAX_CARD_BYTES {
+        return Err(DecodeError::TooManyRecordBytes);
+    }
+    // A signed record says itself when it ends.
+    let raw = RawRecord::parse(bytes, now).map_err(DecodeError::Record)?;
+    if raw.kind() != Kind::Mutable {
+        return Err(DecodeError::WrongRecordKind);
+    }
+    let card = Record::verify(raw, codec.rules(), now).map_err(DecodeError::Record)?;
+    match card.key() == target {
+        true => Ok(Some(card)),
+        false => Err(DecodeError::Record(RecordError::WrongKey)),
     }
 }
 
@@ -239,7 +277,8 @@ pub(super) fn read<A: WireAddress>(
         }
         (kind::NODES, Request::FindNode { .. }) => {
             let closer = contacts::read(codec, body)?;
-            Ok(Response::Nodes { closer })
+            let card = None; // An extension, read when the body ends.
+            Ok(Response::Nodes { closer, card })
         }
         (kind::VALUES, Request::FindValue(asked)) => read_values(codec, now, frame, body, asked),
         (kind::STORED, Request::Store { entries }) => {

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use kad_core::summary::{MAX_COMPARED, MAX_MARKS, short};
 use kad_core::{
     Announcement, Contact, Difference, Duration, FindValue, Fingerprint, Found, Key, Keypair, Kind,
-    MAX_CLOSER, MAX_RECORDS, MutableVersion, NodeId, Prefix, Record, RecordError, Rejection, Request,
-    Response, StoreEntry, UnixTime, Verdict, Want,
+    MAX_CARD_BYTES, MAX_CLOSER, MAX_RECORDS, MutableVersion, NodeId, Prefix, Record, RecordError, Rejection,
+    Request, Response, StoreEntry, UnixTime, Verdict, Want,
 };
 use proptest::array;
 use proptest::collection::vec;
@@ -166,7 +166,7 @@ fn difference() -> impl Strategy<Value = Difference> {
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::Ping),
-        key().prop_map(|target| Request::FindNode { target }),
+        (key(), any::<bool>()).prop_map(|(target, card)| Request::FindNode { target, card }),
         find_value().prop_map(Request::FindValue),
         entries().prop_map(|entries| Request::Store { entries }),
         parts().prop_map(|parts| Request::Compare { parts }),
@@ -276,8 +276,16 @@ pub(crate) fn exchange(family: Family) -> BoxedStrategy<(Request, Response<Socke
         let unix = UnixTime::from_secs(unix);
         (Request::Ping, Response::Pong { unix, observed })
     });
-    let nodes = (key(), contacts(family))
-        .prop_map(|(target, closer)| (Request::FindNode { target }, Response::Nodes { closer }));
+    let card = option::of(record(Kind::Mutable));
+    let nodes = (key(), card, contacts(family)).prop_map(|(target, card, closer)| {
+        let card = card.filter(|card| card.as_bytes().len() <= MAX_CARD_BYTES);
+        let target = card.as_ref().map_or(target, Record::key);
+        let asked = Request::FindNode {
+            target,
+            card: card.is_some(),
+        };
+        (asked, Response::Nodes { closer, card })
+    });
     let values = (kind().prop_flat_map(found), option::of(id()), contacts(family)).prop_map(
         |((asked, found), next, closer)| {
             // The next page comes after this one.

@@ -137,8 +137,9 @@ proptest! {
         let frame = codec().encode_request(NOW, false, &request).unwrap();
         match &request {
             Request::Ping => oracle!(&frame, (Extensions,), (none(),)),
-            Request::FindNode { target } => {
-                oracle!(&frame, ([u8; 32], Extensions), (target.to_bytes(), none()));
+            Request::FindNode { target, card } => {
+                let extensions = if *card { vec![(1, Vec::new())] } else { none() };
+                oracle!(&frame, ([u8; 32], Extensions), (target.to_bytes(), extensions));
             }
             Request::FindValue(find) => {
                 oracle!(&frame, (FindValueBody, Extensions), (find_value(find), none()));
@@ -171,8 +172,9 @@ proptest! {
                 let observed = observed.0.iter().map(v4).collect();
                 oracle!(&frame, (u64, Vec<V4>, Extensions), (unix.as_secs(), observed, none()));
             }
-            Response::Nodes { closer } => {
-                oracle!(&frame, (Contacts<V4>, Extensions), (contacts(closer, v4), none()));
+            Response::Nodes { closer, card } => {
+                let extensions = card.iter().map(|card| (1, card.as_bytes().to_vec())).collect();
+                oracle!(&frame, (Contacts<V4>, Extensions), (contacts(closer, v4), extensions));
             }
             Response::Values { found, next, closer } => {
                 let next = next.map(kad_core::NodeId::to_bytes);
@@ -238,7 +240,7 @@ proptest! {
     #[test]
     fn contacts_of_the_other_family_have_the_same_bytes(closer in super::messages::contacts(Family::V6)) {
         let mirrored = contacts(&closer, v6);
-        let frame = codec().encode_response(NOW, &Response::Nodes { closer }).unwrap();
+        let frame = codec().encode_response(NOW, &Response::Nodes { closer, card: None }).unwrap();
         oracle!(&frame, (Contacts<V6>, Extensions), (mirrored, none()));
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn try_answer(frame: &Bytes, asked: &Request) {
     };
     let memory = match &response {
         Response::Pong { .. } | Response::Rejected(_) => 0,
-        Response::Nodes { closer } => closer.capacity() * size_of::<Contact<Sockets>>(),
+        Response::Nodes { closer, .. } => closer.capacity() * size_of::<Contact<Sockets>>(),
         Response::Values { found, closer, .. } => {
             found.capacity() * size_of::<Found>() + closer.capacity() * size_of::<Contact<Sockets>>()
         }
@@ -82,6 +82,7 @@ pub(crate) fn questions() -> [Request; 7] {
         Request::Ping,
         Request::FindNode {
             target: Key::default(),
+            card: true,
         },
         Request::FindValue(find),
         Request::FindValue(digests),

@@ -79,10 +79,16 @@ fn the_largest_messages_fit_into_a_frame() {
 fn what_is_beyond_the_bounds_of_the_core_is_not_encoded() {
     let encode = |response: &Response<Sockets>| codec().encode_response(NOW, response).unwrap_err();
     let closer = widest_contacts(MAX_CLOSER + 1);
-    assert_eq!(encode(&Response::Nodes { closer }), EncodeError::TooManyContacts);
+    assert_eq!(
+        encode(&Response::Nodes { closer, card: None }),
+        EncodeError::TooManyContacts
+    );
     let mut closer = widest_contacts(1);
     closer[0].address.0.push("8.8.8.8:4000".parse().unwrap());
-    assert_eq!(encode(&Response::Nodes { closer }), EncodeError::TooManySockets);
+    assert_eq!(
+        encode(&Response::Nodes { closer, card: None }),
+        EncodeError::TooManySockets
+    );
     let verdicts = vec![Verdict::Stored; MAX_RECORDS + 1];
     let closer = Vec::new();
     assert_eq!(
@@ -177,13 +183,17 @@ fn contacts_outside_of_the_scope_are_dropped_and_counted() {
         contact(3, &["8.8.4.4:53"]),
         contact(4, &["[2001:db8::1]:4000"]),
     ];
-    let frame = codec().encode_response(NOW, &Response::Nodes { closer }).unwrap();
+    let frame = codec()
+        .encode_response(NOW, &Response::Nodes { closer, card: None })
+        .unwrap();
     let asked = Request::FindNode {
         target: kad_core::Key::default(),
+        card: false,
     };
     let global = Codec::new(rules(), Scope::Global);
     let expected = Response::Nodes {
         closer: vec![contact(1, &["8.8.8.8:4000"]), contact(4, &["[2001:db8::1]:4000"])],
+        card: None,
     };
     let clone = global.clone();
     assert_eq!(clone.decode_response(NOW, frame, &asked), Ok(expected));

@@ -12,6 +12,10 @@ use kad_core::{
     Want,
 };
 
+use kad_net::card::Card;
+use kad_net::nat::candidates::{Candidate, CandidateKind};
+use kad_net::nat::observation::NatClass;
+
 use super::messages::{LONGEST, NOW, Sockets, codec, keypair, rules};
 
 fn hex(bytes: &[u8]) -> String {
@@ -52,6 +56,24 @@ fn printed() -> BTreeMap<String, String> {
 
 fn card() -> Record {
     mutable(b"", 3, Some(b"card"))
+}
+
+/// What a node behind a NAT says of itself.
+fn card_value() -> Vec<u8> {
+    let candidate = |kind, address: &str| Candidate {
+        address: address.parse().unwrap(),
+        kind,
+    };
+    let card = Card {
+        candidates: vec![
+            candidate(CandidateKind::Observed, "192.0.2.1:4000"),
+            candidate(CandidateKind::Lan, "10.0.0.7:4001"),
+        ],
+        class: NatClass::EndpointIndependent,
+        relays: vec![contact(2, &["192.0.2.2:250", "[2001:db8::2]:251"])],
+        serves: false,
+    };
+    card.encode().unwrap()
 }
 
 fn mutable(salt: &[u8], seq: u64, value: Option<&[u8]>) -> Record {
@@ -168,6 +190,15 @@ fn requests() -> Vec<(&'static str, bool, Request)> {
             false,
             Request::FindNode {
                 target: immutable_key(Content::Plain, b"hello"),
+                card: false,
+            },
+        ),
+        (
+            "find_node with card",
+            false,
+            Request::FindNode {
+                target: card().key(),
+                card: true,
             },
         ),
         (
@@ -223,8 +254,22 @@ fn answers() -> Vec<(&'static str, Request, Response<Sockets>)> {
         ("pong, IPv6", Request::Ping, pong(250, "[2001:db8::1]:65535")),
         (
             "nodes",
-            Request::FindNode { target },
-            Response::Nodes { closer: closer() },
+            Request::FindNode { target, card: false },
+            Response::Nodes {
+                closer: closer(),
+                card: None,
+            },
+        ),
+        (
+            "nodes with card",
+            Request::FindNode {
+                target: card().key(),
+                card: true,
+            },
+            Response::Nodes {
+                closer: closer(),
+                card: Some(card()),
+            },
         ),
         (
             "values, immutable",
@@ -332,6 +377,7 @@ fn names() -> Vec<(String, String)> {
             "key of public key 1 and salt blog",
             mutable_key(&keypair(1).public(), b"blog"),
         ),
+        ("value of a card".to_owned(), hex(&card_value())),
     ]);
     vectors
 }

@@ -367,7 +367,8 @@ impl<T: Transport> Asking<T> {
             let bytes = (asked + answer.frame.len()) as u64;
             self.repair_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-        let round_trip = matches!(request, Request::Ping | Request::FindNode { .. });
+        // A card may have to be read from a disk.
+        let round_trip = matches!(request, Request::Ping | Request::FindNode { card: false, .. });
         let rtt: Option<Duration> = round_trip.then_some(answer.took);
         match self.codec.decode_response(unix_now(), answer.frame, request) {
             Ok(response) => Completion::Response {

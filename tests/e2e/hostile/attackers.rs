@@ -59,7 +59,7 @@ pub(crate) fn ping() -> Bytes {
 
 pub(crate) fn find_node(number: u64) -> Bytes {
     let target = Key::from_limbs([number.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0, 0, number]);
-    frame(&Request::FindNode { target })
+    frame(&Request::FindNode { target, card: false })
 }
 
 /// What an honest node that knows nobody and holds nothing says.
@@ -71,7 +71,7 @@ pub(crate) fn fair_answer(asked: &Bytes) -> Bytes {
                 unix,
                 observed: QuicAddress::from(SocketAddr::from(([127, 0, 0, 1], 1))),
             },
-            Request::FindNode { .. } => Response::Nodes { closer },
+            Request::FindNode { .. } => Response::Nodes { closer, card: None },
             Request::FindValue(_) => Response::Values {
                 found: Vec::new(),
                 next: None,

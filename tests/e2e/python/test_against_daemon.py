@@ -417,6 +417,9 @@ class BothWays(AgainstDaemons):
         self.assertEqual(card.key, self.identity.id)
         self.assertEqual(acknowledged(await self.client.put(card)), NODES)
         self.assertEqual(await self.client.get_mutable(self.identity.public_key, b""), card)
+        for node in await self.client.closest(card.key):
+            self.assertEqual(await self.client.card_at(node, card.key), card)
+            self.assertIsNone(await self.client.card_at(node, Identity().id))
 
     async def test_provider_from_python(self):
         key = Identity().id

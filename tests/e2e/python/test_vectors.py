@@ -5,6 +5,7 @@ import unittest
 from pathlib import Path
 
 from nkad import files, records, wire
+from nkad.card import CandidateKind, Card, NatClass
 from nkad.records import Content, Identity, Immutable, Mutable, Network, Provider, Refusal, Refused
 from nkad.wire import (
     Compare,
@@ -71,6 +72,7 @@ CONTACTS = [
 REQUESTS = {
     "ping": Ping(),
     "find_node": FindNode(HELLO.key),
+    "find_node with card": FindNode(ONE.id, wants_card=True),
     "find_value, immutable": FindValue(HELLO.key, RecordKind.IMMUTABLE),
     "find_value, mutable digest": FindValue(BLOG.key, RecordKind.MUTABLE, Want.DIGEST, min_seq=300),
     "find_value, providers": FindValue(HELLO.key, RecordKind.PROVIDER, after=ONE.id),
@@ -84,6 +86,7 @@ ANSWERS = {
     "pong, IPv4": Pong(NOW, CONTACTS[0].address),
     "pong, IPv6": Pong(250, (Socket.of("2001:db8::1", 65535),)),
     "nodes": Nodes(CONTACTS),
+    "nodes with card": Nodes(CONTACTS, RECORDS["card"].encode()),
     "values, immutable": Values([HELLO_ON_WIRE]),
     "values, digest": Values([Digest(7, records.record_digest(RECORDS["mutable blog"]))], contacts=CONTACTS),
     "values, providers": Values([RECORDS["provider"].on_wire()], next=TWO.id),
@@ -102,6 +105,11 @@ ANSWERS = {
     "rejected, read-only": Rejected(3),
     "rejected, stores nothing": Rejected(4),
 }
+CARD = Card(
+    [(CandidateKind.OBSERVED, Socket.of("192.0.2.1", 4000)), (CandidateKind.LAN, Socket.of("10.0.0.7", 4001))],
+    NatClass.ENDPOINT_INDEPENDENT,
+    [CONTACTS[1]],
+)
 HASHES = {
     "network digest": NETWORK.digest,
     "secret 1": bytes([1]) * 32,
@@ -114,6 +122,7 @@ HASHES = {
     "key of the file of zeros": ZEROS[-1].key,
     "key of public key 1 and salt blog": BLOG.key,
     "digest of record, mutable blog": records.record_digest(RECORDS["mutable blog"]),
+    "value of a card": CARD.encode(),
 }
 
 
@@ -162,6 +171,25 @@ class Vectors(unittest.TestCase):
                         decode(frame[:end])
                 with self.subTest(name, end="over"), self.assertRaises(wire.Malformed):
                     decode(frame + b"\0")
+
+    def test_a_card_is_read_and_what_is_none_is_not(self):
+        value = self.vectors["value of a card"]
+        self.assertEqual(Card.decode(value), CARD)
+        for end in range(len(value)):
+            with self.subTest(end=end), self.assertRaises(wire.Malformed):
+                Card.decode(value[:end])
+        with self.assertRaises(wire.Malformed):
+            Card.decode(value + b"\0")
+
+    def test_a_card_is_there_once_and_not_too_large(self):
+        nodes = wire.encode(Nodes([]))[:-1]
+        card = b"\x01\x02hi"
+        self.assertEqual(wire.decode_answer(nodes + b"\x01" + card), Nodes([], b"hi"))
+        with self.assertRaises(wire.Malformed):
+            wire.decode_answer(nodes + b"\x02" + card + card)
+        too_long = b"\x01\xfb" + (wire.MAX_CARD_BYTES + 1).to_bytes(2, "little") + bytes(wire.MAX_CARD_BYTES + 1)
+        with self.assertRaises(wire.Malformed):
+            wire.decode_answer(nodes + b"\x01" + too_long)
 
     def test_extensions_are_passed_over_and_bounded(self):
         ping = wire.encode(Ping())[:-1]

@@ -91,7 +91,10 @@ impl Adversary for Lying {
                 unix: view.unix,
                 observed: from.address,
             },
-            Request::FindNode { target } => Response::Nodes { closer: lie(*target) },
+            Request::FindNode { target, .. } => Response::Nodes {
+                closer: lie(*target),
+                card: None,
+            },
             Request::FindValue(FindValue { key, .. }) => Response::Values {
                 found: Vec::new(),
                 next: None,

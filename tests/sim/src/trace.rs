@@ -28,7 +28,7 @@ impl Trace {
     pub(crate) fn request(&mut self, request: &Request) {
         match request {
             Request::Ping => self.fold(1),
-            Request::FindNode { target } => self.fold(2 ^ target.to_limbs()[0]),
+            Request::FindNode { target, card } => self.fold(2 ^ u64::from(*card) << 32 ^ target.to_limbs()[0]),
             Request::FindValue(ask) => self.fold(3 ^ ask.key.to_limbs()[0] ^ ask.min_seq),
             Request::Store { entries } => {
                 for entry in entries {
@@ -74,7 +74,12 @@ impl Trace {
                     .iter()
                     .for_each(|record| self.fold(record.key().to_limbs()[0] ^ record.seq()));
             }
-            Response::Nodes { closer } => (7, closer),
+            Response::Nodes { closer, card } => {
+                if let Some(card) = card {
+                    self.fold(16 ^ card.seq());
+                }
+                (7, closer)
+            }
             Response::Values { found, closer, .. } => {
                 for found in found {
                     self.fold(match found {
@@ -99,6 +104,12 @@ impl Trace {
     pub(crate) fn outcome(&mut self, outcome: &Outcome<Place>) {
         match outcome {
             Outcome::Closest(closest) => {
+                for contact in closest {
+                    self.fold(contact.id.to_key().to_limbs()[0]);
+                }
+            }
+            Outcome::Located { closest, card } => {
+                self.fold(17 ^ card.as_ref().map_or(0, kad_core::Record::seq));
                 for contact in closest {
                     self.fold(contact.id.to_key().to_limbs()[0]);
                 }

@@ -82,7 +82,7 @@ impl Traffic {
         self.frame_bytes += bytes;
         self.li_bytes += 20;
         match response {
-            Response::Nodes { closer } | Response::Values { closer, .. } => {
+            Response::Nodes { closer, .. } | Response::Values { closer, .. } => {
                 self.li_bytes += 4 * closer.len() as u64;
             }
             Response::Stored { closer, .. } => {
@@ -176,7 +176,8 @@ pub fn request_bytes(request: &Request) -> u64 {
     FRAME
         + match request {
             Request::Ping => 0,
-            Request::FindNode { .. } => ID_BYTES as u64,
+            // The card is asked for and given as an extension: its number, and a list of bytes.
+            Request::FindNode { card, .. } => ID_BYTES as u64 + 2 * u64::from(*card),
             Request::FindValue(ask) => {
                 let after = 1 + ask.after.map_or(0, |_| ID_BYTES as u64);
                 ID_BYTES as u64 + 2 + number(ask.min_seq) + after
@@ -204,7 +205,13 @@ pub fn response_bytes(response: &Response<Place>) -> u64 {
     FRAME
         + match response {
             Response::Pong { unix, .. } => number(unix.as_secs()) + ADDRESS,
-            Response::Nodes { closer } => contacts(closer),
+            Response::Nodes { closer, card } => {
+                let card = card.as_ref().map_or(0, |card| {
+                    let bytes = card.as_bytes().len() as u64;
+                    1 + number(bytes) + bytes
+                });
+                contacts(closer) + card
+            }
             Response::Values { found, next, closer } => {
                 let one = |found: &Found| {
                     1 + match found {
@@ -277,6 +284,18 @@ mod tests {
             .expect("a value that the network allows")
     }
 
+    fn card() -> Record {
+        let keypair = kad_core::Keypair::from_secret(&[3; 32]);
+        let version = kad_core::MutableVersion {
+            salt: b"",
+            seq: 1,
+            issued: NOW,
+            expiry: NOW + Duration::from_secs(86_400),
+            value: Some(&[7; 300]),
+        };
+        Record::mutable(&keypair, &version, codec().rules(), NOW).expect("a card that the network allows")
+    }
+
     /// The same with the addresses that the codec knows.
     fn on_the_internet(response: Response<Place>) -> Response<SocketAddr> {
         let socket = |place: Place| SocketAddr::from((Ipv4Addr::from_bits(place.number() as u32), 4001));
@@ -291,7 +310,10 @@ mod tests {
                 unix,
                 observed: socket(observed),
             },
-            Response::Nodes { closer } => Response::Nodes { closer: all(closer) },
+            Response::Nodes { closer, card } => Response::Nodes {
+                closer: all(closer),
+                card,
+            },
             Response::Values { found, next, closer } => Response::Values {
                 found,
                 next,
@@ -328,7 +350,14 @@ mod tests {
         };
         for request in [
             Request::Ping,
-            Request::FindNode { target: ask.key },
+            Request::FindNode {
+                target: ask.key,
+                card: false,
+            },
+            Request::FindNode {
+                target: ask.key,
+                card: true,
+            },
             Request::FindValue(ask),
             Request::FindValue(FindValue {
                 min_seq: 70_000,
@@ -375,8 +404,14 @@ mod tests {
                 unix: NOW,
                 observed: Place::new(5, Site::Private),
             },
-            Response::Nodes { closer: Vec::new() },
-            Response::Nodes { closer: contacts(20) },
+            Response::Nodes {
+                closer: Vec::new(),
+                card: None,
+            },
+            Response::Nodes {
+                closer: contacts(20),
+                card: Some(card()),
+            },
             Response::Values {
                 found: vec![digest],
                 next: None,

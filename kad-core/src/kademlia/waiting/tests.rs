@@ -114,7 +114,13 @@ impl Bench {
                                 closer: Vec::new(),
                             },
                         ),
-                        _ => (ROUND_TRIP, Response::Nodes { closer: Vec::new() }),
+                        _ => (
+                            ROUND_TRIP,
+                            Response::Nodes {
+                                closer: Vec::new(),
+                                card: None,
+                            },
+                        ),
                     };
                     let rtt = Some(ROUND_TRIP);
                     let input = Input::Response { id, response, rtt };

@@ -33,6 +33,9 @@ pub struct ReachabilityConfig {
     /// would come and go in everybody's tables. HyperDHT waits for 20 minutes, which a node that runs for an hour has
     /// not.
     pub hold: Duration,
+    /// Whether a node takes itself for reachable where addresses are [not global](crate::wire::Scope::Any): most such
+    /// networks are too small for a proof, which takes hosts that the node never sent anything to.
+    pub presume: bool,
 }
 
 impl Default for ReachabilityConfig {
@@ -40,6 +43,7 @@ impl Default for ReachabilityConfig {
         Self {
             role: RoleChoice::Auto,
             hold: Duration::from_secs(60),
+            presume: true,
         }
     }
 }

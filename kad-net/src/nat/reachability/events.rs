@@ -26,12 +26,6 @@ pub enum Event {
         /// Who.
         helper: NodeId,
     },
-    /// Something was sent to a host, of whatever kind, or is about to be. As long as a connection stands, to be told
-    /// every five minutes, as packets are sent all the time.
-    Sent {
-        /// The host.
-        to: IpAddr,
-    },
     /// A helper answered an [`Action::Check`], or could not be asked.
     Answered {
         /// Of the check.
@@ -45,11 +39,15 @@ pub enum Event {
         from: SocketAddr,
         /// What it carried.
         nonce: [u8; 16],
+        /// Whether this node had sent nothing to that host for ten minutes at least, of whatever kind.
+        stranger: bool,
     },
     /// A peer connected to this node, directly and outside of any punch session.
     Called {
         /// From where.
         from: SocketAddr,
+        /// Whether this node had sent nothing to that host for ten minutes at least, before it answered.
+        stranger: bool,
     },
     /// Interfaces, or the host that most observers see, are others than before.
     NetworkChanged,

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::nat::contacted::Contacted;
 
 const US: &str = "198.51.100.7:4001";
 
@@ -36,6 +37,8 @@ const SHUT: World = World { open: false, ..OPEN };
 
 struct Node {
     machine: Reachability,
+    /// What the socket knows.
+    contacted: Contacted,
     now: Instant,
     checks: u64,
     roles: Vec<(Instant, Role)>,
@@ -49,6 +52,7 @@ impl Node {
     fn with(config: ReachabilityConfig, scope: Scope, alone: bool, helpers: u64) -> Self {
         let mut node = Self {
             machine: Reachability::new(config, scope, alone, &[3; 32]),
+            contacted: Contacted::default(),
             now: at(0),
             checks: 0,
             roles: Vec::new(),
@@ -56,7 +60,7 @@ impl Node {
         for n in 0..helpers {
             let ip = [20, n as u8, 0, 1].into();
             node.tell(Event::HelperKnown { helper: id(n), ip });
-            node.tell(Event::Sent { to: ip });
+            node.send(ip);
         }
         node.tell(Event::Addresses(vec![socket(US)]));
         node
@@ -71,6 +75,24 @@ impl Node {
         });
         self.roles.extend(roles);
         out
+    }
+
+    fn send(&mut self, to: IpAddr) {
+        self.contacted.note(self.now, to);
+    }
+
+    fn probe(&mut self, from: SocketAddr, nonce: [u8; 16]) -> Vec<Action> {
+        let stranger = !self.contacted.contains(self.now, from.ip());
+        self.tell(Event::Probed {
+            from,
+            nonce,
+            stranger,
+        })
+    }
+
+    fn call(&mut self, from: SocketAddr) -> Vec<Action> {
+        let stranger = !self.contacted.contains(self.now, from.ip());
+        self.tell(Event::Called { from, stranger })
     }
 
     /// Goes on until then, in a world that answers at once.
@@ -104,9 +126,9 @@ impl Node {
                 let n = self.checks as u8;
                 let from = SocketAddr::from(([30, n, 0, 1], 5000));
                 if world.met {
-                    self.tell(Event::Sent { to: from.ip() });
+                    self.send(from.ip());
                 }
-                self.tell(Event::Probed { from, nonce });
+                self.probe(from, nonce);
             }
         }
         self.now = until;
@@ -162,17 +184,14 @@ fn a_target_beside_its_helper_and_a_caller_that_was_called_prove_nothing() {
             };
             node.checks += 1;
             let beside = [20, helper.to_key().to_limbs()[0] as u8, 0, 99];
-            node.tell(Event::Probed {
-                from: (beside, 5000).into(),
-                nonce,
-            });
+            node.probe((beside, 5000).into(), nonce);
         }
     }
     assert_eq!(node.machine.void(), 30);
     for n in 0..4 {
         let from = SocketAddr::from(([20, n, 0, 1], 9));
-        node.tell(Event::Sent { to: from.ip() });
-        node.tell(Event::Called { from });
+        node.send(from.ip());
+        node.call(from);
     }
     assert_eq!((node.machine.reachable().count(), node.machine.void()), (0, 34));
 }
@@ -193,10 +212,7 @@ fn only_helpers_that_see_the_address_in_question_are_asked() {
 fn a_probe_that_nobody_waits_for_proves_nothing() {
     let mut node = Node::new(0);
     for n in 0..9 {
-        node.tell(Event::Probed {
-            from: ([30, n, 0, 1], 5000).into(),
-            nonce: [n; 16],
-        });
+        node.probe(([30, n, 0, 1], 5000).into(), [n; 16]);
     }
     assert_eq!(node.machine.reachable().count(), 0);
 }
@@ -288,7 +304,7 @@ fn a_server_goes_on_while_there_is_another_way_in() {
     }
     for n in 0..3 {
         let from = socket(&format!("[2001:db8:{n}99::1]:9"));
-        node.tell(Event::Called { from });
+        node.call(from);
     }
     node.run(Instant::from_micros(node.now.as_micros() + 30_000_000), SHUT);
     assert_eq!(
@@ -320,12 +336,8 @@ fn strangers_that_call_prove_as_much_as_probes() {
     let mut node = Node::new(0);
     for n in 0..3 {
         assert_eq!(node.machine.reachable().count(), 0);
-        node.tell(Event::Called {
-            from: socket(&format!("40.{n}.0.1:9")),
-        });
-        node.tell(Event::Called {
-            from: socket(&format!("40.{n}.0.2:9")),
-        });
+        node.call(socket(&format!("40.{n}.0.1:9")));
+        node.call(socket(&format!("40.{n}.0.2:9")));
     }
     assert_eq!(node.machine.reachable().count(), 1);
     node.run(at(61), SHUT);
@@ -334,9 +346,7 @@ fn strangers_that_call_prove_as_much_as_probes() {
     let mut node = Node::new(0);
     node.tell(Event::Addresses(vec![socket(US), socket("198.51.100.7:5000")]));
     for n in 0..9 {
-        node.tell(Event::Called {
-            from: socket(&format!("40.{n}.0.1:9")),
-        });
+        node.call(socket(&format!("40.{n}.0.1:9")));
     }
     assert_eq!(
         node.machine.reachable().count(),

@@ -75,6 +75,14 @@ class Client:
     async def find_node(self, contact: Contact, target: bytes) -> list[Contact]:
         return (await self._ask(contact, FindNode(target), wire.Nodes)).contacts
 
+    async def card_at(self, contact: Contact, node: bytes) -> Mutable | None:
+        """The card of a node, if this one holds it."""
+        nodes: wire.Nodes = await self._ask(contact, FindNode(node, wants_card=True), wire.Nodes)
+        if nodes.card is None:
+            return None
+        question = FindValue(node, RecordKind.MUTABLE)
+        return self._check_found(wire.WireRecord(0, nodes.card), question)
+
     async def store_at(self, contact: Contact, *entries: Entry) -> list[tuple[int, int]]:
         stored: Stored = await self._ask(contact, wire.Store(list(entries)), Stored)
         if len(stored.verdicts) != len(entries):

@@ -6,7 +6,7 @@ its elements are read, and a frame must be filled exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Callable, ClassVar, TypeVar
@@ -29,6 +29,9 @@ MAX_PREFIX_BITS = 64
 PARTS = 16
 MAX_EXTENSIONS = 16
 MAX_EXTENSION_BYTES = 4096
+MAX_CARD_BYTES = 2048
+
+EXTENSION_CARD = 1
 
 
 class Malformed(Exception):
@@ -398,6 +401,7 @@ class Pong:
 class FindNode:
     KIND: ClassVar[int] = 0x02
     target: bytes
+    wants_card: bool = False
 
     def write(self, to: Writer) -> None:
         to.fixed(self.target)
@@ -406,11 +410,19 @@ class FindNode:
     def read(source: Reader) -> FindNode:
         return FindNode(source.fixed(32))
 
+    @property
+    def extensions(self) -> dict[int, bytes]:
+        return {EXTENSION_CARD: b""} if self.wants_card else {}
+
+    def with_extensions(self, known: dict[int, bytes]) -> FindNode:
+        return replace(self, wants_card=EXTENSION_CARD in known)
+
 
 @dataclass(frozen=True)
 class Nodes:
     KIND: ClassVar[int] = 0x82
     contacts: list[Contact]
+    card: bytes | None = None
 
     def write(self, to: Writer) -> None:
         write_contacts(to, self.contacts)
@@ -418,6 +430,16 @@ class Nodes:
     @staticmethod
     def read(source: Reader) -> Nodes:
         return Nodes(read_contacts(source))
+
+    @property
+    def extensions(self) -> dict[int, bytes]:
+        return {} if self.card is None else {EXTENSION_CARD: self.card}
+
+    def with_extensions(self, known: dict[int, bytes]) -> Nodes:
+        card = known.get(EXTENSION_CARD)
+        if card is not None and len(card) > MAX_CARD_BYTES:
+            raise Malformed("a card that is too large")
+        return replace(self, card=card)
 
 
 @dataclass(frozen=True)
@@ -648,11 +670,15 @@ ANSWERS = {kind.KIND: kind for kind in (Pong, Nodes, Values, Stored, Compared, F
 
 
 def encode(message: Request | Answer, read_only: bool = False) -> bytes:
-    """The frame of a message, with an empty list of extensions."""
+    """The frame of a message, with the extensions that it has."""
     to = Writer()
     to.fixed(bytes([VERSION, message.KIND, READ_ONLY if read_only else 0]))
     message.write(to)
-    to.number(0)
+    extensions = getattr(message, "extensions", {})
+    to.number(len(extensions))
+    for number, payload in extensions.items():
+        to.number(number)
+        to.list_of_bytes(payload)
     if len(to.bytes) > MAX_FRAME:
         raise ValueError("the message does not fit into a frame")
     return bytes(to.bytes)
@@ -676,18 +702,28 @@ def _decode(frame: bytes, kinds: dict[int, type]) -> tuple[Request | Answer, int
     if version != VERSION or flags & MUST_UNDERSTAND or kind not in kinds:
         raise Unsupported(f"version {version}, kind {kind:#04x}, flags {flags:#04x}")
     message = kinds[kind].read(source)
-    _pass_over_extensions(source)
+    extensions = read_extensions(source)
+    if hasattr(message, "with_extensions"):
+        message = message.with_extensions(extensions)
     if source.left:
         raise Malformed(f"{source.left} bytes are left over")
     return message, flags
 
 
-def _pass_over_extensions(source: Reader) -> None:
+def read_extensions(source: Reader) -> dict[int, bytes]:
+    """Those that are known, by their numbers; the others are passed over."""
     payload = 0
+    known: dict[int, bytes] = {}
 
     def extension() -> None:
         nonlocal payload
-        source.u16()
-        payload += len(source.list_of_bytes(MAX_EXTENSION_BYTES - payload))
+        number = source.u16()
+        content = source.list_of_bytes(MAX_EXTENSION_BYTES - payload)
+        payload += len(content)
+        if number == EXTENSION_CARD:
+            if number in known:
+                raise Malformed("an extension is there twice")
+            known[number] = content
 
     source.list(MAX_EXTENSIONS, SMALLEST_EXTENSION, extension)
+    return known

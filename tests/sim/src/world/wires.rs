@@ -112,7 +112,7 @@ impl World {
             return;
         };
         let arrives = leaves + self.links.transit(one_way, &mut self.wires);
-        let timed = matches!(request, Request::Ping | Request::FindNode { .. });
+        let timed = matches!(request, Request::Ping | Request::FindNode { card: false, .. });
         let call = self.calls.open(Call {
             by: number,
             to: peer,

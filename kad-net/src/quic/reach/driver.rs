@@ -1,0 +1,470 @@
+//! The task that owns the machines.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use kad_core::{Contact, Duration, Instant, Keypair, NodeId};
+use tokio::sync::mpsc;
+
+use super::asking::NotHeard;
+use super::observers::Observers;
+use super::places::Place;
+use super::sessions::Closing;
+use super::{Inbox, Knock, Reach, ReachConfig, Standing, Told};
+use crate::nat::coordinator::Coordinator;
+use crate::nat::dial_back::{self, DialBack};
+use crate::nat::observation::{self, Family, NatClass, Observations, Place as Socket};
+use crate::nat::reachability::{self, Reachability, Role};
+use crate::nat::relay::{Relay, SessionId};
+use crate::nat::reservations::{self, Reservations};
+use crate::quic::QuicAddress;
+use crate::quic::address::canonical;
+use crate::quic::mux::{Called, Probed};
+use crate::quic::pool::{InUse, Link};
+use crate::quic::shared::Shared;
+use crate::quic::tasks::Alive;
+use crate::wire::Scope;
+use crate::wire::reach::ReachAnswer;
+
+/// Requests of this node under way. It asks a few at a time for itself; ends of sessions, of which a relay tells both, are the
+/// most. Full: of an end nobody is told, and other requests count as not answered.
+const MAX_ASKING: usize = 512;
+
+/// Between two looks at who is connected, while there is something to look for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// After so long without a proof or the contrary, the operator is told once.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A request of this node that is under way.
+type Asking = Pin<Box<dyn Future<Output = Heard> + Send>>;
+
+/// What came of one.
+pub(super) enum Heard {
+    /// HELLO.
+    Hello {
+        link: Arc<Link>,
+        answer: Result<ReachAnswer, NotHeard>,
+    },
+    /// CHECK: whether the helper has asked a target.
+    Checked { nonce: [u8; 16], passed_on: bool },
+    /// RESERVE, and the connection that it went over.
+    Reserved {
+        relay: NodeId,
+        answer: Result<(InUse, Duration), NotHeard>,
+    },
+    /// KEEP.
+    Kept {
+        relay: NodeId,
+        answer: Result<SocketAddr, NotHeard>,
+    },
+    /// INCOMING: the end that was told of a session does not want it.
+    Declined { session: SessionId, by: NodeId },
+    /// Nobody waits for it.
+    Nothing,
+}
+
+/// See the module.
+pub(in super::super) struct Driver {
+    pub(super) shared: Arc<Shared>,
+    pub(super) alive: Alive,
+    pub(super) config: ReachConfig,
+    /// Where the sockets are bound, one of each family.
+    bound: Vec<SocketAddr>,
+    pub(super) observations: Observations,
+    pub(super) reachability: Reachability,
+    pub(super) dial_back: DialBack,
+    pub(super) reservations: Reservations,
+    pub(super) coordinator: Coordinator,
+    pub(super) observers: Observers,
+    /// The relays at which this node has a place.
+    pub(super) places: BTreeMap<NodeId, Place>,
+    /// The connections of peers that have a place or a session here, so that nobody closes them as unused.
+    pub(super) legs: BTreeMap<NodeId, InUse>,
+    asking: FuturesUnordered<Asking>,
+    told: Told,
+    inbox: Inbox,
+    closed: mpsc::Receiver<Closing>,
+    probes: mpsc::Receiver<Probed>,
+    calls: mpsc::Receiver<Called>,
+    next_tick: Instant,
+    complained: bool,
+}
+
+/// What there is to start a driver with.
+pub(in super::super) struct Start {
+    pub(in super::super) shared: Arc<Shared>,
+    pub(in super::super) alive: Alive,
+    pub(in super::super) config: ReachConfig,
+    pub(in super::super) bound: Vec<SocketAddr>,
+    pub(in super::super) inbox: Inbox,
+    pub(in super::super) seed: [u8; 32],
+}
+
+/// A secret of this run: drawn anew each time, so that nothing that an earlier run has shown can be used again.
+pub(in super::super) fn seed(keypair: &Keypair) -> [u8; 32] {
+    // The keys of the standard library's hashers come from the operating system.
+    let mut hasher = blake3::Hasher::new_derive_key("nautilus-kad 2026-11 reach seed");
+    hasher.update(&keypair.secret());
+    for part in 0..4_u64 {
+        hasher.update(&RandomState::new().hash_one(part).to_be_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+impl Driver {
+    /// `None` if there is one already.
+    pub(in super::super) fn new(start: Start) -> Option<Self> {
+        let Start {
+            shared,
+            alive,
+            config,
+            bound,
+            inbox,
+            seed,
+        } = start;
+        let scope = config.scope;
+        let reachability = Reachability::new(config.reachability.clone(), scope, config.alone, &seed);
+        if let Some(relay) = &config.relay {
+            let mut relay = relay.clone();
+            // Each place keeps a connection; half of them are left for everything else.
+            relay.reservations = relay.reservations.min(shared.limits.connections / 2);
+            shared
+                .mux
+                .serve_relay(Relay::new(relay, scope, &seed, shared.mux.now()));
+        }
+        Some(Self {
+            closed: shared.reach.sessions.closed()?,
+            probes: shared.mux.probes()?,
+            calls: shared.mux.calls()?,
+            observations: Observations::new(scope),
+            reachability,
+            dial_back: DialBack::new(scope, &seed),
+            reservations: Reservations::new(scope, &seed),
+            coordinator: Coordinator::new(),
+            observers: Observers::default(),
+            places: BTreeMap::new(),
+            legs: BTreeMap::new(),
+            asking: FuturesUnordered::new(),
+            told: Told::default(),
+            next_tick: Instant::ZERO,
+            complained: false,
+            shared,
+            alive,
+            config,
+            bound,
+            inbox,
+        })
+    }
+
+    /// Runs until the transport is closed.
+    pub(in super::super) async fn run(mut self) {
+        let shared = self.shared.clone();
+        self.on_role();
+        loop {
+            self.publish();
+            let due = self.due().map(|due| shared.mux.at(due));
+            tokio::select! {
+                Some(heard) = self.asking.next(), if !self.asking.is_empty() => self.on_heard(heard),
+                () = until(due) => self.on_time(),
+                () = shared.reach.news.notified() => self.on_news(),
+                Some(closing) = self.closed.recv() => self.on_closing(closing),
+                Some(probe) = self.probes.recv() => {
+                    let Probed { from, nonce, stranger } = probe;
+                    self.reach(reachability::Event::Probed { from, nonce, stranger });
+                }
+                Some(Called { from, stranger }) = self.calls.recv() => {
+                    self.reach(reachability::Event::Called { from, stranger });
+                }
+                knock = self.inbox.knocks.recv() => match knock {
+                    Some(knock) => self.on_knock(knock),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.shared.mux.now()
+    }
+
+    pub(super) fn reach_of(&self) -> &Reach {
+        &self.shared.reach
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.reachability.role()
+    }
+
+    /// Whether this node asks others for anything. In a private network, where it takes itself for reachable, it does not.
+    pub(super) fn asks(&self) -> bool {
+        let presumed = self.config.scope == Scope::Any && self.config.reachability.presume;
+        !presumed || self.role() == Role::Client
+    }
+
+    /// Adds a request to those under way. Whether there was room.
+    pub(super) fn start(&self, asking: impl Future<Output = Heard> + Send + 'static) -> bool {
+        let room = self.asking.len() < MAX_ASKING;
+        if room {
+            self.asking.push(Box::pin(asking));
+        }
+        room
+    }
+
+    pub(super) fn relay(&self) -> Option<MutexGuard<'_, Relay>> {
+        let relay = self.shared.mux.relay()?;
+        Some(relay.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let relay = self.relay().and_then(|relay| relay.poll_timeout());
+        let looks = self.asks() || !self.legs.is_empty() || !self.places.is_empty();
+        [
+            self.observations.poll_timeout(),
+            self.reachability.poll_timeout(),
+            self.dial_back.poll_timeout(),
+            self.reservations.poll_timeout(),
+            self.next_keep(),
+            looks.then_some(self.next_tick),
+            relay,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn on_time(&mut self) {
+        let now = self.now();
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if is_due(self.observations.poll_timeout()) {
+            self.observe(observation::Event::Timeout);
+        }
+        if is_due(self.reachability.poll_timeout()) {
+            self.reach(reachability::Event::Timeout);
+        }
+        if is_due(self.dial_back.poll_timeout()) {
+            let mut out = Vec::new();
+            self.dial_back.handle(now, dial_back::Event::Timeout, &mut out);
+            self.probe(&out);
+        }
+        if is_due(self.reservations.poll_timeout()) {
+            self.reserve(reservations::Event::Timeout);
+        }
+        if is_due(self.relay().and_then(|relay| relay.poll_timeout())) {
+            self.expire_sessions();
+        }
+        if is_due(self.next_keep()) {
+            self.keep_places(now);
+        }
+        if self.next_tick <= now {
+            self.next_tick = now + TICK;
+            self.look_at_links();
+            if self.asks() {
+                self.greet(now);
+            }
+            self.complain(now);
+        }
+    }
+
+    fn on_news(&mut self) {
+        let told = self.reach_of().told();
+        if told != self.told {
+            // What a node is told first is no change.
+            let changed = self.told.changes > 0 && told.changes > self.told.changes;
+            self.told = told;
+            if changed {
+                self.forget_network();
+            }
+            self.tell_addresses();
+        }
+        self.look_at_links();
+    }
+
+    /// Interfaces came or went.
+    fn forget_network(&mut self) {
+        tracing::debug!("the network has changed: addresses and role are to be proven anew");
+        self.observe(observation::Event::NetworkChanged);
+        self.reach(reachability::Event::NetworkChanged);
+        self.reserve(reservations::Event::NetworkChanged);
+        self.observers.ask_again();
+        let now = self.now();
+        for place in self.places.values_mut() {
+            place.keep_at = now;
+        }
+    }
+
+    /// Connections that have ended, and legs that are somewhere else than before.
+    fn look_at_links(&mut self) {
+        for (id, _) in self.observers.ended() {
+            self.no_helper(id);
+        }
+        self.look_at_places();
+        self.look_at_legs();
+    }
+
+    fn on_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Hello { link, answer } => self.on_hello(&link, answer),
+            Heard::Checked { nonce, passed_on } => {
+                self.reach(reachability::Event::Answered { nonce, passed_on });
+            }
+            Heard::Reserved { relay, answer } => self.on_reserved(relay, answer),
+            Heard::Kept { relay, answer } => self.on_kept(relay, answer),
+            Heard::Declined { session, by } => self.close_session(session, by),
+            Heard::Nothing => {}
+        }
+    }
+
+    /// Feeds the observations.
+    pub(super) fn observe(&mut self, event: observation::Event) {
+        let (now, mut out) = (self.now(), Vec::new());
+        self.observations.handle(now, event, &mut out);
+        for action in out {
+            match action {
+                observation::Action::Changed(_) => self.tell_addresses(),
+                observation::Action::Moved(place) => {
+                    tracing::debug!(?place, "others see this node somewhere else than before");
+                    self.reach(reachability::Event::NetworkChanged);
+                    self.reserve(reservations::Event::NetworkChanged);
+                    self.tell_addresses();
+                }
+            }
+        }
+    }
+
+    /// Feeds the reachability.
+    pub(super) fn reach(&mut self, event: reachability::Event) {
+        let (now, mut out) = (self.now(), Vec::new());
+        self.reachability.handle(now, event, &mut out);
+        for action in out {
+            match action {
+                reachability::Action::Check {
+                    helper,
+                    address,
+                    nonce,
+                } => self.check(helper, address, nonce),
+                reachability::Action::Proven { address, reachable } => {
+                    tracing::debug!(%address, reachable, "strangers were heard, or not, at this address");
+                }
+                reachability::Action::Role(role) => {
+                    tracing::info!(?role, "what is proven decides about the role of this node");
+                    self.on_role();
+                }
+            }
+        }
+    }
+
+    fn on_role(&mut self) {
+        self.reserve(reservations::Event::Needed(self.role() == Role::Client));
+    }
+
+    /// The port of the socket of a family.
+    pub(super) fn port_of(&self, family: Family) -> Option<u16> {
+        let mut bound = self.bound.iter();
+        let socket = bound.find(|socket| Family::of(socket.ip()) == family);
+        socket.map(SocketAddr::port)
+    }
+
+    /// Tells the machines where the node may be.
+    fn tell_addresses(&mut self) {
+        let observed = self.observed();
+        let mut addresses = self.told.mapped.clone();
+        addresses.extend(&observed);
+        addresses.extend(self.own_addresses());
+        if let Some(seen) = observed.first() {
+            let own = dial_back::Event::OwnHost { ip: seen.ip() };
+            self.dial_back.handle(self.now(), own, &mut Vec::new());
+        }
+        self.reach(reachability::Event::Addresses(addresses));
+    }
+
+    fn observed(&self) -> Vec<SocketAddr> {
+        let places = self.observations.places();
+        places
+            .flat_map(|place| self.observations.candidates(place))
+            .copied()
+            .collect()
+    }
+
+    /// Those that sockets are bound to by name, and those of interfaces; best first.
+    fn own_addresses(&self) -> Vec<SocketAddr> {
+        let named = self.bound.iter().copied();
+        let named = named.filter(|socket| !socket.ip().is_unspecified());
+        let interfaces = self.told.lan.iter().filter_map(|ip| {
+            let listens = |bound: &&SocketAddr| {
+                Family::of(bound.ip()) == Family::of(*ip) && bound.ip().is_unspecified()
+            };
+            let port = self.bound.iter().find(listens)?.port();
+            Some(SocketAddr::new(*ip, port))
+        });
+        let far = |socket: &SocketAddr| self.config.scope == Scope::Any || !socket.ip().is_loopback();
+        named.chain(interfaces).map(canonical).filter(far).collect()
+    }
+
+    fn class(&self) -> NatClass {
+        let class = |family| {
+            let port = self.port_of(family)?;
+            Some(self.observations.class(Socket { port, family }))
+        };
+        let known = [class(Family::V4), class(Family::V6)].into_iter().flatten();
+        known
+            .into_iter()
+            .find(|class| *class != NatClass::Unknown)
+            .unwrap_or_default()
+    }
+
+    fn publish(&self) {
+        let relays = self.reservations.held().filter_map(|id| {
+            let place = self.places.get(&id)?;
+            let address = QuicAddress::from(place.link.link().connection.remote_address());
+            Some(Contact::new(id, address))
+        });
+        let standing = Standing {
+            role: self.role(),
+            class: self.class(),
+            observed: self.observed(),
+            reachable: self.reachability.reachable().collect(),
+            mapped: self.told.mapped.clone(),
+            lan: self.own_addresses(),
+            relays: relays.collect(),
+        };
+        self.reach_of().standing.send_if_modified(|before| {
+            let differs = *before != standing;
+            if differs {
+                *before = standing;
+            }
+            differs
+        });
+    }
+
+    /// Tells the operator, once, that nothing could be found out.
+    fn complain(&mut self, now: Instant) {
+        let waits = self.role() == Role::Client
+            && self.config.reachability.role == reachability::RoleChoice::Auto
+            && now.since(Instant::ZERO) >= PATIENCE;
+        if self.complained || !waits || self.reachability.is_decided() {
+            return;
+        }
+        self.complained = true;
+        tracing::info!(
+            servers = self.observers.serving(),
+            "after {} minutes too few servers are known to find out whether this node can be reached, so it only asks; if \
+             others can reach this machine, start it with --role server",
+            PATIENCE.as_secs() / 60
+        );
+    }
+}
+
+/// Until then, or for ever.
+async fn until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

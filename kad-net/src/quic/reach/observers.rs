@@ -1,0 +1,227 @@
+//! Servers that say where they see this node, and what they do for others.
+//!
+//! They are asked on demand: while too few have voted lately, or too few are known who could help. Only those are asked to whom this
+//! node has a connection anyway, and which it has opened itself: who calls us may be anybody. A node at rest so asks eight servers
+//! in ten minutes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use kad_core::{Duration, Instant, NodeId};
+
+use super::asking::{NotHeard, ask};
+use super::driver::{Driver, Heard};
+use crate::nat::dial_back;
+use crate::nat::observation::{self, Family};
+use crate::nat::reachability;
+use crate::nat::reservations;
+use crate::quic::QuicAddress;
+use crate::quic::address::canonical;
+use crate::quic::pool::Link;
+use crate::wire::reach::{ReachAnswer, ReachRequest};
+
+/// Peers that were asked; as many as may be asked to probe for others. Full: nobody else is asked until one of them is gone.
+const MAX_OBSERVERS: usize = 64;
+
+/// Relays that are remembered after their connections have ended: as many as the reservations keep in mind. Full: one without a
+/// connection is forgotten, or the new one is not taken.
+const MAX_RELAYS: usize = 32;
+
+/// Votes, and servers that could help, of one family that are enough: twice what a class and a proof take.
+const ENOUGH: usize = 8;
+
+/// Peers that are asked at a time, and so in a second.
+const ASKED_AT_ONCE: usize = 3;
+
+/// How long what a peer said is fresh.
+const FRESH: Duration = Duration::from_secs(600);
+
+/// How long a peer may take to say hello: a round trip, with packets lost on the way.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// A helper asks another node before it answers, within its own deadline.
+const CHECK_WITHIN: Duration = Duration::from_secs(9);
+
+/// One peer that was asked.
+struct Observer {
+    link: Arc<Link>,
+    ip: IpAddr,
+    /// When; `None` if it is to be asked again.
+    asked: Option<Instant>,
+    serves: bool,
+}
+
+/// Those that were asked, and the relays among them.
+#[derive(Default)]
+pub(super) struct Observers {
+    asked: BTreeMap<NodeId, Observer>,
+    /// Where relays are, whether they are connected or not.
+    relays: BTreeMap<NodeId, QuicAddress>,
+}
+
+impl Observers {
+    /// Everybody says again where they see us.
+    pub(super) fn ask_again(&mut self) {
+        for observer in self.asked.values_mut() {
+            observer.asked = None;
+        }
+    }
+
+    /// Takes out those whose connection has ended.
+    pub(super) fn ended(&mut self) -> Vec<(NodeId, IpAddr)> {
+        let over = |observer: &Observer| observer.link.connection.close_reason().is_some();
+        let ended = self.asked.extract_if(.., |_, observer| over(observer));
+        ended.map(|(id, observer)| (id, observer.ip)).collect()
+    }
+
+    /// How many serve.
+    pub(super) fn serving(&self) -> usize {
+        self.asked.values().filter(|observer| observer.serves).count()
+    }
+
+    /// Where a relay is.
+    pub(super) fn relay(&self, id: NodeId) -> Option<&QuicAddress> {
+        self.relays.get(&id)
+    }
+
+    /// The relay is not to be asked for anything any more.
+    pub(super) fn forget_relay(&mut self, id: NodeId) {
+        self.relays.remove(&id);
+    }
+
+    fn serving_of(&self, family: Family) -> usize {
+        let fits = |observer: &&Observer| observer.serves && Family::of(observer.ip) == family;
+        self.asked.values().filter(fits).count()
+    }
+
+    /// Whether this connection was asked lately.
+    fn was_asked(&self, now: Instant, link: &Arc<Link>) -> bool {
+        self.asked.get(&link.peer).is_some_and(|observer| {
+            let lately = observer.asked.is_some_and(|at| now.since(at) < FRESH);
+            lately && Arc::ptr_eq(&observer.link, link)
+        })
+    }
+}
+
+impl Driver {
+    /// Asks a few that were not asked yet, if more are needed.
+    pub(super) fn greet(&mut self, now: Instant) {
+        let mut chosen = Vec::new();
+        for link in self.shared.pool.links() {
+            let ip = link.connection.remote_address().ip().to_canonical();
+            if link.dialled && !self.observers.was_asked(now, &link) && self.needs(now, Family::of(ip)) {
+                chosen.push((self.observations.has_vote_of(now, ip, FRESH), link, ip));
+            }
+        }
+        // Other households first; among them in whatever order the pool has them.
+        chosen.sort_by_key(|(voted, ..)| *voted);
+        for (_, link, ip) in chosen.into_iter().take(ASKED_AT_ONCE) {
+            self.greet_one(now, link, ip);
+        }
+    }
+
+    /// Whether there are too few of this family who have said something, or who could.
+    fn needs(&self, now: Instant, family: Family) -> bool {
+        let few_places = self.reservations.is_short();
+        few_places
+            || self.observations.votes_within(now, family, FRESH) < ENOUGH
+            || self.observers.serving_of(family) < ENOUGH
+    }
+
+    fn greet_one(&mut self, now: Instant, link: Arc<Link>, ip: IpAddr) {
+        let known = self.observers.asked.get(&link.peer);
+        if known.is_none() && self.observers.asked.len() >= MAX_OBSERVERS {
+            return;
+        }
+        let observer = Observer {
+            link: link.clone(),
+            ip,
+            asked: Some(now),
+            serves: known.is_some_and(|observer| observer.serves),
+        };
+        self.observers.asked.insert(link.peer, observer);
+        let shared = self.shared.clone();
+        self.start(async move {
+            let answer = ask(&shared, &link.in_use(), &ReachRequest::Hello, HELLO_WITHIN).await;
+            Heard::Hello { link, answer }
+        });
+    }
+
+    pub(super) fn on_hello(&mut self, link: &Arc<Link>, answer: Result<ReachAnswer, NotHeard>) {
+        let Some(observer) = self.observers.asked.get_mut(&link.peer) else {
+            return;
+        };
+        let (id, ip) = (link.peer, observer.ip);
+        let Ok(ReachAnswer::Hello {
+            observed,
+            serves,
+            relays,
+        }) = answer
+        else {
+            observer.serves = false;
+            self.no_helper(id);
+            return;
+        };
+        observer.serves = serves;
+        self.vote(ip, observed);
+        if serves {
+            self.reach(reachability::Event::HelperKnown { helper: id, ip });
+            self.help(dial_back::Event::TargetKnown { target: id, ip });
+        } else {
+            self.no_helper(id);
+        }
+        if relays && self.remember_relay(link) {
+            let rtt = link.connection.rtt();
+            self.reserve(reservations::Event::RelayKnown { relay: id, ip, rtt });
+        }
+    }
+
+    /// What a peer says of where it sees us.
+    pub(super) fn vote(&mut self, observer: IpAddr, seen: SocketAddr) {
+        let seen = canonical(seen);
+        if let Some(port) = self.port_of(Family::of(observer)) {
+            self.observe(observation::Event::Vote { port, observer, seen });
+        }
+    }
+
+    /// It does not serve, or is not connected any more.
+    pub(super) fn no_helper(&mut self, id: NodeId) {
+        self.reach(reachability::Event::HelperGone { helper: id });
+        self.help(dial_back::Event::TargetGone { target: id });
+    }
+
+    /// Asks a helper to have an address probed.
+    pub(super) fn check(&mut self, helper: NodeId, address: SocketAddr, nonce: [u8; 16]) {
+        let link = self.observers.asked.get(&helper).map(|known| known.link.clone());
+        let shared = self.shared.clone();
+        self.start(async move {
+            let request = ReachRequest::Check { address, nonce };
+            let answer = match link {
+                Some(link) => ask(&shared, &link.in_use(), &request, CHECK_WITHIN).await,
+                None => Err(NotHeard::Nothing),
+            };
+            let passed_on = matches!(answer, Ok(ReachAnswer::Done));
+            Heard::Checked { nonce, passed_on }
+        });
+    }
+
+    /// Whether it is one that may be asked for a place.
+    fn remember_relay(&mut self, link: &Link) -> bool {
+        let (id, known) = (link.peer, &mut self.observers.relays);
+        if !known.contains_key(&id) && known.len() >= MAX_RELAYS {
+            let asked = &self.observers.asked;
+            let gone = known
+                .keys()
+                .find(|id| !asked.contains_key(*id) && !self.places.contains_key(*id));
+            let Some(gone) = gone.copied() else {
+                return false;
+            };
+            known.remove(&gone);
+            self.reserve(reservations::Event::RelayGone { relay: gone });
+        }
+        let address = QuicAddress::from(link.connection.remote_address());
+        self.observers.relays.insert(id, address);
+        true
+    }
+}
