@@ -20,12 +20,10 @@ mod packet;
 mod punches;
 mod sift;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use kad_core::{Duration, Instant};
-use quinn::AsyncUdpSocket;
-use quinn::udp::Transmit;
 use tokio::sync::mpsc;
 
 use super::address::canonical;
@@ -66,8 +64,8 @@ pub(super) struct Called {
 pub(super) struct Mux {
     line: Arc<Line>,
     born: tokio::time::Instant,
-    /// Of IPv4 and of IPv6. Held by quinn; the port is free when quinn lets go.
-    sockets: [OnceLock<Weak<dyn AsyncUdpSocket>>; 2],
+    /// Of IPv4 and of IPv6. Held by what quinn holds; the port is free when quinn lets go.
+    sockets: [OnceLock<Weak<UdpSocket>>; 2],
     hosts: Mutex<Hosts>,
     relay: OnceLock<Mutex<Relay>>,
     relayed: Arc<Relayed>,
@@ -126,8 +124,9 @@ impl Mux {
         &self.relayed
     }
 
-    /// The socket to send over to addresses of its family. The first one of each counts.
-    pub(super) fn carry_over(&self, socket: &Arc<dyn AsyncUdpSocket>) {
+    /// The socket to send over to addresses of its family; the same one that quinn has, without the runtime around it, so that
+    /// a packet leaves at once. The first one of each family counts.
+    pub(super) fn carry_over(&self, socket: &Arc<UdpSocket>) {
         if let Ok(local) = socket.local_addr() {
             let _ = self.sockets[usize::from(local.is_ipv6())].set(Arc::downgrade(socket));
         }
@@ -275,15 +274,8 @@ impl Mux {
             return;
         };
         self.note(to.ip());
-        let transmit = Transmit {
-            destination: to,
-            ecn: None,
-            contents: bytes,
-            segment_size: None,
-            src_ip: None,
-        };
-        match socket.try_send(&transmit) {
-            Ok(()) => self.line.sent(1, bytes.len()),
+        match socket.send_to(bytes, to) {
+            Ok(_) => self.line.sent(1, bytes.len()),
             // No room for it now is as good as lost on the way; so is whatever else the system says.
             Err(_) => self.line.count(Count::Lost),
         }

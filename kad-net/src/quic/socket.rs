@@ -155,6 +155,8 @@ pub(super) fn open(address: SocketAddr) -> Result<UdpSocket, BindError> {
 /// quinn's tokio socket with segmentation offload, wrapped.
 pub(super) struct OwnSocket {
     inner: Arc<dyn AsyncUdpSocket>,
+    /// The same socket, as the mux uses it.
+    _same: Arc<UdpSocket>,
     mux: Arc<Mux>,
     /// quinn's tasks hold the socket: while it lives, so do they.
     _alive: Alive,
@@ -162,17 +164,18 @@ pub(super) struct OwnSocket {
 
 impl OwnSocket {
     pub(super) fn wrap(socket: UdpSocket, mux: Arc<Mux>, alive: Alive) -> io::Result<Self> {
-        let inner = TokioRuntime.wrap_udp_socket(socket)?;
-        mux.carry_over(&inner);
+        let same = Arc::new(socket.try_clone()?);
+        mux.carry_over(&same);
         Ok(Self {
-            inner,
+            inner: TokioRuntime.wrap_udp_socket(socket)?,
+            _same: same,
             mux,
             _alive: alive,
         })
     }
 
     /// Leaves of what arrived in one buffer only what is QUIC, and gives the rest to the mux.
-    fn sift(&self, buf: &mut [u8], meta: &mut RecvMeta) {
+    pub(super) fn sift(&self, buf: &mut [u8], meta: &mut RecvMeta) {
         meta.len = if is_fake(meta.addr.ip()) {
             // Somebody speaks as a peer behind a relay would.
             self.mux.line().count(Count::Stray);
