@@ -15,6 +15,7 @@
 //!
 //! - [`observation`]: which addresses peers see this node at, and of which class the NAT is.
 //! - [`reachability`]: which of them strangers reach, and so whether this node serves or only asks.
+//! - [`contacted`]: whether somebody is a stranger.
 //! - [`dial_back`]: how a node helps others to find that out, without being turned against anybody.
 //! - [`candidates`]: which addresses of a peer are worth a try, and which of them may be punched.
 //! - [`coordinator`]: how two are told to begin at the same moment.
@@ -36,7 +37,7 @@
 //! `docs/bounds.md` says, whatever peers do.
 
 pub mod candidates;
-pub(crate) mod contacted;
+pub mod contacted;
 pub mod coordinator;
 pub mod dial_back;
 mod draws;

@@ -43,7 +43,7 @@ pub struct Mix {
     pub behind: f64,
     /// Of these, the shares of types; together 1.
     pub kinds: [(Kind, f64); 7],
-    /// Of those that are not blocked, the share whose port is forwarded.
+    /// Of those whose routers could, the share whose port is forwarded.
     pub forwarded: f64,
 }
 
@@ -76,6 +76,11 @@ impl Default for Mix {
 }
 
 impl Mix {
+    /// NATs with another port for each destination are mostly those of carriers, which forward nothing for anybody.
+    const fn may_forward(kind: Kind) -> bool {
+        !matches!(kind, Kind::Block | Kind::Sym)
+    }
+
     /// Draws what one node is behind.
     pub fn draw(&self, dice: &mut Dice) -> Front {
         if !dice.chance(self.behind) {
@@ -92,7 +97,7 @@ impl Mix {
         }
         Front {
             kind: drawn,
-            forwarded: drawn != Kind::Block && dice.chance(self.forwarded),
+            forwarded: Self::may_forward(drawn) && dice.chance(self.forwarded),
         }
     }
 }
@@ -186,7 +191,10 @@ mod tests {
             );
         }
         assert!((mix.kinds.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-9);
-        assert_eq!(share(&|front| front.forwarded && front.kind == Kind::Block), 0.0);
+        assert_eq!(
+            share(&|front| front.forwarded && !Mix::may_forward(front.kind)),
+            0.0
+        );
     }
 
     #[test]

@@ -37,8 +37,12 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     run,
 };
 
-/// Nodes that serve from the beginning, because their operators say so: any network has some.
-const ENTRANCES: usize = 12;
+/// Nodes that serve from the beginning, because their operators say so, are a twentieth of all, but at least so many where
+/// there are as many: who joins a network of few servers knows all of them, and then nobody is a stranger who could prove
+/// anything.
+const FEWEST: usize = 250;
+/// From here on a network is so large that most servers are strangers.
+const LARGE: usize = 1_000;
 /// Connections of a node: those of the QUIC transport.
 const CONNECTIONS: usize = 128;
 /// Bytes of the simulator for what stands in front of a node, its machines and its connections.
@@ -50,15 +54,17 @@ const SETTLING: Duration = Duration::from_secs(600);
 /// Lookups, and values that are read, by read-only nodes; fewer in networks of fewer nodes.
 const LOOKUPS: usize = 5_000;
 const PER_SECOND: f64 = 50.0;
+/// Nodes of the network that loses servers, at most: it is watched for much longer than anything else takes.
+const WATCHED_NODES: usize = 2_000;
 /// From the loss of servers to the end: longer than a refresh.
-const WATCHED: Duration = Duration::from_secs(75 * 60);
+const WATCHED: Duration = Duration::from_secs(85 * 60);
 
 fn run(setup: &Setup<'_>) -> Report {
     let mut report = Report::default();
     let mut config = Config::default();
     config.read_only = true;
     let config = Arc::new(config);
-    let mut world = join(setup, &config);
+    let mut world = join(setup, setup.nodes, operated(setup.nodes), None, &config);
     let mut watch = Watch::default();
     watch.run(&mut world, SETTLING);
     roles::tell(&mut report, &world);
@@ -74,12 +80,16 @@ fn run(setup: &Setup<'_>) -> Report {
     pairs::connect(&mut world, &mut report);
     relays::tell(&mut report, &world);
     watch.look(&world);
-    report.push(Row::new(
-        "undisturbed: contacts that nobody reaches",
-        "%",
-        watch.share(),
-    ));
+    let bad = Row::new("tables: contacts that nobody reaches", "%", watch.share());
+    report.push(bad.target(Target::AtMost(0.0)));
 
+    if setup.nodes > WATCHED_NODES {
+        report.close(&world);
+        drop(world);
+        world = join(setup, WATCHED_NODES, operated(WATCHED_NODES), None, &config);
+        world.run_for(SETTLING);
+        watch = Watch::default();
+    }
     setup.progress.stage("losing servers", 1);
     let lost = roles::lose(&mut world);
     watch.run(&mut world, WATCHED);
@@ -93,7 +103,31 @@ fn run(setup: &Setup<'_>) -> Report {
         100.0 * Mix::default().forwarded,
     ));
     report.close(&world);
+    drop(world);
+    if setup.nodes >= EXPERIMENT.nodes {
+        few_servers(setup, &mut report, &config);
+    }
     report
+}
+
+/// A network that begins with a dozen servers: what becomes of those who could serve, if they join at once, and if they
+/// have their address checked before.
+fn few_servers(setup: &Setup<'_>, report: &mut Report, config: &Arc<Config>) {
+    for (name, first) in [
+        ("at once", None),
+        ("after a minute of checks", Some((4, Duration::from_secs(60)))),
+    ] {
+        let mut world = join(setup, 300, 12, first, config);
+        world.run_for(SETTLING);
+        let name = format!("300 nodes and 12 servers, joining {name}: reachable nodes that serve");
+        report.push(Row::new(name, "%", roles::serving(&world).mean()));
+        report.close(&world);
+    }
+}
+
+/// How many are servers because their operators say so.
+fn operated(nodes: usize) -> usize {
+    (nodes / 20).max(FEWEST.min(nodes / 4))
 }
 
 fn shares(mix: &Mix) -> String {
@@ -101,16 +135,23 @@ fn shares(mix: &Mix) -> String {
     mix.kinds.iter().map(share).collect::<Vec<_>>().join(", ")
 }
 
-fn join(setup: &Setup<'_>, config: &Arc<Config>) -> World {
+/// A network that has joined. `first`: how many servers are asked for help before a node joins, and how long before.
+fn join(
+    setup: &Setup<'_>,
+    nodes: usize,
+    operated: usize,
+    first: Option<(usize, Duration)>,
+    config: &Arc<Config>,
+) -> World {
     let links = Links {
         connections: Some(CONNECTIONS),
         ..Links::default()
     };
     let mut world = World::new(setup.seed, links);
     let mix = Mix::default();
-    setup.progress.stage("joining", setup.nodes as u64);
-    for added in 0..setup.nodes {
-        let is_entrance = added < ENTRANCES;
+    setup.progress.stage("joining", nodes as u64);
+    for added in 0..nodes {
+        let is_entrance = added < operated;
         let (front, choice) = match is_entrance {
             true => (Front::OPEN, RoleChoice::Server),
             false => (mix.draw(world.dice()), RoleChoice::Auto),
@@ -121,7 +162,10 @@ fn join(setup: &Setup<'_>, config: &Arc<Config>) -> World {
         if is_entrance {
             world.enter_through(number);
         }
-        world.join(number);
+        match first {
+            Some((asked, span)) if !is_entrance => world.join_after(number, asked, span),
+            _ => world.join(number),
+        }
         let rate = (world.serving().len() as f64 * JOINS).clamp(1.0, 100.0);
         world.run_for(Duration::from_secs_f64(1.0 / rate));
         if added % 64 == 0 {
@@ -154,7 +198,7 @@ fn look_up(setup: &Setup<'_>, world: &mut World, report: &mut Report, k: usize) 
     };
     drive(world, lookups(setup.nodes), PER_SECOND, begin, |world, done| {
         let truth = world.closest_to_others(done.node, done.note, k);
-        let right = matches!(done.outcome, Some(Outcome::Closest(closest)) if closest == truth);
+        let right = matches!(&done.outcome, Some(Outcome::Closest(closest)) if *closest == truth);
         exact.push(if right { 100.0 } else { 0.0 });
         requests.push(f64::from(done.effort.requests));
     });

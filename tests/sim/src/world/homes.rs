@@ -9,10 +9,11 @@ mod packets;
 mod reach;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use kad_core::{Instant, NodeId};
+use kad_core::{Input, Instant, NodeId};
+use kad_net::nat::contacted::Contacted;
 use kad_net::nat::coordinator::Coordinator;
 use kad_net::nat::dial_back::{self, DialBack};
 use kad_net::nat::model::{Nat, PORT};
@@ -49,6 +50,9 @@ pub(super) struct Home {
     reservations: Reservations,
     relay: Relay,
     coordinator: Coordinator,
+    contacted: Contacted,
+    /// Servers that it has dialled, that have said where they see it, and that help.
+    observers: BTreeSet<u32>,
     /// The addresses that it last took for its own.
     addresses: Vec<SocketAddr>,
     /// Checks that it has passed on, and for whom.
@@ -92,7 +96,7 @@ impl World {
         assert_eq!(number, self.homes.len(), "nodes are settled one after the other");
         assert!((number as u32) < MAX_HOSTS, "there are {MAX_HOSTS} hosts");
         assert!(!self.pools.is_empty(), "nodes behind NATs have connections");
-        let home = Home::new(number as u32, front, choice, self.now, &mut self.dice);
+        let home = self.make_home(number as u32, front, choice);
         self.numbers.insert(self.nodes[number].id, number as u32);
         self.homes.push(home);
         self.adopt(number as u32);
@@ -171,7 +175,7 @@ impl World {
             return;
         };
         let (front, choice, served) = (old.front, old.choice, old.served);
-        let mut home = Home::new(number, front, choice, self.now, &mut self.dice);
+        let mut home = self.make_home(number, front, choice);
         home.served = Served {
             changes: served.changes,
             sessions: served.sessions,
@@ -180,6 +184,14 @@ impl World {
         self.homes[number as usize] = home;
         self.numbers.insert(self.nodes[number as usize].id, number);
         self.adopt(number);
+    }
+
+    fn make_home(&mut self, number: u32, front: Front, choice: RoleChoice) -> Home {
+        // Each place keeps a connection; half of them are left for everything else, as in the transport.
+        let mut config = RelayConfig::default();
+        let connections = self.links.connections.unwrap_or(usize::MAX);
+        config.reservations = config.reservations.min(connections / 2);
+        Home::new(number, front, choice, config, self.now, &mut self.dice)
     }
 
     /// The role with which the machines begin becomes that of the node.
@@ -194,8 +206,9 @@ impl World {
     /// A node serves from now on, or only asks.
     fn take_role(&mut self, number: u32, role: Role) {
         let contact = self.nodes[number as usize].contact();
+        let read_only = role == Role::Client;
         let node = &mut self.nodes[number as usize];
-        node.read_only = role == Role::Client;
+        node.read_only = read_only;
         if matches!(node.mind, Mind::Down) {
             return;
         }
@@ -203,6 +216,7 @@ impl World {
             Role::Client => self.serving.remove(contact.id),
             Role::Server => self.serving.insert(contact),
         }
+        self.feed(number, Input::Role { read_only });
     }
 
     /// Arms the one timer of the machines of a node.
@@ -260,7 +274,14 @@ impl World {
 }
 
 impl Home {
-    fn new(number: u32, front: Front, choice: RoleChoice, now: Instant, dice: &mut Dice) -> Self {
+    fn new(
+        number: u32,
+        front: Front,
+        choice: RoleChoice,
+        relay: RelayConfig,
+        now: Instant,
+        dice: &mut Dice,
+    ) -> Self {
         let mut seed = [0; 32];
         for part in seed.chunks_exact_mut(8) {
             part.copy_from_slice(&dice.roll().to_be_bytes());
@@ -280,8 +301,10 @@ impl Home {
             reachability: Reachability::new(config, SCOPE, false, &seed),
             dial_back,
             reservations: Reservations::new(SCOPE, &seed),
-            relay: Relay::new(RelayConfig::default(), SCOPE, &seed, now),
+            relay: Relay::new(relay, SCOPE, &seed, now),
             coordinator: Coordinator::new(),
+            contacted: Contacted::default(),
+            observers: BTreeSet::new(),
             addresses: Vec::new(),
             passed: BTreeMap::new(),
             kept: BTreeMap::new(),

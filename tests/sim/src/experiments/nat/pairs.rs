@@ -11,14 +11,14 @@ use crate::nat::{Front, Meeting, meets_directly};
 use crate::report::{Report, Row, Samples, Target};
 
 /// Pairs that connect; fewer in networks of fewer nodes.
-const PAIRS: usize = 10_000;
+const PAIRS: usize = 5_000;
 /// Over so long they begin.
-const OVER: Duration = Duration::from_secs(300);
+const OVER: Duration = Duration::from_secs(600);
 /// So much longer the last ones are given.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(super) fn connect(world: &mut World, report: &mut Report) {
-    let pairs = PAIRS.min(2 * world.len());
+    let pairs = PAIRS.min(world.len());
     let pause = OVER / pairs as u32;
     let heard: Vec<_> = (0..world.len())
         .filter(|&node| world.front(node).kind != Kind::Block)
@@ -72,7 +72,7 @@ fn tell(world: &World, report: &mut Report) {
     report.push(row("direct", "%", all.share(all.direct)));
     report.push(row("only relayed", "%", all.share(all.connected - all.direct)));
     let odd = all.share(odd);
-    report.push(row("other than in the laboratory", "%", odd).target(Target::AtMost(0.5)));
+    report.push(row("other than in the laboratory", "%", odd).target(Target::AtMost(1.0)));
     report.push(row("neither reachable: direct", "%", punched.mean()).reference(70.0));
     report.push(
         row(
@@ -83,27 +83,23 @@ fn tell(world: &World, report: &mut Report) {
         .reference(97.6),
     );
     for (what, share) in [("p50", 0.5), ("p99", 0.99)] {
-        let median = share == 0.5;
-        let wants = |row: Row, most| {
-            if median {
-                row.target(Target::AtMost(most))
-            } else {
-                row
-            }
-        };
         let trips = row(
             &format!("{what} of the time to a byte through a relay"),
             "RTT",
             trips.quantile(share),
         );
-        report.push(wants(trips, 4.0));
+        report.push(if share == 0.5 {
+            trips.target(Target::AtMost(4.0))
+        } else {
+            trips
+        });
         report.push(row(&format!("{what} of that time"), "ms", first.quantile(share)));
         let direct = row(
             &format!("{what} of the time to a direct path by punching"),
             "ms",
             direct.quantile(share),
         );
-        report.push(wants(direct, 1000.0));
+        report.push(direct);
     }
     for ((one, other), cell) in cells {
         let what = format!("{} with {}: direct", name(one), name(other));

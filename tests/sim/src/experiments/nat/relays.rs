@@ -4,6 +4,9 @@ use crate::World;
 use crate::nat::Role;
 use crate::report::{Report, Row, Samples, Target};
 
+/// Places that a server gives at most: half of its connections.
+const PLACES: f64 = (super::CONNECTIONS / 2) as f64;
+
 pub(super) fn tell(report: &mut Report, world: &World) {
     let servers: Vec<_> = (0..world.len())
         .filter(|&node| world.role(node) == Role::Server)
@@ -33,17 +36,21 @@ pub(super) fn tell(report: &mut Report, world: &World) {
         loads.iter().for_each(|&load| samples.push(load));
         report.push(row(&format!("{what} of a server, mean"), unit, samples.mean()));
         report.push(row(&format!("{what}, p99"), unit, samples.quantile(0.99)));
-        let row = row(&format!("{what} of the busiest server"), unit, largest(loads));
-        report.push(if what == "places" {
-            row.target(Target::AtMost(128.0))
+        let busiest = row(&format!("{what} of the busiest server"), unit, largest(loads));
+        let uneven = row(&format!("{what}, Gini coefficient"), "", gini(loads));
+        if what == "places" {
+            report.push(busiest.target(Target::AtMost(PLACES)));
+            report.push(uneven);
+            let top = row(
+                "places at the busiest hundredth of servers",
+                "%",
+                at_the_top(loads),
+            );
+            report.push(top.target(Target::AtMost(10.0)));
         } else {
-            row
-        });
-        report.push(Row::new(
-            format!("relays: {what}, Gini coefficient"),
-            "",
-            gini(loads),
-        ));
+            report.push(busiest);
+            report.push(uneven);
+        }
     }
     let most = row(
         "sessions at a time, of the busiest server",
@@ -55,6 +62,14 @@ pub(super) fn tell(report: &mut Report, world: &World) {
     let forwarded: u64 = servers.iter().map(|&node| world.relayed(node).forwarded).sum();
     let share = 100.0 * dropped as f64 / (dropped + forwarded).max(1) as f64;
     report.push(row("datagrams that were dropped", "%", share));
+}
+
+/// What the busiest hundredth bears of a load, in percent; at least one bears it.
+fn at_the_top(loads: &[f64]) -> f64 {
+    let mut sorted = loads.to_vec();
+    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+    let top = sorted.iter().take(sorted.len().div_ceil(100));
+    100.0 * top.sum::<f64>() / sorted.iter().sum::<f64>()
 }
 
 /// How uneven a load is: 0 where all bear the same, towards 1 where one bears all.
@@ -72,7 +87,7 @@ fn gini(loads: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::gini;
+    use super::{at_the_top, gini};
 
     #[test]
     fn the_gini_coefficient_is_that_of_all_differences() {
@@ -88,5 +103,7 @@ mod tests {
             assert!((gini(&loads) - expected).abs() < 1e-9);
         }
         assert!((gini(&[0.0, 0.0, 0.0, 8.0]) - 0.75).abs() < 1e-9);
+        let loads: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert!((at_the_top(&loads) - 100.0 * 399.0 / 20_100.0).abs() < 1e-9);
     }
 }

@@ -2,13 +2,15 @@
 //! is carried out.
 //!
 //! The first answer over a new connection tells the one who dialled what a HELLO does: where it is seen, and whether the
-//! other end serves. It is an observer, a helper, a target and a relay from then on.
+//! other end serves. It is an observer, a helper, a target and a relay from then on. As the transport does, a node asks only
+//! while it needs more of them.
 
 use std::net::SocketAddr;
 
 use kad_core::{Duration, NodeId};
 use kad_net::nat::dial_back::{self, CHECK_BYTES, DIAL_BACK_BYTES};
 use kad_net::nat::model::PORT;
+use kad_net::nat::observation::Family;
 use kad_net::nat::{observation, reachability, relay, reservations};
 
 use super::words::Word;
@@ -22,6 +24,13 @@ const KEEP_EVERY: Duration = Duration::from_secs(15);
 /// A relay that was silent for so long is gone: two answers are missing.
 const SILENT: Duration = Duration::from_secs(40);
 
+/// Votes, and servers that help, that are enough; and the most of these, as the transport has it.
+const ENOUGH: usize = 8;
+const MAX_OBSERVERS: usize = 64;
+
+/// How long a vote is fresh.
+const FRESH: Duration = Duration::from_secs(600);
+
 /// A target that has not answered its helper by then does not.
 const DIAL_BACK_WITHIN: Duration = Duration::from_secs(5);
 
@@ -29,17 +38,44 @@ const DIAL_BACK_WITHIN: Duration = Duration::from_secs(5);
 type Asked = (u32, u16, [u8; 16]);
 
 impl World {
-    /// A node has an answer of one that it dialled, which says where it is seen.
+    /// A node has an answer of one that it dialled. While it needs more of them it asks that one where it is seen.
     pub(super) fn greet(&mut self, by: u32, to: u32, seen: u16, rtt: Duration) {
+        self.forget_closed(by);
+        let home = &mut self.homes[by as usize];
+        let enough = !home.reservations.is_short()
+            && home.observations.votes_within(self.now, Family::V4, FRESH) >= ENOUGH
+            && home.observers.len() >= ENOUGH;
+        if enough || home.observers.len() >= MAX_OBSERVERS {
+            return;
+        }
         self.vote(by, to, seen);
         if self.role(to as usize) == Role::Client {
             return;
         }
+        self.homes[by as usize].observers.insert(to);
         let (id, ip) = (self.nodes[to as usize].id, host(to).into());
         let target = dial_back::Event::TargetKnown { target: id, ip };
         self.tell_dial_back(by, target, None);
         self.tell_reservations(by, reservations::Event::RelayKnown { relay: id, ip, rtt });
         self.tell_reachability(by, reachability::Event::HelperKnown { helper: id, ip });
+    }
+
+    /// A node asks another where it is seen, before it has anything else to say to it.
+    pub(in crate::world) fn say_hello(&mut self, by: u32, to: u32) {
+        self.post(by, to, PORT, Word::Hello);
+    }
+
+    /// Those to whom there is no connection any more help no more.
+    fn forget_closed(&mut self, by: u32) {
+        let (pool, now, idle) = (&self.pools[by as usize], self.now, self.links.idle);
+        let closed = self.homes[by as usize]
+            .observers
+            .extract_if(.., |peer| !pool.has(*peer, now, idle));
+        for peer in closed.collect::<Vec<_>>() {
+            let id = self.nodes[peer as usize].id;
+            self.tell_reachability(by, reachability::Event::HelperGone { helper: id });
+            self.tell_dial_back(by, dial_back::Event::TargetGone { target: id }, None);
+        }
     }
 
     fn vote(&mut self, by: u32, observer: u32, seen: u16) {
@@ -54,13 +90,19 @@ impl World {
     /// Somebody has connected to a node of its own accord.
     pub(super) fn on_call(&mut self, to: u32, by: u32) {
         let from = SocketAddr::from((host(by), PORT));
-        self.tell_reachability(to, reachability::Event::Called { from });
+        let stranger = self.is_stranger(to, from);
+        self.tell_reachability(to, reachability::Event::Called { from, stranger });
     }
 
     pub(super) fn note_sent(&mut self, from: u32, to: u32) {
-        let sent = reachability::Event::Sent { to: host(to).into() };
-        let home = &mut self.homes[from as usize];
-        home.reachability.handle(self.now, sent, &mut Vec::new());
+        self.homes[from as usize]
+            .contacted
+            .note(self.now, host(to).into());
+    }
+
+    /// Whether a node has sent nothing to a host lately.
+    fn is_stranger(&self, number: u32, at: SocketAddr) -> bool {
+        !self.homes[number as usize].contacted.contains(self.now, at.ip())
     }
 
     pub(super) fn tell_observations(&mut self, number: u32, event: observation::Event) {
@@ -246,6 +288,13 @@ impl World {
     pub(super) fn on_reach(&mut self, from: u32, seen: SocketAddr, to: u32, word: Word) {
         let (peer, port) = (self.nodes[from as usize].id, seen.port());
         match word {
+            Word::Hello => self.post(to, from, port, Word::Heard { own: port }),
+            Word::Heard { own } => {
+                let (one, other) = (self.nodes[to as usize].place, self.nodes[from as usize].place);
+                let rtt = 2 * self.one_way(one, other);
+                self.meet(to, from);
+                self.greet(to, from, own, rtt);
+            }
             Word::Check { address, nonce } => {
                 let check = dial_back::Event::Check {
                     request: 0,
@@ -277,7 +326,15 @@ impl World {
                 self.tell_reachability(to, reachability::Event::Answered { nonce, passed_on });
             }
             Word::Probe { nonce } => {
-                self.tell_reachability(to, reachability::Event::Probed { from: seen, nonce });
+                let (from, stranger) = (seen, self.is_stranger(to, seen));
+                self.tell_reachability(
+                    to,
+                    reachability::Event::Probed {
+                        from,
+                        nonce,
+                        stranger,
+                    },
+                );
             }
             Word::Reserve => self.on_reserve(from, seen, to),
             Word::Reserved { lifetime } => self.on_reserved(to, peer, lifetime),

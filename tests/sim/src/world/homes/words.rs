@@ -8,6 +8,10 @@ use kad_net::nat::relay::SessionId;
 /// One message, or one raw packet.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::world) enum Word {
+    /// Whoever dials asks where it is seen.
+    Hello,
+    /// There.
+    Heard { own: u16 },
     /// A client asks a helper to have an address probed.
     Check { address: SocketAddr, nonce: [u8; 16] },
     /// The helper asks a target.
@@ -87,6 +91,7 @@ impl Word {
             self,
             Self::Check { .. }
                 | Self::DialBack { .. }
+                | Self::Hello
                 | Self::Reserve
                 | Self::Release
                 | Self::Keep
@@ -98,6 +103,8 @@ impl Word {
     /// A number for each kind.
     pub(in crate::world) const fn number(&self) -> u64 {
         match self {
+            Self::Hello => 99,
+            Self::Heard { .. } => 100,
             Self::Check { .. } => 101,
             Self::DialBack { .. } => 102,
             Self::DialledBack { .. } => 103,
