@@ -147,12 +147,16 @@ impl World {
             .unwrap_or_default()
     }
 
-    /// Relays at which a node has a place.
+    /// Relays at which a node has a place, the nearest first.
     #[must_use]
-    pub fn places_of(&self, number: usize) -> usize {
-        self.homes
+    pub fn relays_of(&self, number: usize) -> Vec<usize> {
+        let held = self
+            .homes
             .get(number)
-            .map_or(0, |home| home.reservations.held().count())
+            .into_iter()
+            .flat_map(|home| home.reservations.held());
+        held.filter_map(|id| self.numbers.get(&id).map(|&relay| relay as usize))
+            .collect()
     }
 
     /// What a node knows of its NAT.

@@ -16,7 +16,7 @@ pub(super) fn tell(report: &mut Report, world: &World) {
     });
     let mut placed = Samples::default();
     for client in clients {
-        placed.push(world.places_of(client) as f64);
+        placed.push(world.relays_of(client).len() as f64);
     }
     let row = |what: &str, unit, result| Row::new(format!("relays: {what}"), unit, result);
     let all = 100.0 * placed.share_from(3.0);

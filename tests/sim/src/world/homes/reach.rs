@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use kad_core::{Duration, NodeId};
 use kad_net::nat::dial_back::{self, CHECK_BYTES, DIAL_BACK_BYTES};
-use kad_net::nat::model::PORT;
+use kad_net::nat::model::{Mapping, PORT};
 use kad_net::nat::observation::Family;
 use kad_net::nat::{observation, reachability, relay, reservations};
 
@@ -158,6 +158,7 @@ impl World {
         home.served.changes += 1;
         if role == Role::Server {
             home.served.server.get_or_insert(now);
+            self.on_remind(number, self.homes[number as usize].served.changes);
         } else {
             home.served.client = Some(now);
             // It relays for nobody any more; those who had a place hear it when they ask to keep it.
@@ -267,6 +268,21 @@ impl World {
         }
         self.post_to_node(number, relay, Word::Keep);
         self.keep_later(number, relay, life);
+    }
+
+    /// A server that strangers reach through a NAT is reached for as long as that keeps its port, so it says something to
+    /// one of those who know it; who only asks does so to its relays.
+    pub(in crate::world) fn on_remind(&mut self, number: u32, life: u32) {
+        let home = &self.homes[number as usize];
+        let translates = home.front.kind.mapping() != Mapping::None;
+        if !translates || home.served.changes != life || self.role(number as usize) == Role::Client {
+            return;
+        }
+        if let Some(&observer) = home.observers.first() {
+            self.post(number, observer, PORT, Word::Hello);
+        }
+        self.queue
+            .push(self.now + KEEP_EVERY, Arrival::Remind { node: number, life });
     }
 
     fn keep_later(&mut self, number: u32, relay: NodeId, life: u32) {
