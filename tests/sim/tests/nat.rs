@@ -145,7 +145,7 @@ fn a_server_whose_router_lets_nobody_in_any_more_finds_out_and_is_in_no_table() 
             let tables = (0..40).filter_map(|number| world.machine(number));
             tables.filter(|machine| machine.table().get(id).is_some()).count()
         };
-        assert!(known(&world) > 20);
+        assert!(known(&world) >= 10);
         world.move_behind(node, behind(Kind::Cone), told);
         world.run_for(Duration::from_secs(if told { 30 } else { 40 * 60 }));
         assert_eq!(world.role(node), Role::Client, "told: {told}");
