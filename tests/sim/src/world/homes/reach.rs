@@ -178,7 +178,7 @@ impl World {
         for action in out {
             match (action, asked) {
                 (dial_back::Action::Probe { to, nonce }, _) => {
-                    self.post_to(number, to, Word::Probe { nonce })
+                    self.post_to(number, to, Word::Probe { nonce });
                 }
                 (dial_back::Action::Pass { target, address, .. }, Some((client, port, nonce))) => {
                     self.homes[number as usize].passed.insert(nonce, (client, port));
