@@ -144,6 +144,11 @@ enum Arrival {
         relay: NodeId,
         life: u32,
     },
+    /// A node may need more who tell it where it is.
+    Tick {
+        node: u32,
+        life: u32,
+    },
     /// A server reminds its NAT that it is there.
     Remind {
         node: u32,
@@ -394,6 +399,7 @@ impl World {
             Arrival::Home { node } => self.on_home(node),
             Arrival::Unanswered { node, target, nonce } => self.on_unanswered(node, target, nonce),
             Arrival::Keep { node, relay, life } => self.on_keep(node, relay, life),
+            Arrival::Tick { node, life } => self.on_tick(node, life),
             Arrival::Remind { node, life } => self.on_remind(node, life),
             Arrival::Errand { meeting, errand } => self.on_errand(meeting, errand),
         }

@@ -51,7 +51,9 @@ pub(super) struct Home {
     relay: Relay,
     coordinator: Coordinator,
     contacted: Contacted,
-    /// Servers that it has dialled, that have said where they see it, and that help.
+    /// To whom it has a connection that it has opened itself, when they were asked, and those of them that help.
+    dialled: BTreeSet<u32>,
+    asked: BTreeMap<u32, Instant>,
     observers: BTreeSet<u32>,
     /// The addresses that it last took for its own.
     addresses: Vec<SocketAddr>,
@@ -205,6 +207,7 @@ impl World {
         let needed = kad_net::nat::reservations::Event::Needed(role == Role::Client);
         self.tell_reservations(number, needed);
         self.tell_addresses(number);
+        self.tick_later(number, reach::TICK);
     }
 
     /// A node serves from now on, or only asks.
@@ -308,6 +311,8 @@ impl Home {
             relay: Relay::new(relay, SCOPE, &seed, now),
             coordinator: Coordinator::new(),
             contacted: Contacted::default(),
+            dialled: BTreeSet::new(),
+            asked: BTreeMap::new(),
             observers: BTreeSet::new(),
             addresses: Vec::new(),
             passed: BTreeMap::new(),

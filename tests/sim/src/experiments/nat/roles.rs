@@ -4,6 +4,7 @@ use kad_core::Instant;
 use kad_net::nat::model::Kind;
 use kad_net::nat::observation::NatClass;
 
+use super::at_scale;
 use crate::World;
 use crate::nat::{Front, Role};
 use crate::report::{Report, Row, Samples, Target};
@@ -49,17 +50,14 @@ pub(super) fn tell(report: &mut Report, world: &World) {
         }
     }
     let row = |what: &str, unit, result| Row::new(format!("roles: {what}"), unit, result);
-    // In a small network those who join know everybody, and nobody is left to prove anything for ten minutes.
-    let large = world.len() >= super::LARGE;
-    let wants = |row: Row, target| if large { row.target(target) } else { row };
     let serve = row("reachable nodes that serve", "%", serving(world).mean());
-    report.push(wants(serve, Target::AtLeast(99.0)));
+    report.push(at_scale(world, serve, Target::AtLeast(99.0)));
     report.push(row("other nodes that serve", "nodes", f64::from(lie)).target(Target::AtMost(0.0)));
     for (what, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
         let result = times.quantile(share);
         let row = row(&format!("{what} of the time to serve"), "s", result);
         report.push(if share == 0.5 {
-            wants(row, Target::AtMost(180.0))
+            at_scale(world, row, Target::AtMost(180.0))
         } else {
             row
         });
@@ -125,7 +123,13 @@ pub(super) fn tell_lost(report: &mut Report, world: &World, lost: &Lost) {
             }
         }
         let row = |what: &str, unit, result| Row::new(format!("lost, {name}: {what}"), unit, result);
-        report.push(row("nodes that only ask in the end", "%", asks.mean()).target(Target::AtLeast(100.0)));
+        let asks = row("nodes that only ask in the end", "%", asks.mean());
+        let target = Target::AtLeast(100.0);
+        report.push(if told {
+            asks.target(target)
+        } else {
+            at_scale(world, asks, target)
+        });
         report.push(row("p50 of the time until then", "min", times.quantile(0.5)));
         report.push(row("p99 of the time until then", "min", times.quantile(0.99)));
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kad_core::{Duration, Instant};
 use kad_net::nat::model::Kind;
 
+use super::at_scale;
 use crate::World;
 use crate::report::{Report, Row, Samples, Target};
 
@@ -68,7 +69,7 @@ impl Watch {
         100.0 * self.bad.len() as f64 / self.contacts as f64
     }
 
-    pub(super) fn tell(mut self, report: &mut Report, refresh: Duration) {
+    pub(super) fn tell(mut self, report: &mut Report, world: &World, refresh: Duration) {
         let row = |what: &str, unit, result| Row::new(format!("tables, servers lost: {what}"), unit, result);
         for (what, share) in [("p50", 0.5), ("p99", 0.99), ("the longest", 1.0)] {
             let what = format!("{what} of the time that one stayed");
@@ -78,8 +79,8 @@ impl Watch {
         let most = (refresh + refresh / 4 + 2 * EVERY).as_secs_f64() / 60.0;
         let silent = self.silent.as_secs_f64() / 60.0;
         let longest = row("the longest after it was last heard of", "min", silent);
-        report.push(longest.target(Target::AtMost(most)));
+        report.push(at_scale(world, longest, Target::AtMost(most)));
         let end = row("contacts that nobody reaches, in the end", "%", self.share());
-        report.push(end.target(Target::AtMost(0.0)));
+        report.push(at_scale(world, end, Target::AtMost(0.0)));
     }
 }

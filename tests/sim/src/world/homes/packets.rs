@@ -59,15 +59,14 @@ impl World {
         gets_in
     }
 
-    /// An answer has arrived: whether it gets in, and if it was the first of a connection, whom that makes known.
+    /// An answer has arrived: whether it gets in, and if it was the first of a connection, that this one was dialled.
     pub(in crate::world) fn admits_answer(&mut self, call: &Call) -> bool {
         if self.homes.is_empty() {
             return true;
         }
         let gets_in = self.gets_in(call.to, call.answered, call.by, call.seen);
         if gets_in && call.dials {
-            let took = self.now.since(call.sent);
-            self.greet(call.by, call.to, call.seen, took);
+            self.note_dialled(call.by, call.to);
         }
         gets_in
     }

@@ -1,9 +1,8 @@
 //! Where a node is, whether it is reached, and at which relays: who talks to whom tells its machines, and what they want
 //! is carried out.
 //!
-//! The first answer over a new connection tells the one who dialled what a HELLO does: where it is seen, and whether the
-//! other end serves. It is an observer, a helper, a target and a relay from then on. As the transport does, a node asks only
-//! while it needs more of them.
+//! As in the transport, those whom a node has dialled are asked where they see it (HELLO), three in a second while it needs
+//! more of them. One that serves is a helper, a target and a relay from then on.
 
 use std::net::SocketAddr;
 
@@ -28,6 +27,13 @@ const SILENT: Duration = Duration::from_secs(40);
 const ENOUGH: usize = 8;
 const MAX_OBSERVERS: usize = 64;
 
+/// Between two looks at whether more are needed, and how many are asked then.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+const ASKED_AT_ONCE: usize = 3;
+
+/// Where none are needed it is looked for less often here; the transport looks once a second all the same.
+const SELDOM: Duration = Duration::from_secs(60);
+
 /// How long a vote is fresh.
 const FRESH: Duration = Duration::from_secs(600);
 
@@ -38,16 +44,47 @@ const DIAL_BACK_WITHIN: Duration = Duration::from_secs(5);
 type Asked = (u32, u16, [u8; 16]);
 
 impl World {
-    /// A node has an answer of one that it dialled. While it needs more of them it asks that one where it is seen.
-    pub(super) fn greet(&mut self, by: u32, to: u32, seen: u16, rtt: Duration) {
-        self.forget_closed(by);
-        let home = &mut self.homes[by as usize];
-        let enough = !home.reservations.is_short()
-            && home.observations.votes_within(self.now, Family::V4, FRESH) >= ENOUGH
-            && home.observers.len() >= ENOUGH;
-        if enough || home.observers.len() >= MAX_OBSERVERS {
+    /// A node has a connection that it has opened itself.
+    pub(super) fn note_dialled(&mut self, by: u32, to: u32) {
+        self.homes[by as usize].dialled.insert(to);
+    }
+
+    /// Asks a few that were not asked lately where they see this node, if more are needed.
+    pub(in crate::world) fn on_tick(&mut self, number: u32, life: u32) {
+        if self.nodes[number as usize].epoch != life {
             return;
         }
+        self.forget_closed(number);
+        let now = self.now;
+        let home = &self.homes[number as usize];
+        let needs = home.reservations.is_short()
+            || home.observations.votes_within(now, Family::V4, FRESH) < ENOUGH
+            || home.observers.len() < ENOUGH;
+        let room = needs && home.asked.len() < MAX_OBSERVERS;
+        let lately = |peer: &u32| home.asked.get(peer).is_some_and(|at| now.since(*at) < FRESH);
+        let mut others: Vec<_> = home
+            .dialled
+            .iter()
+            .copied()
+            .filter(|peer| room && !lately(peer))
+            .collect();
+        self.dice.shuffle(&mut others);
+        for peer in others.into_iter().take(ASKED_AT_ONCE) {
+            self.homes[number as usize].asked.insert(peer, now);
+            self.say_hello(number, peer);
+        }
+        self.tick_later(number, if needs { TICK } else { SELDOM });
+    }
+
+    pub(super) fn tick_later(&mut self, number: u32, after: Duration) {
+        let life = self.nodes[number as usize].epoch;
+        self.queue
+            .push(self.now + after, Arrival::Tick { node: number, life });
+    }
+
+    /// One that was asked says where it sees a node. It is an observer, and if it serves a helper, a target and a relay.
+    fn greet(&mut self, by: u32, to: u32, seen: u16, rtt: Duration) {
+        self.note_dialled(by, to);
         self.vote(by, to, seen);
         if self.role(to as usize) == Role::Client {
             return;
@@ -68,9 +105,10 @@ impl World {
     /// Those to whom there is no connection any more help no more.
     fn forget_closed(&mut self, by: u32) {
         let (pool, now, idle) = (&self.pools[by as usize], self.now, self.links.idle);
-        let closed = self.homes[by as usize]
-            .observers
-            .extract_if(.., |peer| !pool.has(*peer, now, idle));
+        let home = &mut self.homes[by as usize];
+        home.dialled.retain(|peer| pool.has(*peer, now, idle));
+        home.asked.retain(|peer, _| home.dialled.contains(peer));
+        let closed = home.observers.extract_if(.., |peer| !home.dialled.contains(peer));
         for peer in closed.collect::<Vec<_>>() {
             let id = self.nodes[peer as usize].id;
             self.tell_reachability(by, reachability::Event::HelperGone { helper: id });
