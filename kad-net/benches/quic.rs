@@ -1,6 +1,7 @@
 //! What a request over QUIC costs, beside the same exchange over bare quinn with the same TLS.
 //!
-//! `cargo bench -p kad-net --bench quic` runs criterion; with `-- --cpu` it prints processor time and memory instead (Linux).
+//! `cargo bench -p kad-net --bench quic` runs criterion; with `-- --cpu` it prints processor time and memory instead (Linux), with
+//! `-- --streams` what a stream of an application costs beside a stream of bare quinn, in processor time and bytes on the wire.
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -12,8 +13,9 @@ use criterion::Criterion;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kad_core::{Contact, Keypair, NetworkId, Parameters};
-use kad_net::quic::{QuicAddress, QuicConfig, QuicLimits, QuicTransport};
+use kad_net::quic::{Protocol, QuicAddress, QuicConfig, QuicLimits, QuicTransport};
 use kad_net::{Reply, Transport};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
 /// Bytes of a frame: the smallest requests, a full answer with contacts, a large record.
@@ -29,9 +31,12 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--cpu") {
         return processor_time(&runtime);
     }
+    if arguments.iter().any(|argument| argument == "--streams") {
+        return streams(&runtime);
+    }
     let mut criterion = Criterion::default().configure_from_args();
     let ours = runtime.block_on(async { Ours::new(false) });
-    let bare = runtime.block_on(Bare::new());
+    let bare = runtime.block_on(Bare::new(false));
     for size in SIZES {
         let frame = Bytes::from(vec![7; size]);
         criterion.bench_function(&format!("transport/{size}"), |b| {
@@ -96,7 +101,7 @@ struct Bare {
 }
 
 impl Bare {
-    async fn new() -> Self {
+    async fn new(mtu_discovery: bool) -> Self {
         let generated = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let certificate = rcgen::CertificateParams::new(["nkad".to_owned()])
             .unwrap()
@@ -121,7 +126,7 @@ impl Bare {
             .with_single_cert(vec![certificate.der().clone()], key.into())
             .unwrap();
         let mut transport = quinn::TransportConfig::default();
-        transport.mtu_discovery_config(None);
+        transport.mtu_discovery_config(mtu_discovery.then(quinn::MtuDiscoveryConfig::default));
         let transport = Arc::new(transport);
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(
             quinn::crypto::rustls::QuicServerConfig::try_from(server).unwrap(),
@@ -138,6 +143,11 @@ impl Bare {
             let connection = server.accept().await.unwrap().await.unwrap();
             while let Ok((mut send, mut recv)) = connection.accept_bi().await {
                 tokio::spawn(async move {
+                    let mut kind = [0];
+                    if recv.read_exact(&mut kind).await.is_ok() && kind == [SINK] {
+                        swallow(recv).await;
+                        return send.finish().unwrap();
+                    }
                     let frame = recv.read_to_end(1 << 20).await.unwrap();
                     send.write_chunk(frame.into()).await.unwrap();
                     send.finish().unwrap();
@@ -158,9 +168,91 @@ impl Bare {
 
     async fn ask(&self, frame: Bytes) {
         let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
-        send.write_chunk(frame).await.unwrap();
+        send.write_all_chunks(&mut [Bytes::from_static(&[ECHO]), frame])
+            .await
+            .unwrap();
         send.finish().unwrap();
         black_box(recv.read_to_end(1 << 20).await.unwrap());
+    }
+
+    /// Sends so many bytes one way, and waits until they were read.
+    async fn pour(&self, total: usize) {
+        let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
+        send.write_all(&[SINK]).await.unwrap();
+        for _ in 0..total / PIECE {
+            send.write_all(&[7; PIECE]).await.unwrap();
+        }
+        send.finish().unwrap();
+        recv.read_to_end(1).await.unwrap();
+    }
+}
+
+/// What the server of bare quinn does with a stream: it has a first byte as ours has.
+const ECHO: u8 = 1;
+const SINK: u8 = 2;
+
+/// Bytes written and read at once.
+const PIECE: usize = 32 * 1024;
+
+async fn swallow(mut from: impl AsyncRead + Unpin) {
+    let mut buffer = vec![0; PIECE];
+    while from.read(&mut buffer).await.unwrap() > 0 {
+        black_box(&buffer);
+    }
+}
+
+/// A stream of an application beside one of bare quinn, by turns, so that both meet the same machine.
+fn streams(runtime: &Runtime) {
+    const TOTAL: usize = 64 * 1024 * 1024;
+    print("64 MiB one way", "wall us/MiB", "processor us/MiB, both ends");
+    let bare = runtime.block_on(Bare::new(true));
+    let (one, other) = runtime.block_on(async {
+        (
+            node([5; 32], QuicLimits::default()),
+            node([6; 32], QuicLimits::default()),
+        )
+    });
+    let protocol = Protocol::new("bench").unwrap();
+    let listener = other.listen(protocol.clone()).unwrap();
+    let to = other.local();
+    let (connection, sink) =
+        runtime.block_on(async { tokio::join!(one.connect_at(&to, protocol), listener.accept()) });
+    let (connection, sink) = (connection.unwrap(), sink.unwrap());
+    runtime.spawn(async move {
+        while let Ok(mut stream) = sink.accept().await {
+            tokio::spawn(async move {
+                swallow(&mut stream).await;
+                stream.shutdown().await.unwrap();
+            });
+        }
+    });
+    let pour = async || {
+        let mut stream = connection.open().await.unwrap();
+        for _ in 0..TOTAL / PIECE {
+            stream.write_all(&[7; PIECE]).await.unwrap();
+        }
+        stream.shutdown().await.unwrap();
+        swallow(stream).await;
+    };
+    let bare_wire = || {
+        let stats = bare.connection.stats();
+        stats.udp_tx.bytes + stats.udp_rx.bytes
+    };
+    let our_wire = || {
+        let stats = one.quic_stats().socket;
+        stats.sent_bytes + stats.received_bytes
+    };
+    for _ in 0..3 {
+        let before = [bare_wire(), our_wire()];
+        measure(runtime, "bare quinn", TOTAL >> 20, bare.pour(TOTAL));
+        measure(runtime, "a stream of an application", TOTAL >> 20, pour());
+        let wire = [bare_wire() - before[0], our_wire() - before[1]];
+        let each = wire.map(|bytes| format!("{:.4}", bytes as f64 / TOTAL as f64));
+        print(
+            "bytes on the wire, both ways, for each byte: bare, ours",
+            &each[0],
+            &each[1],
+        );
     }
 }
 
@@ -179,7 +271,7 @@ fn processor_time(runtime: &Runtime) {
     print("case", "wall us", "processor us, both ends");
     let ours = runtime.block_on(async { Ours::new(false) });
     let probing = runtime.block_on(async { Ours::new(true) });
-    let bare = runtime.block_on(Bare::new());
+    let bare = runtime.block_on(Bare::new(false));
     for (size, width, total) in [
         (100, 1, 20_000),
         (100, 32, 100_000),

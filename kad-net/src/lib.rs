@@ -7,7 +7,7 @@
 //! - [`transport`] is the seam: a [`Transport`] moves opaque frames between nodes and proves who they are.
 //! - [`wire`] turns messages into frames and back, and verifies every record on the way in.
 //! - [`memory`] is a transport inside one process, `quic` (on by default) one over the internet.
-//! - [`nat`] decides who can be reached and how: pure, and not wired into a transport yet.
+//! - [`nat`] decides who can be reached and how: pure; the QUIC transport does what it wants.
 //! - [`conformance`] proves any [`Transport`], these two and yours.
 //!
 //! This crate decides nothing: whom to ask, how long to wait and what to keep is the business of `kad-core`. It retries

@@ -1,7 +1,7 @@
 //! Who can be reached, and how: everything about NATs that can be decided without a socket.
 //!
-//! **Not wired in yet.** No transport and no node of this workspace feeds these machines; nothing that they want is
-//! sent. They are tested against made-up NATs, and are what the transport will ask once it punches and relays.
+//! The QUIC transport feeds these machines (`quic/reach.rs`) and does what they want. They are tested against made-up
+//! NATs.
 //!
 //! ```text
 //!   handshakes ─► observation ─► candidates ─┐
@@ -43,9 +43,9 @@ pub mod dial_back;
 mod draws;
 pub mod model;
 pub mod observation;
-mod prefix;
+pub(crate) mod prefix;
 pub mod punch;
-mod ration;
+pub(crate) mod ration;
 pub mod reachability;
 pub mod relay;
 pub mod reservations;

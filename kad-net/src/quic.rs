@@ -20,18 +20,25 @@
 //! under way to us on a connection, and we hold eight for it.
 
 mod address;
+mod application;
 mod config;
 mod connect;
+mod connection;
 mod endpoint;
 mod error;
 mod exchange;
+mod listener;
+mod meet;
 mod mux;
+mod path;
+mod peering;
 mod pool;
 mod reach;
 mod relayed;
 mod serve;
 mod shared;
 mod socket;
+mod stream;
 mod tasks;
 mod tls;
 
@@ -47,12 +54,19 @@ use tokio::sync::mpsc;
 
 pub use self::address::{ParseQuicAddressError, QuicAddress};
 pub use self::config::{BindError, QuicConfig, QuicLimits};
+pub use self::connection::{
+    ConnectError, Connection, ConnectionError, DatagramError, InvalidProtocol, MAX_PROTOCOL, Protocol,
+};
 pub use self::error::QuicError;
 pub use self::exchange::QuicReply;
+pub use self::listener::{ListenError, Listener};
+pub use self::path::{PathKind, PathReport};
 pub use self::reach::{Reach, ReachConfig, Standing};
 pub use self::socket::SocketStats;
+pub use self::stream::{Stream, StreamError};
 
 use self::endpoint::Setup;
+use self::meet::Meetings;
 use self::mux::Mux;
 use self::reach::{Driver, Start};
 use self::shared::{Request, Shared};
@@ -80,8 +94,12 @@ pub struct QuicStats {
     pub unknown_streams: u64,
     /// Requests of peers that did not arrive in time, and answers that a peer did not read in time.
     pub slow_streams: u64,
+    /// Streams of peers on connections of applications that were refused: too many, too slow, or against the rules.
+    pub refused_streams: u64,
     /// Handshakes that had to prove their address first.
     pub retries: u64,
+    /// Requests of peers about how they can be reached.
+    pub reach_requests: u64,
     /// What is relayed for others.
     pub relay: RelayStats,
 }
@@ -120,8 +138,17 @@ impl QuicTransport {
         let setup = Setup::new(&keypair, network, &limits)?;
         let mux = Arc::new(Mux::new(Arc::new(Line::default())));
         let (sender, requests) = mpsc::channel(limits.inbound_requests.max(1));
+        let meetings = Meetings::new(reach_config.scope);
         let (reach, inbox) = Reach::new(reach_config.first_role());
-        let shared = Arc::new(Shared::new(id, limits, setup, mux.clone(), reach, sender));
+        let shared = Arc::new(Shared::new(
+            id,
+            limits,
+            setup,
+            mux.clone(),
+            reach,
+            meetings,
+            sender,
+        ));
         let Some(alive) = shared.tasks.token() else {
             return Err(BindError::NoAddress);
         };
@@ -152,6 +179,7 @@ impl QuicTransport {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .replace(relayed);
+        meet::begin(&shared, &reach_config);
         let driver = Driver::new(Start {
             shared: shared.clone(),
             alive,
@@ -171,6 +199,63 @@ impl QuicTransport {
             address,
             requests: tokio::sync::Mutex::new(requests),
         })
+    }
+
+    /// Accepts the connections that peers open for this protocol, until the listener is dropped.
+    ///
+    /// # Errors
+    /// [`ListenError`]; nothing has changed then.
+    pub fn listen(&self, protocol: Protocol) -> Result<Listener, ListenError> {
+        let (listener, queue) = Listener::new(protocol.clone());
+        self.shared.peerings.listen(protocol, queue)?;
+        Ok(listener)
+    }
+
+    /// Connects to a peer that can be dialled at these addresses, over the path that there is or a new one.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: [`Unreachable`](ConnectError::Unreachable) if no path there is found within
+    /// [`QuicLimits::handshake_timeout`], or what the peer answered.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up; a path that was opened stays for half a minute.
+    pub async fn connect_at(
+        &self,
+        to: &Contact<QuicAddress>,
+        protocol: Protocol,
+    ) -> Result<Connection, ConnectError> {
+        let hold = self.shared.peerings.with(to.id)?;
+        let peering = hold.peering();
+        if peering.best().borrow().is_none() {
+            let dialled = connect::dial_application(&self.shared, &to.address, to.id).await;
+            let connection = dialled.map_err(|error| match error {
+                QuicError::Busy => ConnectError::Busy,
+                QuicError::Closed => ConnectError::Closed,
+                QuicError::Ourselves => ConnectError::Ourselves,
+                error => ConnectError::Unreachable {
+                    reason: error.to_string(),
+                },
+            })?;
+            let remote = address::canonical(connection.remote_address());
+            peering.add_path(
+                connection,
+                path::Path {
+                    kind: PathKind::of_address(remote),
+                    relay: None,
+                    remote,
+                    dialled: true,
+                    why: "dialled at a known address".into(),
+                    keep: None,
+                },
+            );
+        }
+        peering.connect(protocol).await
+    }
+
+    /// The network of this machine has changed: paths that work today may be dead without a word, so others are looked for, and any
+    /// new one replaces them, until something is heard on them.
+    pub fn network_changed(&self) {
+        self.shared.network_changed();
     }
 
     /// From now on no datagram leaves and none is taken in: to its peers the node looks as if its power had gone, with no word of
@@ -193,7 +278,9 @@ impl QuicTransport {
             socket: self.shared.line.stats(),
             unknown_streams: counters.unknown_streams.load(Relaxed),
             slow_streams: counters.slow_streams.load(Relaxed),
+            refused_streams: self.shared.peerings.refused_streams.load(Relaxed),
             retries: counters.retries.load(Relaxed),
+            reach_requests: counters.reach_requests.load(Relaxed),
             relay: self.shared.mux.relay().map_or_else(RelayStats::default, |relay| {
                 relay
                     .lock()

@@ -1,6 +1,8 @@
 //! The QUIC transport over real sockets of the loopback interface.
 #![cfg(feature = "quic")]
 
+#[path = "quic/applications.rs"]
+mod applications;
 #[path = "quic/bytes.rs"]
 mod bytes;
 #[path = "quic/identity.rs"]
@@ -13,3 +15,5 @@ mod limits;
 mod nodes;
 #[path = "quic/streams.rs"]
 mod streams;
+#[path = "quic/trespassers.rs"]
+mod trespassers;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use kad_core::{Config, Kademlia, Keypair, NetworkId, Parameters, Rules};
 use kad_net::Transport;
-use kad_net::quic::{QuicConfig, QuicLimits, QuicTransport};
+use kad_net::quic::{QuicAddress, QuicConfig, QuicLimits, QuicTransport, ReachConfig};
 use kad_net::wire::{Codec, Scope};
 use kad_store::memory::MemoryStore;
 use kad_store::redb::{RedbConfig, RedbStore};
@@ -20,13 +20,17 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 pub(crate) use self::directory::DataDirectory;
 use self::ending::{Ending, ending};
+use crate::card::{CardKeeper, PAUSE};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
 use crate::join::{Company, JoinState, Joiner, identify};
 use crate::node::{Asker, Doors, Inner, ListUp, LookUp, Purge};
 use crate::policy::{Policy, Registered};
+use crate::role::{Presence, RoleKeeper, first_role};
 use crate::storage::{self, Storage};
-use crate::{DenyList, Node, Peer, SpawnError, TableMode, Validator, holdings, identity, snapshot};
+use crate::{
+    DenyList, Node, Peer, Role, RoleChoice, SpawnError, TableMode, Validator, holdings, identity, snapshot,
+};
 
 /// Commands that wait for the driver; a caller with one more waits.
 const MAX_ORDERS: usize = 256;
@@ -45,7 +49,9 @@ pub struct Builder {
     listen: Vec<SocketAddr>,
     peers: Vec<Peer>,
     data: Option<PathBuf>,
-    read_only: bool,
+    role: RoleChoice,
+    card: bool,
+    reach: bool,
     stores: bool,
     validator: Registered,
     deny: Option<DenyList>,
@@ -65,7 +71,9 @@ impl Default for Builder {
             listen: Vec::new(),
             peers: Vec::new(),
             data: None,
-            read_only: false,
+            role: RoleChoice::Auto,
+            card: true,
+            reach: true,
             stores: true,
             validator: Registered::default(),
             deny: None,
@@ -121,10 +129,37 @@ impl Builder {
         self
     }
 
-    /// Only ask: nobody routes through this node, and it stores nothing for others. Default false.
+    /// Whether the node serves or only asks: one that only asks is in nobody's table and stores nothing for others. Default
+    /// [`RoleChoice::Auto`]: it serves once strangers have reached it, and stops when they no longer do. In private networks
+    /// ([`Scope::Any`]), and with a transport that does not find out, it serves from the start.
     #[must_use]
-    pub fn read_only(mut self, read_only: bool) -> Self {
-        self.read_only = read_only;
+    pub fn role(mut self, choice: RoleChoice) -> Self {
+        self.role = choice;
+        self
+    }
+
+    /// Only ask, as [`role`](Self::role) with [`RoleChoice::Client`]; `false` is [`RoleChoice::Auto`].
+    #[must_use]
+    pub fn read_only(self, read_only: bool) -> Self {
+        self.role(match read_only {
+            true => RoleChoice::Client,
+            false => RoleChoice::Auto,
+        })
+    }
+
+    /// Whether the node leaves a card with those nearest to its id, which says where it is. Default true. Without one, a node
+    /// that nobody can dial is not found.
+    #[must_use]
+    pub fn card(mut self, card: bool) -> Self {
+        self.card = card;
+        self
+    }
+
+    /// Whether the node finds out how it can be reached, keeps places at relays while it cannot be dialled, and relays for
+    /// others while it serves. Default true. One that asks a few things and leaves needs none of it; it has no card either.
+    #[must_use]
+    pub fn reach(mut self, reach: bool) -> Self {
+        self.reach = reach;
         self
     }
 
@@ -174,7 +209,7 @@ impl Builder {
         self
     }
 
-    /// The knobs of the core; start from [`Config::for_network`] with the same parameters. `read_only` of the builder
+    /// The knobs of the core; start from [`Config::for_network`] with the same parameters. `role` of the builder
     /// counts.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -217,9 +252,16 @@ impl Builder {
         self.scope = Some(scope);
         let quic = QuicConfig {
             limits: self.quic.clone(),
+            reach: self.reaching(
+                scope,
+                files
+                    .as_ref()
+                    .is_some_and(|files| knows_somebody(files, &network)),
+            ),
             ..QuicConfig::new(keypair.clone(), network, listen)
         };
         let transport = Arc::new(QuicTransport::bind(quic)?);
+        let presence = self.reach.then(|| Presence::follow(transport.reach().standing()));
         let silence = {
             let transport = transport.clone();
             Box::new(move || transport.silence())
@@ -235,11 +277,11 @@ impl Builder {
                     ..RedbConfig::default()
                 };
                 let store = RedbStore::open(directory.path("records.redb"), &redb)?;
-                self.assemble(keypair, transport, store, files, Some(silence))
+                self.assemble(keypair, transport, store, files, (presence, Some(silence)))
             }
             None => {
                 let store = MemoryStore::new(limits);
-                self.assemble(keypair, transport, store, None, Some(silence))
+                self.assemble(keypair, transport, store, None, (presence, Some(silence)))
             }
         }
     }
@@ -261,16 +303,29 @@ impl Builder {
     where
         S::Reader: Sync,
     {
-        self.assemble(keypair, Arc::new(transport), store, None, None)
+        self.assemble(keypair, Arc::new(transport), store, None, (None, None))
     }
 
-    fn assemble<T: Transport, S: RecordStore>(
+    /// What the QUIC transport does in order to be reached. `remembers`: whether the last run has left contacts.
+    fn reaching(&self, scope: Scope, remembers: bool) -> ReachConfig {
+        let mut reach = ReachConfig::default();
+        reach.scope = scope;
+        reach.reachability.role = self.role;
+        reach.alone = self.peers.is_empty() && !remembers;
+        reach.quiet = !self.reach;
+        if reach.quiet {
+            reach.relay = None;
+        }
+        reach
+    }
+
+    pub(crate) fn assemble<T: Transport, S: RecordStore>(
         self,
         keypair: Keypair,
         transport: Arc<T>,
         store: S,
         files: Option<DataDirectory>,
-        silence: Option<Box<dyn Fn() + Send + Sync>>,
+        (presence, silence): (Option<Watched<T::Address>>, Option<Silence>),
     ) -> Result<Node<T::Address>, SpawnError>
     where
         S::Reader: Sync,
@@ -280,9 +335,10 @@ impl Builder {
         let mut config = self
             .config
             .unwrap_or_else(|| Config::for_network(&self.parameters));
-        config.read_only = self.read_only;
+        let role = first_role(self.role, presence.as_ref());
+        config.read_only = role == Role::Client;
         config.stores &= self.stores;
-        let stores = config.stores && !config.read_only;
+        let stores = config.stores;
         if config.k != usize::from(self.parameters.k) {
             return Err(SpawnError::Parameters(
                 "k of the core's config is not k of the network, or is not 1 to 32",
@@ -340,7 +396,7 @@ impl Builder {
             clock,
             transport: transport.clone(),
             codec: Codec::new(rules, scope),
-            read_only: self.read_only,
+            read_only: role == Role::Client,
             policy: policy.clone(),
             storage: storage.clone(),
             reader,
@@ -375,6 +431,27 @@ impl Builder {
             tokio::spawn(walker.run());
         }
         tokio::spawn(joiner.run(has_company));
+        let (told_role, has_role) = watch::channel(role);
+        if let (RoleChoice::Auto, Some(presence)) = (self.role, &presence) {
+            let keeper = RoleKeeper {
+                presence: presence.clone(),
+                asker: asker.downgrade(),
+                role: told_role,
+            };
+            tokio::spawn(keeper.run());
+        }
+        let farewell = presence.filter(|_| self.card).map(|presence| {
+            let keeper = CardKeeper {
+                keypair: keypair.clone(),
+                rules,
+                presence,
+                join: join.clone(),
+                asker: asker.downgrade(),
+                enough: write_quorum,
+                pause: PAUSE,
+            };
+            keeper.start()
+        });
 
         let running = ending(Ending {
             driver,
@@ -392,7 +469,8 @@ impl Builder {
             rules,
             quorum,
             write_quorum,
-            read_only: self.read_only,
+            role: has_role,
+            farewell,
             stores,
             policy,
             seen: Mutex::default(),
@@ -407,9 +485,20 @@ impl Builder {
     }
 }
 
+/// What a transport finds out, as it does.
+type Watched<A> = watch::Receiver<Presence<A>>;
+
+/// Makes a transport fall silent.
+type Silence = Box<dyn Fn() + Send + Sync>;
+
+/// Whether the last run has left somebody to begin with.
+fn knows_somebody(files: &DataDirectory, network: &NetworkId) -> bool {
+    !snapshot::read::<QuicAddress>(&files.path("contacts.json"), network).is_empty()
+}
+
 fn doors<T: Transport>(
     transport: &Arc<T>,
-    silence: Option<Box<dyn Fn() + Send + Sync>>,
+    silence: Option<Silence>,
     (stored, listing, purge): (LookUp, ListUp, Purge),
 ) -> Doors<T::Address> {
     let (identifying, counting) = (transport.clone(), transport.clone());

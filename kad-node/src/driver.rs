@@ -53,6 +53,10 @@ pub(crate) enum Order<A> {
         answer: Answer<A>,
     },
     Cancel(QueryId),
+    /// Only ask from now on, or serve as well.
+    Role {
+        read_only: bool,
+    },
     Look(Look<A>),
     /// Keep a record as the node's own, due at this time; says what became of it.
     Keep {
@@ -261,6 +265,11 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
                 if self.queries.remove(&query).is_some() {
                     self.feed(Input::Cancel { query });
                 }
+            }
+            Order::Role { read_only } => {
+                // What the machine sends because of it says so already.
+                self.parts.read_only = read_only;
+                self.feed(Input::Role { read_only });
             }
             Order::Look(look) => look(&self.parts.machine),
             Order::Keep { record, due, answer } => self.keep(record, due, answer),

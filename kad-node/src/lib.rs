@@ -46,6 +46,7 @@
 //! the handle. `storage` is the thread that writes; reads go past it. `join` finds the way in and back in, `snapshot`
 //! saves contacts so that a restart needs no bootstrap node, [`identity`] reads and writes key files, `peer` names a
 //! node as people do. `policy` asks the application's [`Validator`] and the operator's [`DenyList`] about every record.
+//! `role` follows what the transport finds out about how this node is reached, `card` tells it to those who look for it.
 //! [`mod@file`] makes values of files, and files of values. [`crawl`] walks over the whole network, and `full_table`
 //! does so to know everybody. `docs/architecture.md` tells the whole story, `docs/bounds.md` every limit.
 //!
@@ -58,6 +59,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod card;
 pub mod crawl;
 mod deny;
 mod driver;
@@ -71,6 +73,7 @@ pub mod kept;
 mod node;
 mod peer;
 mod policy;
+mod role;
 mod snapshot;
 mod storage;
 
@@ -82,10 +85,11 @@ pub use self::full_table::{FullTable, TableMode};
 pub use self::join::JoinState;
 pub use self::node::{
     Change, Closest, DEFAULT_LIFETIME, ManyReport, Mutable, MutableOptions, Node, NodeStats, OneOfMany, Pong,
-    Provider, PutOptions, ShutdownReport, Stored, Told, Value, Watch, WatchOptions,
+    Provider, PutOptions, ShutdownReport, Stored, Told, Value, Watch, WatchOptions, Whereabouts,
 };
 pub use self::peer::Peer;
 pub use self::policy::{Refusal, Validator};
+pub use self::role::{Role, RoleChoice};
 pub use self::storage::StorageStats;
 
 /// The code of the README, compiled and run.

@@ -3,6 +3,7 @@
 mod answers;
 mod asker;
 mod keeping;
+mod locate;
 mod many;
 mod mutable;
 mod reach;
@@ -29,17 +30,19 @@ use tokio::task::JoinHandle;
 
 pub use self::answers::{Closest, Mutable, Pong, Provider, Stored, Told, Value};
 pub(crate) use self::asker::{Asker, WeakAsker};
+pub use self::locate::Whereabouts;
 pub use self::many::{ManyReport, OneOfMany};
 pub use self::mutable::MutableOptions;
 pub use self::records::PutOptions;
 pub(crate) use self::seen::Seen;
 pub use self::watch::{Change, Watch, WatchOptions};
+use crate::card::Farewell;
 use crate::driver::Order;
 use crate::holdings::Listing;
 use crate::join::JoinState;
 use crate::policy::Policy;
 use crate::storage::{Storage, StorageStats};
-use crate::{Builder, DenyList, JoinError, NodeError, Peer};
+use crate::{Builder, DenyList, JoinError, NodeError, Peer, Role};
 
 /// A running node. Clones share it; it stops with [`shutdown`](Self::shutdown) or when the last clone is dropped.
 ///
@@ -66,7 +69,9 @@ pub(crate) struct Inner<A> {
     /// Acknowledgements that are enough for a write.
     pub(crate) write_quorum: usize,
     pub(crate) quorum: usize,
-    pub(crate) read_only: bool,
+    pub(crate) role: Receiver<Role>,
+    /// Takes back what the card of the node says, if it has one.
+    pub(crate) farewell: Option<Farewell>,
     /// The newest versions of mutable records that this node has met.
     pub(crate) seen: Mutex<Seen>,
     pub(crate) stores: bool,
@@ -163,16 +168,23 @@ impl<A: kad_net::WireAddress> Node<A> {
         &self.inner.local
     }
 
-    /// Whether it only asks: nobody routes through it, and it stores nothing for others.
+    /// Whether it only asks at the moment: nobody routes through it, and it stores nothing for others.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.inner.read_only
+        *self.inner.role.borrow() == Role::Client
     }
 
-    /// Whether it stores records for others.
+    /// Whether it serves or only asks, now and whenever that changes. It changes only if the node decides by itself
+    /// ([`RoleChoice::Auto`](crate::RoleChoice)); the log says why.
+    #[must_use]
+    pub fn role(&self) -> Receiver<Role> {
+        self.inner.role.clone()
+    }
+
+    /// Whether it stores records for others at the moment.
     #[must_use]
     pub fn stores(&self) -> bool {
-        self.inner.stores
+        self.inner.stores && !self.is_read_only()
     }
 
     /// Another deny-list in the place of the one before: from now on its records are neither taken in nor handed out.
@@ -263,15 +275,6 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
     }
 
-    /// Where a node is, or `None` if it could not be found.
-    ///
-    /// # Errors
-    /// As for [`closest`](Self::closest).
-    pub async fn find_node(&self, id: NodeId) -> Result<Option<Contact<A>>, NodeError> {
-        let closest = self.closest(id.to_key()).await?;
-        Ok(closest.contacts.into_iter().find(|contact| contact.id == id))
-    }
-
     /// Whether a node is there, its clock, and where it sees us.
     ///
     /// # Errors
@@ -350,13 +353,16 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
     }
 
-    /// Stops in order: refuses new work, abandons queries, flushes the store, saves the contacts, closes the
-    /// connections. Whoever calls it second waits for nothing and is told [`NodeError::Stopped`].
+    /// Stops in order: takes back its card if it has one, for which it waits a second at most, refuses new work, abandons
+    /// queries, flushes the store, saves the contacts, closes the connections. Whoever calls it second waits for nothing and is told [`NodeError::Stopped`].
     ///
     /// # Errors
     /// [`NodeError::Stopped`].
     pub async fn shutdown(&self) -> Result<ShutdownReport, NodeError> {
-        // First the order: a shutdown that is given up before it was sent can be tried again. That it cannot be sent is
+        if let Some(farewell) = &self.inner.farewell {
+            farewell.say().await;
+        }
+        // Then the order: a shutdown that is given up before it was sent can be tried again. That it cannot be sent is
         // no error: the driver may have stopped by itself.
         let _ = self.inner.asker.order(Order::Shutdown).await;
         let running = self
@@ -375,6 +381,12 @@ impl<A: kad_net::WireAddress> Node<A> {
     pub fn silence(&self) -> bool {
         let silence = self.inner.doors.silence.as_ref();
         silence.inspect(|silence| silence()).is_some()
+    }
+
+    /// For tasks that a test starts beside the node's own.
+    #[cfg(test)]
+    pub(crate) fn for_tasks(&self) -> (WeakAsker<A>, Receiver<JoinState>) {
+        (self.inner.asker.downgrade(), self.inner.join.clone())
     }
 
     fn look<T: Send + 'static>(

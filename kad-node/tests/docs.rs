@@ -8,7 +8,7 @@ use std::process::Command;
 
 use kad_core::{Config, Parameters};
 use kad_net::nat::{reachability::ReachabilityConfig, relay::RelayConfig};
-use kad_net::quic::QuicLimits;
+use kad_net::quic::{QuicLimits, ReachConfig};
 use kad_node::file::{FetchOptions, FileOptions, Repair};
 use kad_node::{CrawlOptions, FullTable, MutableOptions, Node, PutOptions};
 use kad_store::{Limits, RedbConfig};
@@ -50,6 +50,13 @@ fn every_default_has_the_value_that_the_table_says() {
     flatten(&mut settings, &Config::default(), &[]);
     flatten(&mut settings, &QuicLimits::default(), &[]);
     flatten(&mut settings, &ReachabilityConfig::default(), &[]);
+    // What it relays has a table of its own.
+    let reach = ReachConfig {
+        relay: None,
+        ..ReachConfig::default()
+    };
+    flatten(&mut settings, &reach, &["reachability"]);
+    settings.remove("ReachConfig.relay");
     flatten(&mut settings, &RelayConfig::default(), &[]);
     flatten(&mut settings, &Limits::default(), &[]);
     flatten(&mut settings, &RedbConfig::default(), &["limits"]);

@@ -32,17 +32,17 @@ fn masked(ip: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
 }
 
 /// One host: the IPv4 address, of IPv6 the /64, in which a host takes whatever addresses it likes.
-pub(super) fn host(ip: IpAddr) -> IpAddr {
+pub(crate) fn host(ip: IpAddr) -> IpAddr {
     masked(ip, 32, 64)
 }
 
 /// One household: the IPv4 address, of IPv6 the /56 that providers give to each.
-pub(super) fn household(ip: IpAddr) -> IpAddr {
+pub(crate) fn household(ip: IpAddr) -> IpAddr {
     masked(ip, 32, 56)
 }
 
 /// One site: the IPv4 /24 and the IPv6 /48. Outside of the internet each host is one, as everybody has the same prefix.
-pub(super) fn site(ip: IpAddr, scope: Scope) -> IpAddr {
+pub(crate) fn site(ip: IpAddr, scope: Scope) -> IpAddr {
     match scope {
         Scope::Global => masked(ip, 24, 48),
         Scope::Any => host(ip),

@@ -7,14 +7,14 @@ use kad_core::{Duration, Instant};
 /// Counts what was granted within the last span, exactly. It holds no more entries than it grants in all, so whoever
 /// asks under many names costs no more than one name.
 #[derive(Debug)]
-pub(super) struct Ration<K> {
+pub(crate) struct Ration<K> {
     span: Duration,
     in_all: usize,
     granted: VecDeque<(Instant, K)>,
 }
 
 impl<K: PartialEq> Ration<K> {
-    pub(super) const fn new(span: Duration, in_all: usize) -> Self {
+    pub(crate) const fn new(span: Duration, in_all: usize) -> Self {
         Self {
             span,
             in_all,
@@ -23,13 +23,13 @@ impl<K: PartialEq> Ration<K> {
     }
 
     /// Whether one more would be granted to `key`, of which each gets `each`.
-    pub(super) fn has(&self, now: Instant, key: &K, each: usize) -> bool {
+    pub(crate) fn has(&self, now: Instant, key: &K, each: usize) -> bool {
         let recent = || self.granted.iter().filter(|(at, _)| now.since(*at) < self.span);
         recent().count() < self.in_all && recent().filter(|(_, of)| of == key).count() < each
     }
 
     /// Counts one that was granted.
-    pub(super) fn take(&mut self, now: Instant, key: K) {
+    pub(crate) fn take(&mut self, now: Instant, key: K) {
         while self
             .granted
             .front()

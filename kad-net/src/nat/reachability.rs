@@ -107,7 +107,7 @@ impl Reachability {
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::Addresses(addresses) => self.on_addresses(now, &addresses),
-            Event::HelperKnown { helper, ip } => self.on_helper(helper, ip),
+            Event::HelperKnown { helper, ip } => self.on_helper(now, helper, ip),
             Event::HelperGone { helper } => self.helpers.retain(|known| known.id != helper),
             Event::Answered { nonce, passed_on } => self.on_answer(now, nonce, passed_on),
             Event::Probed {
@@ -186,7 +186,7 @@ impl Reachability {
         }
     }
 
-    fn on_helper(&mut self, helper: NodeId, ip: IpAddr) {
+    fn on_helper(&mut self, now: Instant, helper: NodeId, ip: IpAddr) {
         let ip = ip.to_canonical();
         if let Some(known) = self.helpers.iter_mut().find(|known| known.id == helper) {
             known.ip = ip;
@@ -196,6 +196,11 @@ impl Reachability {
                 ip,
                 rests_until: Instant::ZERO,
             });
+            let family = Family::of(ip);
+            let addresses = self.addresses.iter_mut();
+            for proving in addresses.filter(|proving| Family::of(proving.address.ip()) == family) {
+                proving.wait_no_longer(now);
+            }
         }
     }
 

@@ -16,13 +16,14 @@ mod events;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use kad_core::{Instant, NodeId};
+use kad_core::{Duration, Instant, NodeId};
 
 use self::bucket::Bucket;
 pub use self::config::RelayConfig;
 pub use self::events::{Action, End, Event, Reason, Refusal, Verdict};
 use super::draws::Draws;
 use super::prefix::{host, site};
+use super::ration::Ration;
 use crate::wire::Scope;
 
 /// Places at most, whatever is configured: each is a connection that is kept.
@@ -34,6 +35,19 @@ const MAX_SESSIONS: usize = 256;
 /// The largest datagram that is forwarded, without the header of the relay. Larger ones do not fit through the
 /// internet, and are dropped.
 pub const MAX_DATAGRAM: usize = 1500;
+
+/// Sessions in a minute, of all peers; more are refused. Sixteen at a time, each of four seconds.
+const MAX_OPENED: usize = 240;
+
+/// Sessions that one peer opens in a minute. Who connects to somebody needs one, and one more when that is lost.
+const MAX_OPENED_BY_PEER: usize = 20;
+
+/// Sessions that are opened to one peer in a minute, whoever does: each makes it listen, so that sessions that are opened and closed
+/// at once would keep it busy.
+const MAX_OPENED_TO_PEER: usize = 60;
+
+/// What these are counted over.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Names a session on the wire. Drawn at random, so that nobody who is not in it can name one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +97,8 @@ pub struct Relay {
     draws: Draws,
     reservations: BTreeMap<NodeId, Reservation>,
     sessions: BTreeMap<SessionId, Session>,
+    openers: Ration<NodeId>,
+    called: Ration<NodeId>,
     bucket: Bucket,
     stats: RelayStats,
 }
@@ -96,6 +112,8 @@ impl Relay {
             draws: Draws::new(seed, "nautilus-kad 2026-11 relay sessions"),
             reservations: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            openers: Ration::new(MINUTE, MAX_OPENED),
+            called: Ration::new(MINUTE, MAX_OPENED),
             stats: RelayStats::default(),
             config,
             scope,
@@ -267,17 +285,28 @@ impl Relay {
             return self.refuse(peer, Refusal::Relayed, out);
         }
         self.on_move(peer, leg, out);
-        match self.may_open(peer, leg, to) {
+        match self.may_open(now, peer, leg, to) {
             Ok(other) => self.open(now, peers, [leg, other], out),
             Err(why) => self.refuse(peer, why, out),
         }
     }
 
     /// The address of whom the session is to be with.
-    fn may_open(&self, peer: NodeId, leg: SocketAddr, to: NodeId) -> Result<SocketAddr, Refusal> {
+    fn may_open(
+        &self,
+        now: Instant,
+        peer: NodeId,
+        leg: SocketAddr,
+        to: NodeId,
+    ) -> Result<SocketAddr, Refusal> {
         let other = self.reservations.get(&to).ok_or(Refusal::NoReservation)?.leg;
         if peer == to || canonical(leg) == other {
             return Err(Refusal::Same);
+        }
+        let granted =
+            self.openers.has(now, &peer, MAX_OPENED_BY_PEER) && self.called.has(now, &to, MAX_OPENED_TO_PEER);
+        if !granted {
+            return Err(Refusal::TooOften);
         }
         let count = |like: &dyn Fn(&Session) -> bool| self.sessions.values().filter(|it| like(it)).count();
         let from = host(leg.ip());
@@ -305,6 +334,8 @@ impl Relay {
         };
         self.sessions.insert(id, session);
         let [from, to] = peers;
+        self.openers.take(now, from);
+        self.called.take(now, to);
         out.push(Action::Opened {
             session: id,
             from,

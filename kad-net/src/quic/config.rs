@@ -75,6 +75,12 @@ pub struct QuicLimits {
     /// Whether connections look for a larger MTU than 1200 bytes. Default no: the probes of a short connection cost more than
     /// they bring.
     pub mtu_discovery: bool,
+    /// How long connections of applications whose last path is lost wait for another one. Default 15 seconds: a changed network is
+    /// noticed in some seconds, and a dead path in fifteen. Then they fail.
+    pub path_patience: Duration,
+    /// How long paths stay open to a peer with whom there is no connection of applications any more. Default 30 seconds: the next one
+    /// need not look for a path again.
+    pub path_linger: Duration,
 }
 
 impl Default for QuicLimits {
@@ -93,6 +99,8 @@ impl Default for QuicLimits {
             handshake_timeout: Duration::from_secs(5),
             stream_deadline: Duration::from_secs(10),
             mtu_discovery: false,
+            path_patience: Duration::from_secs(15),
+            path_linger: Duration::from_secs(30),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kad_core::{Contact, NodeId};
+use quinn::{ClientConfig, Endpoint};
 use tokio::sync::watch;
 
 use super::QuicAddress;
@@ -93,17 +94,7 @@ pub(super) async fn dial(
     address: &QuicAddress,
     expected: Option<NodeId>,
 ) -> Result<InUse, QuicError> {
-    let race = async {
-        let _permit = shared.dials.acquire().await.map_err(|_| QuicError::Closed)?;
-        race(shared, address, expected).await
-    };
-    let limit = shared.limits.handshake_timeout;
-    let (connection, peer) = tokio::time::timeout(limit, race).await.unwrap_or_else(|_| {
-        Err(QuicError::Unreachable {
-            reason: format!("no handshake within {limit:?}"),
-        })
-    })?;
-    shared.counters.dialled.fetch_add(1, Relaxed);
+    let (connection, peer) = shake_hands(shared, &shared.setup.client, address, expected).await?;
     let address = QuicAddress::from(connection.remote_address());
     let link = Link::new(peer, connection, address, true);
     let Some(alive) = shared.tasks.token() else {
@@ -122,10 +113,42 @@ pub(super) async fn dial(
     Ok(usable)
 }
 
+/// Opens a connection of applications, which is in no pool.
+pub(super) async fn dial_application(
+    shared: &Shared,
+    address: &QuicAddress,
+    expected: NodeId,
+) -> Result<quinn::Connection, QuicError> {
+    let dialled = shake_hands(shared, &shared.setup.application, address, Some(expected)).await;
+    dialled.map(|(connection, _)| connection)
+}
+
+/// Dials, within its time and the bound on dials.
+async fn shake_hands(
+    shared: &Shared,
+    config: &ClientConfig,
+    address: &QuicAddress,
+    expected: Option<NodeId>,
+) -> Result<(quinn::Connection, NodeId), QuicError> {
+    let race = async {
+        let _permit = shared.dials.acquire().await.map_err(|_| QuicError::Closed)?;
+        race(shared, config, address, expected).await
+    };
+    let limit = shared.limits.handshake_timeout;
+    let won = tokio::time::timeout(limit, race).await.unwrap_or_else(|_| {
+        Err(QuicError::Unreachable {
+            reason: format!("no handshake within {limit:?}"),
+        })
+    })?;
+    shared.counters.dialled.fetch_add(1, Relaxed);
+    Ok(won)
+}
+
 /// Dials the socket addresses one after another, each a moment after the one before (RFC 8305, "Happy Eyeballs"), at once when
 /// that one failed. The first to prove a fitting identity wins.
 async fn race(
     shared: &Shared,
+    config: &ClientConfig,
     address: &QuicAddress,
     expected: Option<NodeId>,
 ) -> Result<(quinn::Connection, NodeId), QuicError> {
@@ -134,7 +157,7 @@ async fn race(
     let mut failure: Option<QuicError> = None;
     loop {
         if let Some(socket) = waiting.next() {
-            running.push(attempt(shared, socket, expected));
+            running.push(attempt(shared, config, socket, expected));
         } else if running.is_empty() {
             return Err(failure.unwrap_or(QuicError::NoSocket));
         }
@@ -155,10 +178,22 @@ async fn race(
 
 async fn attempt(
     shared: &Shared,
+    config: &ClientConfig,
     socket: SocketAddr,
     expected: Option<NodeId>,
 ) -> Result<(quinn::Connection, NodeId), QuicError> {
-    let endpoint = shared.endpoint_for(socket.ip()).ok_or_else(|| {
+    attempt_over(shared, shared.endpoint_for(socket.ip()), config, socket, expected).await
+}
+
+/// One handshake, without a limit of time. Only a peer that proves to be the expected one, or any but ourselves, is a success.
+pub(super) async fn attempt_over(
+    shared: &Shared,
+    endpoint: Option<Endpoint>,
+    config: &ClientConfig,
+    socket: SocketAddr,
+    expected: Option<NodeId>,
+) -> Result<(quinn::Connection, NodeId), QuicError> {
+    let endpoint = endpoint.ok_or_else(|| {
         if shared.tasks.token().is_none() {
             QuicError::Closed
         } else {
@@ -166,7 +201,7 @@ async fn attempt(
         }
     })?;
     let connecting = endpoint
-        .connect_with(shared.setup.client.clone(), socket, tls::SERVER_NAME)
+        .connect_with(config.clone(), socket, tls::SERVER_NAME)
         .map_err(|e| match e {
             quinn::ConnectError::EndpointStopping => QuicError::Closed,
             other => QuicError::Unreachable {

@@ -1,4 +1,4 @@
-//! How quinn is set up: small windows, no datagrams, no streams in one direction, reset tokens that survive a restart.
+//! How quinn is set up: small windows, no streams in one direction, reset tokens that survive a restart.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::UdpSocket;
@@ -25,6 +25,8 @@ use crate::transport::MAX_FRAME;
 /// Everything that the endpoints of one transport share.
 pub(super) struct Setup {
     pub(super) client: ClientConfig,
+    /// For connections of applications.
+    pub(super) application: ClientConfig,
     server: ServerConfig,
     reset: ResetKey,
 }
@@ -32,11 +34,16 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn new(keypair: &Keypair, network: NetworkId, limits: &QuicLimits) -> Result<Self, BindError> {
         let tls = Tls::new(keypair, network)?;
+        let application_transport = Arc::new(application_transport());
         let transport = Arc::new(transport(limits));
 
         let mut client = ClientConfig::new(tls.client);
         client.transport_config(transport.clone());
         client.token_store(Arc::new(NoneTokenStore));
+
+        let mut application = ClientConfig::new(tls.application);
+        application.transport_config(application_transport);
+        application.token_store(Arc::new(NoneTokenStore));
 
         let mut server = ServerConfig::with_crypto(tls.server);
         server.transport_config(transport);
@@ -50,6 +57,7 @@ impl Setup {
 
         Ok(Self {
             client,
+            application,
             server,
             reset: ResetKey(hash(Domain::ConnectionReset, &[&keypair.secret()])),
         })
@@ -98,8 +106,10 @@ fn transport(limits: &QuicLimits) -> TransportConfig {
     config
         .max_concurrent_bidi_streams(limits.streams_per_connection.into())
         .max_concurrent_uni_streams(0u32.into())
-        .datagram_receive_buffer_size(None)
-        .datagram_send_buffer_size(0)
+        // A server says whether it takes datagrams before it knows whether the connection is one of applications. Those of others are read
+        // at once, and thrown away.
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
@@ -108,6 +118,26 @@ fn transport(limits: &QuicLimits) -> TransportConfig {
         .crypto_buffer_size(CRYPTO_BUFFER)
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(limits.mtu_discovery.then(MtuDiscoveryConfig::default));
+    config
+}
+
+/// How connections of applications are dialled. The one who accepts gives them their windows after the handshake, and the rest is
+/// as for all.
+fn application_transport() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(FIRST_STREAMS.into())
+        .max_concurrent_uni_streams(0u32.into())
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .max_idle_timeout(Some(VarInt::from_u32(APPLICATION_IDLE_MS).into()))
+        .keep_alive_interval(Some(APPLICATION_KEEP_ALIVE))
+        .crypto_buffer_size(CRYPTO_BUFFER)
+        .initial_rtt(APPLICATION_INITIAL_RTT)
+        .mtu_discovery_config(Some(MtuDiscoveryConfig::default()));
     config
 }
 
@@ -166,16 +196,33 @@ impl ConnectionIdGenerator for RandomIds {
     }
 }
 
-/// Bytes that a peer may send on one stream before we have read any: a whole frame and its type byte, so that no exchange waits
-/// for a window.
-const STREAM_WINDOW: u32 = MAX_FRAME as u32 + 1024;
+/// Bytes that a peer may send on one stream before we have read any. A server says so before it knows what a connection is for, and
+/// a stream of an application needs a megabyte; of a request more than a frame is never taken, and what all streams of a connection
+/// hold is bounded by [`CONNECTION_WINDOW`], so that this bounds nothing.
+const STREAM_WINDOW: u32 = 1024 * 1024 + MAX_FRAME as u32;
 
-/// Bytes that a peer may have under way on one connection: four of the largest frames. A hundred connections full of half
-/// requests cost 32 MiB.
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// Bytes that a peer may have under way on one connection: four of the largest frames and their type bytes, so that no exchange waits
+/// for a window. A hundred connections full of half requests cost 32 MiB.
+const CONNECTION_WINDOW: u32 = 4 * (MAX_FRAME as u32 + 1024);
 
 /// Bytes that we hold for one peer until it acknowledges them: eight of the largest frames.
-const SEND_WINDOW: u64 = 8 * STREAM_WINDOW as u64;
+const SEND_WINDOW: u64 = 8 * (MAX_FRAME as u64 + 1024);
+
+/// Bytes of datagrams that wait in QUIC, each way: some forty of the largest. Full: the oldest is lost.
+const DATAGRAM_BUFFER: usize = 64 * 1024;
+
+/// Streams that a peer may open before a connection that we dialled is taken into use.
+const FIRST_STREAMS: u32 = 64;
+
+/// After how long without a packet a path of applications is dead, in milliseconds: three keep-alives. The smaller one of both ends
+/// counts, so the dialler's does.
+const APPLICATION_IDLE_MS: u32 = 15_000;
+
+/// How often the one who dialled keeps a path of applications alive: NATs forget a flow after 30 s at the earliest.
+const APPLICATION_KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// What the round trip of a path of applications is taken for before it is measured: one lost first packet costs 300 ms.
+const APPLICATION_INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// Bytes of handshake messages out of order: a certificate of ours has 300.
 const CRYPTO_BUFFER: usize = 8 * 1024;

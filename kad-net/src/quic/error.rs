@@ -150,6 +150,19 @@ pub(super) mod code {
     pub(in super::super) const WRONG_IDENTITY: VarInt = VarInt::from_u32(6);
     /// The node shuts down.
     pub(in super::super) const SHUTDOWN: VarInt = VarInt::from_u32(7);
+
+    // Those of connections of applications.
+
+    /// The peer broke the rules.
+    pub(in super::super) const VIOLATION: VarInt = VarInt::from_u32(16);
+    /// There is no connection of this id.
+    pub(in super::super) const UNKNOWN_CONNECTION: VarInt = VarInt::from_u32(17);
+    /// The connection that the stream belongs to was closed.
+    pub(in super::super) const CONNECTION_CLOSED: VarInt = VarInt::from_u32(18);
+    /// The stream is over, or was given up, and is not known any more.
+    pub(in super::super) const OVER: VarInt = VarInt::from_u32(19);
+    /// The stream goes on over another path.
+    pub(in super::super) const MOVED: VarInt = VarInt::from_u32(20);
 }
 
 /// CRYPTO_ERROR (RFC 9001, section 4.8) of the alert `no_application_protocol` (RFC 7301, section 3.2).

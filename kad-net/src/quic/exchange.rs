@@ -32,8 +32,8 @@ pub(super) struct Broken {
     pub(super) before_answer: bool,
 }
 
-/// Sends a frame over an open connection, on a stream of this kind, and waits for the answer. Says how long that took since the stream was open: a wait
-/// for one while the peer allows no more is our own doing.
+/// Sends a frame over an open connection, on a stream of this kind, and waits for the answer. Says how long that took since the
+/// stream was open: a wait for one while the peer allows no more is our own doing.
 pub(super) async fn ask(
     shared: &Shared,
     link: &InUse,
@@ -267,6 +267,7 @@ impl Asked {
             .fetch_add(frame.len() as u64, Relaxed);
         self.send.otherwise = code::BUSY;
         if kind[0] == STREAM_REACH {
+            self.shared.counters.reach_requests.fetch_add(1, Relaxed);
             let reply = QuicReply {
                 send: self.send,
                 link: self.link,

@@ -33,7 +33,7 @@ use crate::nat::contacted::Contacted;
 use crate::nat::relay::{MAX_DATAGRAM, Relay, SessionId, Verdict};
 
 pub(super) use self::packet::{Packet, PunchKey, Side};
-pub(super) use self::punches::Punches;
+pub(super) use self::punches::{Heard, Punches};
 pub(super) use self::sift::sift;
 
 use self::packet::MAX_PACKET;
@@ -74,6 +74,12 @@ pub(super) struct Mux {
     probes: Mutex<Option<mpsc::Receiver<Probed>>>,
     called: mpsc::Sender<Called>,
     calls: Mutex<Option<mpsc::Receiver<Called>>>,
+    /// Whether only hosts that were sent to are let in, as by a NAT.
+    #[cfg(test)]
+    pub(super) walled: std::sync::atomic::AtomicBool,
+    /// Hosts that are never let in, as if no packet could pass between the two.
+    #[cfg(test)]
+    pub(super) barred: Mutex<Vec<IpAddr>>,
 }
 
 /// Hosts that something was sent to.
@@ -103,6 +109,10 @@ impl Mux {
             probes: Mutex::new(Some(probes)),
             called,
             calls: Mutex::new(Some(calls)),
+            #[cfg(test)]
+            walled: std::sync::atomic::AtomicBool::default(),
+            #[cfg(test)]
+            barred: Mutex::default(),
         }
     }
 
@@ -158,6 +168,23 @@ impl Mux {
         self.hosts().contacted.contains(now, host)
     }
 
+    /// Whether what comes from a host is taken in.
+    #[cfg(not(test))]
+    pub(super) const fn lets_in(&self, _: IpAddr) -> bool {
+        true
+    }
+
+    /// Whether what comes from a host is taken in: in tests of what happens behind a NAT, not always.
+    #[cfg(test)]
+    pub(super) fn lets_in(&self, host: IpAddr) -> bool {
+        let barred = self
+            .barred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&host);
+        !barred && (!self.walled.load(std::sync::atomic::Ordering::Relaxed) || self.has_contacted(host))
+    }
+
     /// Notes that something leaves for this host.
     pub(super) fn note(&self, host: IpAddr) {
         let now = self.now();
@@ -193,6 +220,11 @@ impl Mux {
     /// The peers that call. `None` but for the first who asks.
     pub(super) fn calls(&self) -> Option<mpsc::Receiver<Called>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Tells of the first packet of a handshake.
+    pub(super) fn tell_of_handshake(&self, from: SocketAddr) {
+        self.awaited.arriving(canonical(from));
     }
 
     /// Tells of a peer that has connected to us. Whether it was a `stranger` is to be found out before it is answered at all.

@@ -53,7 +53,9 @@ impl PathKind {
     /// What an address alone tells of a path on which a peer came to us.
     pub(super) fn of_address(address: SocketAddr) -> Self {
         match address.ip().to_canonical() {
-            std::net::IpAddr::V4(ip) if ip.is_private() || ip.is_loopback() || ip.is_link_local() => Self::Lan,
+            std::net::IpAddr::V4(ip) if ip.is_private() || ip.is_loopback() || ip.is_link_local() => {
+                Self::Lan
+            }
             std::net::IpAddr::V4(_) => Self::DirectV4,
             std::net::IpAddr::V6(ip)
                 if ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local() =>

@@ -15,7 +15,9 @@
 //!   targets, and relays to choose from.
 //! - **Places** (`places.rs`): a node that cannot be dialled reserves at up to three relays, and tells them every 15 seconds that it
 //!   is still there.
-//! - **Serving** (`serving.rs`): what others ask. Nothing is dialled for them, and nothing sent but what the machines grant.
+//! - **Serving** (`serving.rs`, `relaying.rs`): what others ask. Nothing is dialled for them, and nothing sent but what the machines
+//!   grant.
+//! - **Whereabouts** (`whereabouts.rs`): what the node knows of itself, for the machines and for its card.
 //! - **Sessions** (`sessions.rs`): opened at a relay by this node or to it. What becomes of them is the business of others.
 //!
 //! What it refuses to do: ask more than is needed for what is not known yet; believe one peer; keep a connection for anybody who
@@ -26,9 +28,11 @@ mod config;
 mod driver;
 mod observers;
 mod places;
+mod relaying;
 mod serving;
 mod sessions;
 mod standing;
+mod whereabouts;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +45,6 @@ pub use self::config::ReachConfig;
 pub use self::standing::Standing;
 
 pub(super) use self::driver::{Driver, Start, seed};
-#[expect(unused_imports, reason = "for whoever opens relayed connections")]
 pub(super) use self::sessions::{Arrival, NotOpened, Opened, meet, open};
 
 use self::sessions::Sessions;
@@ -137,7 +140,6 @@ impl Reach {
     }
 
     /// What comes from relays, unasked. `None` but for the first who asks.
-    #[expect(dead_code, reason = "for whoever opens relayed connections")]
     pub(super) fn arrivals(&self) -> Option<mpsc::Receiver<Arrival>> {
         self.sessions.arrivals()
     }
@@ -203,3 +205,6 @@ impl Drop for Turn {
         knocks.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use quinn::{Endpoint, Incoming};
 
 use super::QuicAddress;
+use super::application;
 use super::error::code;
 use super::exchange::Asked;
 use super::pool::{Admission, Link};
@@ -21,6 +22,7 @@ pub(super) async fn listen(shared: Arc<Shared>, endpoint: Endpoint, alive: Alive
     while let Some(incoming) = endpoint.accept().await {
         // Nothing has been sent for it yet, but for a Retry: then the host counts as contacted, and proves nothing.
         let stranger = !shared.mux.has_contacted(incoming.remote_address().ip());
+        shared.mux.tell_of_handshake(incoming.remote_address());
         let Some(incoming) = screen(&shared, incoming) else {
             continue;
         };
@@ -90,6 +92,16 @@ async fn shake_hands(shared: Arc<Shared>, incoming: Incoming, stranger: bool, so
     if !is_fake(connection.remote_address().ip()) {
         shared.mux.tell_of_call(connection.remote_address(), stranger);
     }
+    if tls::is_of_applications(&connection) {
+        application::accepted(&shared, connection, peer, source);
+        return;
+    }
+    if is_fake(connection.remote_address().ip()) {
+        // A peer behind a relay can be connected to; requests go to those who can be reached.
+        shared.counters.refused.fetch_add(1, Relaxed);
+        connection.close(code::UNUSED, b"");
+        return;
+    }
     let link = Link::new(peer, connection, address, false);
     let open = Open::accepted(&shared);
     let Some(open) = open.filter(|_| !matches!(shared.pool.admit(&link), Admission::Refused)) else {
@@ -114,6 +126,14 @@ async fn serve(shared: Arc<Shared>, link: Arc<Link>, _open: Open, _source: Optio
         let accepted = tokio::select! {
             biased;
             accepted = link.connection.accept_bi() => accepted,
+            datagram = link.connection.read_datagram() => {
+                // There are none among requests. Read, so that they take no memory, and counted.
+                if datagram.is_err() {
+                    break;
+                }
+                shared.counters.unknown_streams.fetch_add(1, Relaxed);
+                continue;
+            }
             () = link.until_retired(), if !retiring => {
                 retiring = true;
                 continue;

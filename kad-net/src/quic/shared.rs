@@ -14,7 +14,9 @@ use super::config::QuicLimits;
 use super::endpoint::Setup;
 use super::error::code;
 use super::exchange::QuicReply;
+use super::meet::Meetings;
 use super::mux::Mux;
+use super::peering::Peerings;
 use super::pool::{Link, Pool};
 use super::reach::Reach;
 use super::socket::Line;
@@ -36,6 +38,10 @@ pub(super) struct Shared {
     pub(super) tasks: Tasks,
     /// Bounds our own dials.
     pub(super) dials: Semaphore,
+    /// The peers of applications.
+    pub(super) peerings: Arc<Peerings>,
+    /// How paths to them are found.
+    pub(super) meetings: Meetings,
     /// Empty once the transport is closed.
     pub(super) endpoints: Mutex<Vec<Endpoint>>,
     /// The endpoint of the peers behind relays; `None` once the transport is closed.
@@ -63,6 +69,7 @@ pub(super) struct Counters {
     pub(super) unknown_streams: AtomicU64,
     pub(super) slow_streams: AtomicU64,
     pub(super) retries: AtomicU64,
+    pub(super) reach_requests: AtomicU64,
 }
 
 impl Shared {
@@ -72,10 +79,14 @@ impl Shared {
         setup: Setup,
         mux: Arc<Mux>,
         reach: Reach,
+        meetings: Meetings,
         requests: mpsc::Sender<Request>,
     ) -> Self {
+        let tasks = Tasks::new();
         Self {
             local,
+            peerings: Peerings::new(local, &limits, tasks.token()),
+            meetings,
             pool: Pool::new(local, limits.connections),
             dials: Semaphore::new(limits.dials.clamp(1, Semaphore::MAX_PERMITS)),
             limits,
@@ -84,7 +95,7 @@ impl Shared {
             mux,
             reach,
             counters: Counters::default(),
-            tasks: Tasks::new(),
+            tasks,
             endpoints: Mutex::default(),
             relayed: Mutex::default(),
             requests: Mutex::new(Some(requests)),
@@ -125,9 +136,16 @@ impl Shared {
             .clone()
     }
 
+    /// The network of this machine is another than before: paths that worked may be dead without a word, and others may be there.
+    pub(super) fn network_changed(&self) {
+        self.peerings.doubt_paths();
+        self.meetings.network_changed();
+    }
+
     /// Stops everything: from here on all tasks end by themselves, and every future resolves.
     pub(super) fn shut(&self) -> Vec<Endpoint> {
         self.tasks.end();
+        self.peerings.close();
         self.pool.close();
         self.requests
             .lock()

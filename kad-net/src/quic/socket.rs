@@ -176,7 +176,7 @@ impl OwnSocket {
 
     /// Leaves of what arrived in one buffer only what is QUIC, and gives the rest to the mux.
     pub(super) fn sift(&self, buf: &mut [u8], meta: &mut RecvMeta) {
-        meta.len = if is_fake(meta.addr.ip()) {
+        meta.len = if is_fake(meta.addr.ip()) || !self.mux.lets_in(meta.addr.ip()) {
             // Somebody speaks as a peer behind a relay would.
             self.mux.line().count(Count::Stray);
             0

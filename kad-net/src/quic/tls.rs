@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use kad_core::{Keypair, NetworkId, NodeId, PublicKey};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
@@ -24,9 +24,13 @@ use super::config::BindError;
 /// The name that every node asks for. It is the same for all, so that it tells an observer nothing; no server reads it.
 pub(super) const SERVER_NAME: &str = "nkad";
 
-/// The two halves of a node's TLS configuration.
+/// What the protocol name of connections of applications begins with; the network follows.
+const APPLICATION_PREFIX: &[u8] = b"nkad-app/1/";
+
+/// The halves of a node's TLS configuration: as a client of requests, as one of applications, and as the server of both.
 pub(super) struct Tls {
     pub(super) client: Arc<QuicClientConfig>,
+    pub(super) application: Arc<QuicClientConfig>,
     pub(super) server: Arc<QuicServerConfig>,
 }
 
@@ -42,7 +46,8 @@ impl Tls {
         let verifier = Arc::new(Ed25519Only {
             provider: provider.clone(),
         });
-        let alpn = vec![format!("nkad/1/{network}").into_bytes()];
+        let requests = format!("nkad/1/{network}").into_bytes();
+        let applications = [APPLICATION_PREFIX, network.to_string().as_bytes()].concat();
 
         let mut client = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
@@ -51,9 +56,11 @@ impl Tls {
             .with_custom_certificate_verifier(verifier.clone())
             .with_client_auth_cert(vec![certificate.clone()], key())
             .map_err(|e| broken(&e))?;
-        client.alpn_protocols.clone_from(&alpn);
+        client.alpn_protocols = vec![requests.clone()];
         client.resumption = Resumption::disabled();
         client.enable_early_data = false;
+        let mut application = client.clone();
+        application.alpn_protocols = vec![applications.clone()];
 
         let mut server = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
@@ -61,13 +68,14 @@ impl Tls {
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate], key())
             .map_err(|e| broken(&e))?;
-        server.alpn_protocols = alpn;
+        server.alpn_protocols = vec![requests, applications];
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         server.max_early_data_size = 0;
 
         Ok(Self {
             client: Arc::new(QuicClientConfig::try_from(client).map_err(|e| broken(&e))?),
+            application: Arc::new(QuicClientConfig::try_from(application).map_err(|e| broken(&e))?),
             server: Arc::new(QuicServerConfig::try_from(server).map_err(|e| broken(&e))?),
         })
     }
@@ -81,6 +89,15 @@ pub(super) fn peer_id(connection: &quinn::Connection) -> Option<NodeId> {
         .ok()?;
     let key = public_key(identity.first()?).ok()?;
     Some(NodeId::from_public_key(&key))
+}
+
+/// Whether a connection whose handshake is complete is one of applications; else it is one of requests.
+pub(super) fn is_of_applications(connection: &quinn::Connection) -> bool {
+    let data = connection.handshake_data();
+    let protocol = data
+        .and_then(|data| data.downcast::<HandshakeData>().ok())
+        .and_then(|data| data.protocol);
+    protocol.is_some_and(|protocol| protocol.starts_with(APPLICATION_PREFIX))
 }
 
 /// The key in a certificate, if it is an Ed25519 key.

@@ -61,8 +61,8 @@ async fn answer_too_large_is_refused_by_who_gets_it() {
     eventually("the connection is in the pool", || a.stats().connections == 1).await;
     let answering = tokio::spawn(async move {
         let (mut send, _recv) = connection.accept_bi().await.unwrap();
-        // More than fits into the window, so that it cannot all have arrived when it is refused.
-        soon(send.write_all(&vec![0; 2 * MAX_FRAME])).await
+        // More than fits into the window of the connection, so that it cannot all have arrived when it is refused.
+        soon(send.write_all(&vec![0; 8 * MAX_FRAME])).await
     });
     let to = kad_core::Contact::new(key(2).node_id(), a.local().address);
     let error = ask(&a, &to, b"x").await.unwrap_err();
@@ -221,10 +221,25 @@ async fn silent_streams_are_reaped() {
 }
 
 #[tokio::test]
-async fn no_datagrams_and_no_streams_in_one_direction() {
+async fn datagrams_among_requests_are_thrown_away_and_streams_in_one_direction_are_not_allowed() {
     let a = echo(1);
     let connection = Plain::member(2).connect(&a).await;
-    assert_eq!(connection.max_datagram_size(), None);
+    for _ in 0..100 {
+        // They are for connections of applications, but a server says so to all.
+        soon(connection.send_datagram_wait(Bytes::from_static(&[0; 1000])))
+            .await
+            .unwrap();
+    }
+    // Some may be lost on the way; what counts is that they are counted.
+    eventually("they were counted", || a.quic_stats().unknown_streams >= 10).await;
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(&[1, 7]).await.unwrap();
+    send.finish().unwrap();
+    assert_eq!(
+        soon(recv.read_to_end(10)).await.unwrap(),
+        [7],
+        "the connection lives on"
+    );
     assert!(
         tokio::time::timeout(Duration::from_millis(20), connection.open_uni())
             .await

@@ -5,6 +5,7 @@ mod hostile;
 mod messages;
 mod network;
 mod oracle;
+mod reach;
 mod reading;
 mod refusals;
 mod round_trip;

@@ -18,14 +18,14 @@ use kad_net::nat::observation::NatClass;
 
 use super::messages::{LONGEST, NOW, Sockets, codec, keypair, rules};
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes everything");
         text
     })
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text
         .chars()
         .map(|digit| digit.to_digit(16).expect("hexadecimal") as u8)
@@ -33,15 +33,15 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// The lines `name = hex` of all blocks marked `vectors`; a line that is indented continues the one before.
-fn printed() -> BTreeMap<String, String> {
+/// The lines `name = hex` of all blocks with this mark; a line that is indented continues the one before.
+pub(crate) fn printed(mark: &str) -> BTreeMap<String, String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
     let text = std::fs::read_to_string(path).expect("docs/protocol.md");
     let mut vectors: Vec<(String, String)> = Vec::new();
     let mut inside = false;
     for line in text.lines() {
         if line.starts_with("```") {
-            inside = line == "```vectors";
+            inside = line.strip_prefix("```") == Some(mark);
         } else if inside && let Some((name, value)) = line.split_once(" = ") {
             vectors.push((name.trim().into(), value.trim().into()));
         } else if inside && let Some((_, value)) = vectors.last_mut() {
@@ -417,12 +417,12 @@ fn what_the_document_prints_is_what_the_codec_writes() {
         writeln!(block, "{name} = {value}").expect("a string takes everything");
     }
     let written: BTreeMap<_, _> = written.into_iter().collect();
-    assert_eq!(printed(), written, "the vectors should be:\n{block}");
+    assert_eq!(printed("vectors"), written, "the vectors should be:\n{block}");
 }
 
 #[test]
 fn what_the_document_prints_is_what_the_codec_reads() {
-    let printed = printed();
+    let printed = printed("vectors");
     let frame = |name: &str| Bytes::from(unhex(&printed[name]));
     for (name, read_only, request) in requests() {
         let incoming = codec().decode_request(NOW, frame(name)).unwrap();

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use kad_node::{Builder, Node, Peer, SpawnError, identity};
+use kad_node::{Builder, Node, Peer, RoleChoice, SpawnError, identity};
 
 use super::arguments::{NetworkArgs, read_key};
 use super::progress::Progress;
@@ -80,7 +80,9 @@ async fn spawn(
         .config(file.core())
         .quic_limits(file.quic())
         .limits(file.limits())
-        .read_only(true);
+        .role(RoleChoice::Client)
+        .card(false)
+        .reach(false);
     for peer in peers {
         builder = builder.bootstrap(peer.clone());
     }

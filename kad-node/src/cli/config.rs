@@ -11,7 +11,7 @@ use std::time::Duration;
 use kad_core::table::MAX_FULL_CONTACTS;
 use kad_core::{Config, MAX_CLOSER, MAX_VALUE, Parameters};
 use kad_net::quic::QuicLimits;
-use kad_node::{FullTable, Peer, TableMode};
+use kad_node::{FullTable, Peer, RoleChoice, TableMode};
 use kad_store::Limits;
 use serde::Deserialize;
 
@@ -30,7 +30,9 @@ pub(crate) struct ConfigFile {
     pub(crate) data: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) network: Option<String>,
-    pub(crate) read_only: bool,
+    role: Option<Parsed<ChosenRole>>,
+    read_only: Option<bool>,
+    card: Option<bool>,
     stores: Option<bool>,
     pub(crate) deny: Option<PathBuf>,
     pub(crate) log: Option<String>,
@@ -94,6 +96,25 @@ impl FromStr for Span {
     }
 }
 
+/// Who decides whether the node serves.
+#[derive(Debug, Clone, Copy)]
+struct ChosenRole(RoleChoice);
+
+impl FromStr for ChosenRole {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(RoleChoice::Auto)),
+            "server" => Ok(Self(RoleChoice::Server)),
+            "client" => Ok(Self(RoleChoice::Client)),
+            _ => Err(format!(
+                "{text:?} is no role; it is \"auto\", \"server\" or \"client\""
+            )),
+        }
+    }
+}
+
 /// Something that is read from a string, so that what is wrong with it is told with its line.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String", bound = "T: FromStr<Err = String>")]
@@ -127,6 +148,13 @@ impl ConfigFile {
     }
 
     fn check(&self) -> Result<(), &'static str> {
+        let serves = self
+            .role
+            .as_ref()
+            .is_some_and(|role| role.0.0 != RoleChoice::Client);
+        if self.read_only == Some(true) && serves {
+            return Err("read_only = true is role = \"client\"; give only one of them");
+        }
         let parameters = self.parameters();
         if parameters.k == 0 || usize::from(parameters.k) > MAX_CLOSER {
             return Err("parameters.k must be 1 to 32");
@@ -157,6 +185,20 @@ impl ConfigFile {
             ),
             false => Ok(()),
         }
+    }
+
+    /// Who decides whether the node serves.
+    pub(crate) fn role(&self) -> RoleChoice {
+        match (&self.role, self.read_only) {
+            (Some(role), _) => role.0.0,
+            (None, Some(true)) => RoleChoice::Client,
+            (None, _) => RoleChoice::Auto,
+        }
+    }
+
+    /// Whether the node leaves its card with others.
+    pub(crate) fn card(&self) -> bool {
+        self.card.unwrap_or(true)
     }
 
     /// Whom the node wants to know.
@@ -339,7 +381,7 @@ mod tests {
     #[test]
     fn a_node_that_stores_nothing_for_others_need_not_be_read_only() {
         let file: ConfigFile = toml::from_str("stores = false").unwrap();
-        assert!(!file.core().stores && !file.read_only);
+        assert!(!file.core().stores && file.role() == RoleChoice::Auto);
         assert!(ConfigFile::default().core().stores);
     }
 

@@ -2,8 +2,12 @@
 
 use clap::Args;
 use comfy_table::Table;
-use kad_core::{Key, NodeId};
-use kad_node::Peer;
+use kad_core::{Key, NodeId, UnixTime};
+use kad_net::WireAddress as _;
+use kad_net::nat::candidates::CandidateKind;
+use kad_net::nat::observation::NatClass;
+use kad_net::quic::QuicAddress;
+use kad_node::{Peer, Whereabouts};
 use serde_json::json;
 
 use super::arguments::{ClientArgs, NetworkArgs, now, parse_key, parse_node_id};
@@ -28,11 +32,79 @@ pub(crate) async fn find_node(args: FindNodeArgs, json: bool) -> Result<Answer, 
         client.key.as_deref(),
         json,
         async move |node| match node.find_node(id).await? {
-            Some(contact) => Ok(Answer::new(contact_json(&contact), contact.address.to_string())),
-            None => Err(Failure::negative(format!("the node {id} was not found"))),
+            Some(found)
+                if found.contact.is_some() || found.card.as_ref().is_some_and(|card| !card.is_nowhere()) =>
+            {
+                Ok(whereabouts(id, &found))
+            }
+            Some(_) => Err(Failure::negative(format!(
+                "the node {id} has stopped: its card says that it is nowhere"
+            ))),
+            None => Err(Failure::negative(format!(
+                "the node {id} was not found: it does not answer, and no card of it is there"
+            ))),
         },
     )
     .await
+}
+
+/// Where a node is, as its contact and its card say.
+fn whereabouts(id: NodeId, found: &Whereabouts<QuicAddress>) -> Answer {
+    let (contact, card) = (found.contact.as_ref(), found.card.as_ref());
+    // Who answers serves, whatever an older card says.
+    let serves = contact.is_some() || card.is_some_and(|card| card.serves);
+    let role = if serves { "server" } else { "client" };
+    let kind = |kind| match kind {
+        CandidateKind::Lan => "lan",
+        CandidateKind::Verified => "verified",
+        CandidateKind::Mapped => "mapped",
+        CandidateKind::Observed => "observed",
+        CandidateKind::Relayed => "relayed",
+    };
+    let nat = card.map(|card| match card.class {
+        NatClass::Unknown => "unknown",
+        NatClass::EndpointIndependent => "endpoint-independent",
+        NatClass::EndpointDependent => "endpoint-dependent",
+    });
+    let candidates = card.map_or(&[][..], |card| &card.candidates);
+    let relays = card.map_or(&[][..], |card| &card.relays);
+    let mut fields = json!({
+        "id": id.to_string(),
+        "role": role,
+        "addresses": contact.map_or_else(Vec::new, |contact| addresses(&contact.address)),
+        "candidates": candidates
+            .iter()
+            .map(|candidate| json!({ "address": candidate.address.to_string(), "kind": kind(candidate.kind) }))
+            .collect::<Vec<_>>(),
+        "relays": relays.iter().map(contact_json).collect::<Vec<_>>(),
+    });
+    fields["nat"] = json!(nat);
+    fields["expires"] = json!(found.expires.map(UnixTime::as_secs));
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.add_row(["role".to_owned(), role.to_owned(), String::new()]);
+    for socket in contact.iter().flat_map(|contact| contact.address.sockets()) {
+        table.add_row([
+            "address".to_owned(),
+            socket.to_string(),
+            "it answers there".to_owned(),
+        ]);
+    }
+    for candidate in candidates {
+        table.add_row([
+            "card".to_owned(),
+            candidate.address.to_string(),
+            kind(candidate.kind).to_owned(),
+        ]);
+    }
+    for relay in relays {
+        table.add_row([
+            "relay".to_owned(),
+            relay.address.to_string(),
+            relay.id.to_string(),
+        ]);
+    }
+    Answer::new(fields, table.trim_fmt())
 }
 
 #[derive(Debug, Args)]

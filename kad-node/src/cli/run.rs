@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use kad_core::{Key, NetworkId};
 use kad_net::WireAddress as _;
 use kad_node::kept::KeptFiles;
-use kad_node::{DenyList, JoinError, Node, TableMode};
+use kad_node::{DenyList, JoinError, Node, RoleChoice, TableMode};
 use serde_json::{Map, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -45,9 +45,16 @@ pub(crate) struct Args {
     /// The key file of the node [default: the one in the data directory, made if there is none]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Only ask: store nothing for others, and let nobody route through this node
+    /// Whether to serve others or only ask: auto serves once others have reached this node from outside, and no longer when
+    /// they do not [default: the config file's, then auto]
+    #[arg(long, value_enum, value_name = "ROLE", conflicts_with = "read_only")]
+    role: Option<AskedRole>,
+    /// Only ask: the same as --role client
     #[arg(long)]
     read_only: bool,
+    /// Leave no card with others: this node is found only while it serves
+    #[arg(long)]
+    no_card: bool,
     /// Store nothing for others, and still route and keep what is this node's own
     #[arg(long)]
     store_nothing: bool,
@@ -85,6 +92,26 @@ enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AskedRole {
+    /// What is proven decides
+    Auto,
+    /// Serve, whether or not others can reach this node
+    Server,
+    /// Only ask: store nothing for others, and let nobody route through this node
+    Client,
+}
+
+impl From<AskedRole> for RoleChoice {
+    fn from(asked: AskedRole) -> Self {
+        match asked {
+            AskedRole::Auto => Self::Auto,
+            AskedRole::Server => Self::Server,
+            AskedRole::Client => Self::Client,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -134,7 +161,12 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         .config(file.core())
         .limits(limits)
         .quic_limits(file.quic())
-        .read_only(args.read_only || file.read_only)
+        .role(match (args.role, args.read_only) {
+            (Some(role), _) => role.into(),
+            (None, true) => RoleChoice::Client,
+            (None, false) => file.role(),
+        })
+        .card(file.card() && !args.no_card)
         .stores(!args.store_nothing)
         .table(match args.table {
             Some(Table::Kademlia) => TableMode::Kademlia,

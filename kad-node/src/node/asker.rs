@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kad_core::{Command, Contact, Effort, Outcome, QueryId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::NodeError;
 use crate::driver::Order;
+use crate::{NodeError, Role};
 
 /// Sends commands to the driver and waits for their outcome.
 pub(crate) struct Asker<A> {
@@ -125,6 +125,13 @@ impl<A: kad_net::WireAddress> WeakAsker<A> {
             Outcome::Failed(error) => Err(error.into()),
             _ => Err(NodeError::Stopped),
         }
+    }
+
+    /// Has the driver serve, or only ask.
+    pub(crate) async fn take_role(&self, role: Role) -> Result<(), NodeError> {
+        let asker = self.upgrade().ok_or(NodeError::Stopped)?;
+        let read_only = role == Role::Client;
+        asker.order(Order::Role { read_only }).await
     }
 
     /// The contacts of the table, unless the node is gone.

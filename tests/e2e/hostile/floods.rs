@@ -170,7 +170,10 @@ async fn two_thousand_connections_of_as_many_identities() {
 
 /// Who the daemon knows near an id, as a stranger hears it.
 async fn knows(stranger: &QuicTransport, daemon: &Contact<QuicAddress>, id: NodeId) -> bool {
-    let asked = Request::FindNode { target: id.to_key(), card: false };
+    let asked = Request::FindNode {
+        target: id.to_key(),
+        card: false,
+    };
     match answer_to(stranger, daemon, frame(&asked), &asked).await {
         Response::Nodes { closer, .. } => closer.iter().any(|contact| contact.id == id),
         other => panic!("{other:?}"),

@@ -250,3 +250,26 @@ proptest! {
         prop_assert_eq!(observations.class(HERE), class);
     }
 }
+
+#[test]
+fn votes_are_counted_by_family_and_age_and_known_by_household() {
+    let mut observations = Observations::new(Scope::Global);
+    cast(&mut observations, 0, &[("8.8.8.1", "198.51.100.7:4001")]);
+    cast(
+        &mut observations,
+        100,
+        &[
+            ("8.8.8.2", "198.51.100.7:4001"),
+            ("2001:db8:1::1", "[2001:db8:9::1]:4001"),
+        ],
+    );
+    let minute = Duration::from_secs(60);
+    let within = |family, span| observations.votes_within(at(120), family, span);
+    assert_eq!(within(Family::V4, minute), 1);
+    assert_eq!(within(Family::V4, minute * 10), 2);
+    assert_eq!(within(Family::V6, minute), 1);
+    let heard = |ip: &str| observations.has_vote_of(at(120), ip.parse().unwrap(), minute);
+    assert!(heard("8.8.8.2") && heard("2001:db8:1:ff::9"));
+    assert!(!heard("8.8.8.1") && !heard("8.8.8.3") && !heard("2001:db8:1:100::1"));
+    assert_eq!(observations.places().count(), 2);
+}

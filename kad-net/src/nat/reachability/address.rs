@@ -64,6 +64,8 @@ pub(super) struct Proving {
     check: Option<Check>,
     /// Of the check that is under way, else of the next one.
     due: Instant,
+    /// There was nobody to ask.
+    waits: bool,
     tries: u32,
     pause: Duration,
 }
@@ -77,6 +79,7 @@ impl Proving {
             silences: Vec::new(),
             check: None,
             due: now,
+            waits: false,
             tries: 0,
             pause: OFTEN,
         }
@@ -115,6 +118,7 @@ impl Proving {
     }
 
     pub(super) fn check(&mut self, nonce: [u8; 16], helper: NodeId, site: IpAddr, until: Instant) {
+        self.waits = false;
         self.check = Some(Check {
             nonce,
             helper,
@@ -139,8 +143,16 @@ impl Proving {
         }
     }
 
+    /// There is nobody to ask.
     pub(super) const fn wait(&mut self, until: Instant) {
-        self.due = until;
+        (self.due, self.waits) = (until, true);
+    }
+
+    /// Somebody can be asked now.
+    pub(super) const fn wait_no_longer(&mut self, now: Instant) {
+        if self.waits {
+            (self.due, self.waits) = (now, false);
+        }
     }
 
     /// The check has said nothing. Returns whom it was asked of.
@@ -235,6 +247,7 @@ impl Proving {
                 }
             }
         };
+        self.waits = false;
         self.due = now + draws.lengthened(after);
     }
 }

@@ -504,3 +504,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_address_that_nobody_could_check_is_checked_when_there_is_somebody() {
+    let mut node = Node::new(0);
+    node.run(at(5), OPEN);
+    assert_eq!(node.checks, 0);
+    let ip = [20, 1, 0, 1].into();
+    node.tell(Event::HelperKnown { helper: id(1), ip });
+    assert_eq!(node.machine.poll_timeout(), Some(at(5)));
+    node.run(at(5), OPEN);
+    assert_eq!(node.checks, 1);
+    // Of the next one there is nothing to wait for.
+    let due = node.machine.poll_timeout();
+    let ip = [20, 2, 0, 1].into();
+    node.tell(Event::HelperKnown { helper: id(2), ip });
+    assert_eq!(node.machine.poll_timeout(), due);
+}
+
+#[test]
+fn in_a_private_network_a_node_may_be_told_to_prove_itself() {
+    let config = ReachabilityConfig {
+        presume: false,
+        ..ReachabilityConfig::default()
+    };
+    let mut node = Node::with(config, Scope::Any, false, 3);
+    assert_eq!(node.machine.role(), Role::Client);
+    assert!(!node.machine.is_decided());
+    node.run(at(70), OPEN);
+    assert_eq!(node.machine.role(), Role::Server);
+    assert!(node.machine.is_decided());
+    node.tell(Event::NetworkChanged);
+    assert_eq!(node.machine.role(), Role::Client);
+}

@@ -108,6 +108,8 @@ pub enum Refusal {
     NoReservation,
     /// It wants a session with itself, or both ends would have one address.
     Same,
+    /// It has opened too many in the last minute, or too many were opened to whom it wants.
+    TooOften,
 }
 
 /// Why a session is over.

@@ -530,3 +530,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sessions_that_are_opened_and_closed_at_once_are_soon_refused() {
+    let mut relay = relay(RelayConfig::default());
+    tell(&mut relay, 0, reserve(id(1), leg(1)));
+    // Opened and closed as fast as it goes: how many one peer, and how many in all, may have of somebody in a minute.
+    let mut storm = |millis: u64, from: std::ops::Range<u64>| {
+        let mut opened = 0;
+        for peer in from {
+            for _ in 0..100 {
+                match tell(&mut relay, millis, opens(peer, 1))[..] {
+                    [Action::Opened { session, .. }] => {
+                        opened += 1;
+                        let peer = id(peer);
+                        tell(&mut relay, millis, Event::Close { session, peer });
+                    }
+                    ref other => assert_eq!(refusal(other), Some(Refusal::TooOften)),
+                }
+            }
+        }
+        opened
+    };
+    assert_eq!(storm(0, 2..3), MAX_OPENED_BY_PEER);
+    assert_eq!(storm(1, 2..50), MAX_OPENED_TO_PEER - MAX_OPENED_BY_PEER);
+    assert_eq!(storm(59_999, 50..51), 0);
+    assert_eq!(storm(60_002, 2..50), MAX_OPENED_TO_PEER);
+}
+
+#[test]
+fn a_relay_knows_who_has_something_here() {
+    let mut relay = relay(RelayConfig::default());
+    tell(&mut relay, 0, reserve(id(1), leg(1)));
+    assert!(relay.has_place(id(1)) && relay.knows(id(1)) && !relay.knows(id(2)));
+    let session = open(&mut relay, 0, 2, 1);
+    assert!(!relay.has_place(id(2)) && relay.knows(id(2)));
+    assert_eq!(relay.between(session), Some([id(2), id(1)]));
+    let peer = id(2);
+    tell(&mut relay, 0, Event::Close { session, peer });
+    assert!(relay.knows(id(1)) && !relay.knows(id(2)));
+    assert_eq!(relay.between(session), None);
+}

@@ -287,3 +287,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_node_that_needs_relays_is_short_of_them_until_all_could_be_replaced() {
+    let mut node = Node::new();
+    node.tell(known(1, 1, 10));
+    assert!(!node.0.is_short(), "it needs none");
+    node.tell(Event::Needed(true));
+    for n in 2..=6 {
+        assert!(node.0.is_short(), "with {}", n - 1);
+        node.tell(known(n, n as u8, 10));
+    }
+    assert!(!node.0.is_short());
+    node.tell(Event::RelayGone { relay: id(3) });
+    assert!(node.0.is_short());
+}

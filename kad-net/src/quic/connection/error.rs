@@ -38,6 +38,16 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// The connection has ended before it was there.
+    pub(in crate::quic) fn of_end(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::TransportClosed => Self::Closed,
+            error => Self::Lost(error),
+        }
+    }
+}
+
 /// Why a connection has ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -48,8 +58,8 @@ pub enum ConnectionError {
     /// It was closed here, or nobody held it any more.
     #[error("the connection was closed")]
     ClosedHere,
-    /// The peer does not know it: most likely it was restarted.
-    #[error("the peer does not know the connection any more; most likely it was restarted")]
+    /// The peer does not know it: it was restarted, or had waited for a path for too long.
+    #[error("the peer does not know the connection any more: it was restarted, or had given it up")]
     Forgotten,
     /// The last path was lost, and no other one was found in time.
     #[error("the peer was lost, and not found again within {waited:?}")]
@@ -66,7 +76,9 @@ impl From<ConnectionError> for io::Error {
     fn from(error: ConnectionError) -> Self {
         let kind = match error {
             ConnectionError::ClosedByPeer | ConnectionError::Forgotten => io::ErrorKind::ConnectionReset,
-            ConnectionError::ClosedHere | ConnectionError::TransportClosed => io::ErrorKind::ConnectionAborted,
+            ConnectionError::ClosedHere | ConnectionError::TransportClosed => {
+                io::ErrorKind::ConnectionAborted
+            }
             ConnectionError::NoPath { .. } => io::ErrorKind::TimedOut,
         };
         Self::new(kind, error)

@@ -54,7 +54,9 @@ impl fmt::Debug for Protocol {
 
 /// The name of a protocol was empty or too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the name of a protocol has 1 to {MAX_PROTOCOL} bytes, and this one has {bytes}: choose another name")]
+#[error(
+    "the name of a protocol has 1 to {MAX_PROTOCOL} bytes, and this one has {bytes}: choose another name"
+)]
 #[non_exhaustive]
 pub struct InvalidProtocol {
     /// How many bytes it had.

@@ -27,22 +27,33 @@ struct Wait {
     key: PunchKey,
     /// Whose punches are waited for.
     peer: Side,
-    heard: mpsc::Sender<SocketAddr>,
+    heard: mpsc::Sender<Heard>,
+    /// From where the last one came.
+    last: Option<SocketAddr>,
 }
 
-/// The places from which punches of one peer came. Dropped, nobody waits for them any more.
+/// What one who waits for punches hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Heard {
+    /// A punch, from there.
+    Punch(SocketAddr),
+    /// The first packet of a handshake, from where the last punch came from.
+    Arriving,
+}
+
+/// The punches of one peer. Dropped, nobody waits for them any more.
 pub(in super::super) struct Punches {
     session: SessionId,
-    heard: mpsc::Receiver<SocketAddr>,
+    heard: mpsc::Receiver<Heard>,
     awaited: Arc<Awaited>,
 }
 
 impl Punches {
-    /// From where the next one came.
+    /// The next one. `None` never, as long as this lives.
     ///
     /// # Cancel safety
     /// None is lost when the future is dropped.
-    pub(in super::super) async fn next(&mut self) -> Option<SocketAddr> {
+    pub(in super::super) async fn next(&mut self) -> Option<Heard> {
         self.heard.recv().await
     }
 }
@@ -64,6 +75,7 @@ impl Awaited {
             key,
             peer: own.other(),
             heard: sender,
+            last: None,
         };
         sessions.insert(session, wait);
         drop(sessions);
@@ -76,13 +88,24 @@ impl Awaited {
 
     /// Takes one punch; what it is to be counted as.
     pub(super) fn take(&self, session: SessionId, mac: [u8; 8], from: SocketAddr) -> Count {
-        let sessions = self.lock();
-        match sessions.get(&session) {
-            Some(wait) if wait.key.fits(session, wait.peer, mac) => match wait.heard.try_send(from) {
-                Ok(()) => Count::Punch,
-                Err(_) => Count::Overflow,
-            },
+        let mut sessions = self.lock();
+        match sessions.get_mut(&session) {
+            Some(wait) if wait.key.fits(session, wait.peer, mac) => {
+                wait.last = Some(from);
+                match wait.heard.try_send(Heard::Punch(from)) {
+                    Ok(()) => Count::Punch,
+                    Err(_) => Count::Overflow,
+                }
+            }
             _ => Count::Stray,
+        }
+    }
+
+    /// A handshake begins from there: whoever heard a punch from there need not dial.
+    pub(super) fn arriving(&self, from: SocketAddr) {
+        for wait in self.lock().values().filter(|wait| wait.last == Some(from)) {
+            // If there is no room, both dial, and one connection stays.
+            let _ = wait.heard.try_send(Heard::Arriving);
         }
     }
 

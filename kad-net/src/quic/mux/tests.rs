@@ -5,22 +5,36 @@ use kad_core::{Duration, Keypair, NetworkId, Parameters};
 
 use quinn::AsyncUdpSocket;
 use quinn::udp::Transmit;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::nat::relay::{Action, Event, RelayConfig};
+use crate::quic::path::Path;
 use crate::quic::relayed::MAX_ROUTES;
 use crate::quic::socket::OwnSocket;
-use crate::quic::{QuicConfig, QuicTransport, SocketStats, tls};
+use crate::quic::{PathKind, Protocol, QuicConfig, QuicTransport, SocketStats, tls};
 use crate::transport::{Transport, WireAddress};
-use crate::wire::Scope;
 
 /// Long enough for a machine that is busy with other things.
 const PATIENCE: Wait = Wait::from_secs(30);
 
 fn node(n: u8, host: [u8; 4]) -> QuicTransport {
     let network = NetworkId::new("test", &Parameters::default());
-    let config = QuicConfig::new(Keypair::from_secret(&[n; 32]), network, vec![(host, 0).into()]);
+    let mut config = QuicConfig::new(Keypair::from_secret(&[n; 32]), network, vec![(host, 0).into()]);
+    let mut relay = RelayConfig::default();
+    relay.session_bytes = 64 << 20;
+    relay.session_rate = 64 << 20;
+    relay.rate = 64 << 20;
+    config.reach.relay = Some(relay);
     QuicTransport::bind(config).unwrap()
+}
+
+/// A mux without a node around it, whose socket is only there to send.
+fn bare() -> (Mux, Arc<UdpSocket>) {
+    let mux = Mux::new(Arc::new(Line::default()));
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+    mux.carry_over(&socket);
+    (mux, socket)
 }
 
 fn address(node: &QuicTransport) -> SocketAddr {
@@ -60,12 +74,7 @@ impl Meeting {
     fn new() -> Self {
         let relay = node(1, [127, 0, 0, 1]);
         let ends = [node(2, [127, 0, 0, 2]), node(3, [127, 0, 0, 3])];
-        let mut config = RelayConfig::default();
-        config.session_bytes = 64 << 20;
-        config.session_rate = 64 << 20;
-        config.rate = 64 << 20;
         let mux = &relay.shared.mux;
-        mux.serve_relay(Relay::new(config, Scope::Any, &[7; 32], mux.now()));
         let [opener, other] = &ends;
         let mut out = Vec::new();
         let mut machine = mux.relay().unwrap().lock().unwrap();
@@ -100,29 +109,48 @@ async fn a_connection_through_a_relay_is_end_to_end_and_carries_a_mebibyte_each_
     let meeting = Meeting::new();
     let [to, _from] = meeting.routes();
     let [one, other] = &meeting.ends;
+    let protocol = Protocol::new("test/echo").unwrap();
+    let listener = other.listen(protocol.clone()).unwrap();
     let endpoint = one.shared.relayed_endpoint().unwrap();
-    let client = one.shared.setup.client.clone();
-    let connecting = endpoint
-        .connect_with(client, to.fake(), tls::SERVER_NAME)
-        .unwrap();
-    let connection = soon(connecting).await.unwrap();
+    let application = one.shared.setup.application.clone();
+    let connecting = endpoint.connect_with(application, to.fake(), tls::SERVER_NAME);
+    let connection = soon(connecting.unwrap()).await.unwrap();
     assert_eq!(tls::peer_id(&connection), Some(other.id));
     assert!(is_fake(connection.remote_address().ip()));
+    let path = Path {
+        kind: PathKind::Relayed,
+        relay: Some(meeting.relay.id),
+        remote: address(&meeting.relay),
+        dialled: true,
+        why: "for a test".into(),
+        keep: None,
+    };
+    let hold = one.shared.peerings.with(other.id).unwrap();
+    assert!(hold.peering().add_path(connection, path));
 
-    // Beside the requests of its own, nothing is known there of streams yet: the answer to one is that of any peer.
-    let frame = bytes::Bytes::from(vec![1; 60_000]);
-    let mut answered = 0;
-    for _ in 0..18 {
-        let (mut send, mut recv) = soon(connection.open_bi()).await.unwrap();
-        soon(send.write_all(&[1])).await.unwrap();
-        soon(send.write_all(&frame)).await.unwrap();
-        send.finish().unwrap();
-        let inbound = soon(other.accept()).await.unwrap();
-        assert_eq!(inbound.from.id, one.id);
-        soon(crate::Reply::send(inbound.reply, inbound.frame)).await;
-        answered += soon(recv.read_to_end(1 << 20)).await.unwrap().len();
-    }
-    assert!(answered >= 1 << 20);
+    let data = bytes::Bytes::from((0..1 << 20).map(|n: u32| (n % 251) as u8).collect::<Vec<_>>());
+    let sent = data.clone();
+    let asking = async {
+        let connection = hold.peering().connect(protocol).await.unwrap();
+        let (mut read, mut write) = tokio::io::split(connection.open().await.unwrap());
+        let writing = async {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let mut answer = Vec::new();
+        tokio::join!(writing, read.read_to_end(&mut answer)).1.unwrap();
+        assert!(answer == data);
+        assert_eq!(connection.path().borrow().kind, Some(PathKind::Relayed));
+    };
+    let answering = async {
+        let connection = listener.accept().await.unwrap();
+        assert_eq!(connection.peer(), one.id);
+        let (mut read, mut write) = tokio::io::split(connection.accept().await.unwrap());
+        tokio::io::copy(&mut read, &mut write).await.unwrap();
+        write.shutdown().await.unwrap();
+        connection
+    };
+    let _connection = soon(async { tokio::join!(asking, answering) }).await;
     let (forwarded, heard) = (stats(&meeting.relay).forwarded, stats(one).relayed);
     assert!(forwarded > 1500, "{forwarded}");
     // What the relay forwarded it had been sent, and each once.
@@ -232,8 +260,14 @@ async fn a_punch_counts_with_the_mac_of_the_other_end_and_while_somebody_waits_f
     }
     eventually("three strays", || stats(&one).strays == 3).await;
     other.shared.mux.send(address(&one), good);
-    assert_eq!(soon(punches.next()).await, Some(address(&other)));
+    assert_eq!(soon(punches.next()).await, Some(Heard::Punch(address(&other))));
     assert_eq!(stats(&one).punches, 1);
+    // A handshake from there is told as well, one from elsewhere is not.
+    soon(node(4, [127, 0, 0, 4]).identify(&one.local().address))
+        .await
+        .unwrap();
+    soon(other.identify(&one.local().address)).await.unwrap();
+    assert_eq!(soon(punches.next()).await, Some(Heard::Arriving));
     // Many more than anybody waits for cost a counter.
     for _ in 0..40 {
         other.shared.mux.send(address(&one), good);
@@ -249,52 +283,54 @@ async fn a_punch_counts_with_the_mac_of_the_other_end_and_while_somebody_waits_f
     eventually("a replay is a stray", || stats(&one).strays == before + 1).await;
 }
 
-#[tokio::test]
-async fn a_probe_says_whether_its_sender_was_a_stranger() {
-    let node = node(2, [127, 0, 0, 2]);
-    let mut probes = node.shared.mux.probes().unwrap();
-    assert!(node.shared.mux.probes().is_none());
-    let (unknown, known) = (stranger([127, 0, 0, 8]), stranger([127, 0, 0, 9]));
-    let probe = |nonce: u8| {
+#[test]
+fn a_probe_says_whether_its_sender_was_a_stranger() {
+    let (mux, _socket) = bare();
+    let mut probes = mux.probes().unwrap();
+    assert!(mux.probes().is_none());
+    let known = stranger([127, 0, 0, 9]);
+    mux.send(known.local_addr().unwrap(), Packet::Probe { nonce: [0; 16] });
+    let mut probed = |from: SocketAddr, nonce: u8| {
         let mut bytes = [nonce; 17];
         bytes[0] = 3;
-        bytes
+        mux.take(from, &bytes);
+        probes.try_recv().unwrap()
     };
-    node.shared
-        .mux
-        .send(known.local_addr().unwrap(), Packet::Probe { nonce: [0; 16] });
     // Another port of a host that was sent to is no stranger: some NATs let it in.
-    let other_port = stranger([127, 0, 0, 9]);
-    for (socket, nonce) in [(&unknown, 1), (&known, 2), (&other_port, 3)] {
-        socket.send_to(&probe(nonce), address(&node)).unwrap();
-        let probed = soon(probes.recv()).await.unwrap();
+    let froms = [
+        (([127, 0, 0, 8], 5).into(), true),
+        (known.local_addr().unwrap(), false),
+        (([127, 0, 0, 9], 5).into(), false),
+    ];
+    for (n, (from, stranger)) in froms.into_iter().enumerate() {
+        let nonce = [n as u8; 16];
         let expected = Probed {
-            from: socket.local_addr().unwrap(),
-            nonce: [nonce; 16],
-            stranger: nonce == 1,
+            from,
+            nonce,
+            stranger,
         };
-        assert_eq!(probed, expected);
+        assert_eq!(probed(from, n as u8), expected);
     }
+    // Nobody looks at them for a while.
+    for _ in 0..300 {
+        mux.take(([127, 0, 0, 8], 5).into(), &[3; 17]);
+    }
+    let stats = mux.line().stats();
+    assert_eq!((stats.probes, stats.overflowed), (3 + 256, 44));
 }
 
 #[tokio::test]
-async fn a_peer_that_calls_is_a_stranger_once() {
+async fn hosts_that_were_dialled_or_answered_are_no_strangers() {
     let [one, other] = [node(2, [127, 0, 0, 2]), node(3, [127, 0, 0, 3])];
-    let mut calls = one.shared.mux.calls().unwrap();
+    let host = |node: &QuicTransport| address(node).ip();
+    assert!(!one.shared.mux.has_contacted(host(&other)));
     soon(other.identify(&one.local().address)).await.unwrap();
-    let called = soon(calls.recv()).await.unwrap();
-    assert_eq!((called.from, called.stranger), (address(&other), true));
-    // Meanwhile it was answered, so it may come through a NAT by that.
-    let third = node(4, [127, 0, 0, 3]);
-    soon(third.identify(&one.local().address)).await.unwrap();
-    assert!(!soon(calls.recv()).await.unwrap().stranger);
-    // Whom we call is none either.
-    soon(one.identify(&node(5, [127, 0, 0, 5]).local().address))
-        .await
-        .ok();
-    let fifth = node(6, [127, 0, 0, 5]);
-    soon(fifth.identify(&one.local().address)).await.unwrap();
-    assert!(!soon(calls.recv()).await.unwrap().stranger);
+    assert!(one.shared.mux.has_contacted(host(&other)), "it was answered");
+    assert!(other.shared.mux.has_contacted(host(&one)), "it was dialled");
+    // Nor is one of whom nothing was heard.
+    let silent = stranger([127, 0, 0, 9]).local_addr().unwrap();
+    one.shared.mux.send(silent, Packet::Probe { nonce: [0; 16] });
+    assert!(one.shared.mux.has_contacted(silent.ip()));
 }
 
 #[tokio::test]

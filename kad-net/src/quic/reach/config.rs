@@ -19,12 +19,29 @@ pub struct ReachConfig {
     pub relay: Option<RelayConfig>,
     /// Whether it knows nobody whom it could join: then it serves at once, as somebody has to be the first.
     pub alone: bool,
+    /// Whether it asks nobody anything and takes no place at a relay: for a node that asks a few things and leaves. Default no.
+    pub quiet: bool,
     /// How often it tells a relay that it is still there. Default 15 seconds: Linux forgets a UDP flow without an answer after 30, and
     /// routers that follow RFC 4787 (REQ-5) after two minutes at least.
     pub keep: Duration,
+    /// Whether sessions that arrive are left to the test.
+    #[cfg(test)]
+    pub unattended: bool,
 }
 
 impl ReachConfig {
+    /// Whether nobody looks at the sessions that arrive; in tests that do so themselves.
+    #[cfg(not(test))]
+    pub(in super::super) const fn is_unattended(&self) -> bool {
+        false
+    }
+
+    /// Whether nobody looks at the sessions that arrive; in tests that do so themselves.
+    #[cfg(test)]
+    pub(in super::super) const fn is_unattended(&self) -> bool {
+        self.unattended
+    }
+
     /// What a node is before anything is known.
     pub(in super::super) fn first_role(&self) -> Role {
         // No nonce is drawn, so the seed does not matter.
@@ -39,7 +56,10 @@ impl Default for ReachConfig {
             reachability: ReachabilityConfig::default(),
             relay: Some(RelayConfig::default()),
             alone: false,
+            quiet: false,
             keep: Duration::from_secs(15),
+            #[cfg(test)]
+            unattended: false,
         }
     }
 }

@@ -9,22 +9,20 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use kad_core::{Contact, Duration, Instant, Keypair, NodeId};
+use kad_core::{Duration, Instant, Keypair, NodeId};
 use tokio::sync::mpsc;
 
 use super::asking::NotHeard;
 use super::observers::Observers;
 use super::places::Place;
 use super::sessions::Closing;
-use super::{Inbox, Knock, Reach, ReachConfig, Standing, Told};
+use super::{Inbox, Reach, ReachConfig, Told};
 use crate::nat::coordinator::Coordinator;
 use crate::nat::dial_back::{self, DialBack};
-use crate::nat::observation::{self, Family, NatClass, Observations, Place as Socket};
+use crate::nat::observation::{self, Observations};
 use crate::nat::reachability::{self, Reachability, Role};
 use crate::nat::relay::{Relay, SessionId};
 use crate::nat::reservations::{self, Reservations};
-use crate::quic::QuicAddress;
-use crate::quic::address::canonical;
 use crate::quic::mux::{Called, Probed};
 use crate::quic::pool::{InUse, Link};
 use crate::quic::shared::Shared;
@@ -38,9 +36,6 @@ const MAX_ASKING: usize = 512;
 
 /// Between two looks at who is connected, while there is something to look for.
 const TICK: Duration = Duration::from_secs(1);
-
-/// After so long without a proof or the contrary, the operator is told once.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A request of this node that is under way.
 type Asking = Pin<Box<dyn Future<Output = Heard> + Send>>;
@@ -76,7 +71,7 @@ pub(in super::super) struct Driver {
     pub(super) alive: Alive,
     pub(super) config: ReachConfig,
     /// Where the sockets are bound, one of each family.
-    bound: Vec<SocketAddr>,
+    pub(super) bound: Vec<SocketAddr>,
     pub(super) observations: Observations,
     pub(super) reachability: Reachability,
     pub(super) dial_back: DialBack,
@@ -88,13 +83,13 @@ pub(in super::super) struct Driver {
     /// The connections of peers that have a place or a session here, so that nobody closes them as unused.
     pub(super) legs: BTreeMap<NodeId, InUse>,
     asking: FuturesUnordered<Asking>,
-    told: Told,
+    pub(super) told: Told,
     inbox: Inbox,
     closed: mpsc::Receiver<Closing>,
     probes: mpsc::Receiver<Probed>,
     calls: mpsc::Receiver<Called>,
     next_tick: Instant,
-    complained: bool,
+    pub(super) complained: bool,
 }
 
 /// What there is to start a driver with.
@@ -167,6 +162,7 @@ impl Driver {
     pub(in super::super) async fn run(mut self) {
         let shared = self.shared.clone();
         self.on_role();
+        self.tell_addresses();
         loop {
             self.publish();
             let due = self.due().map(|due| shared.mux.at(due));
@@ -205,7 +201,7 @@ impl Driver {
     /// Whether this node asks others for anything. In a private network, where it takes itself for reachable, it does not.
     pub(super) fn asks(&self) -> bool {
         let presumed = self.config.scope == Scope::Any && self.config.reachability.presume;
-        !presumed || self.role() == Role::Client
+        !self.config.quiet && (!presumed || self.role() == Role::Client)
     }
 
     /// Adds a request to those under way. Whether there was room.
@@ -267,6 +263,7 @@ impl Driver {
             self.look_at_links();
             if self.asks() {
                 self.greet(now);
+                self.remind_nat(now);
             }
             self.complain(now);
         }
@@ -292,6 +289,7 @@ impl Driver {
         self.observe(observation::Event::NetworkChanged);
         self.reach(reachability::Event::NetworkChanged);
         self.reserve(reservations::Event::NetworkChanged);
+        self.shared.network_changed();
         self.observers.ask_again();
         let now = self.now();
         for place in self.places.values_mut() {
@@ -330,6 +328,7 @@ impl Driver {
                 observation::Action::Changed(_) => self.tell_addresses(),
                 observation::Action::Moved(place) => {
                     tracing::debug!(?place, "others see this node somewhere else than before");
+                    self.shared.network_changed();
                     self.reach(reachability::Event::NetworkChanged);
                     self.reserve(reservations::Event::NetworkChanged);
                     self.tell_addresses();
@@ -361,103 +360,8 @@ impl Driver {
     }
 
     fn on_role(&mut self) {
-        self.reserve(reservations::Event::Needed(self.role() == Role::Client));
-    }
-
-    /// The port of the socket of a family.
-    pub(super) fn port_of(&self, family: Family) -> Option<u16> {
-        let mut bound = self.bound.iter();
-        let socket = bound.find(|socket| Family::of(socket.ip()) == family);
-        socket.map(SocketAddr::port)
-    }
-
-    /// Tells the machines where the node may be.
-    fn tell_addresses(&mut self) {
-        let observed = self.observed();
-        let mut addresses = self.told.mapped.clone();
-        addresses.extend(&observed);
-        addresses.extend(self.own_addresses());
-        if let Some(seen) = observed.first() {
-            let own = dial_back::Event::OwnHost { ip: seen.ip() };
-            self.dial_back.handle(self.now(), own, &mut Vec::new());
-        }
-        self.reach(reachability::Event::Addresses(addresses));
-    }
-
-    fn observed(&self) -> Vec<SocketAddr> {
-        let places = self.observations.places();
-        places
-            .flat_map(|place| self.observations.candidates(place))
-            .copied()
-            .collect()
-    }
-
-    /// Those that sockets are bound to by name, and those of interfaces; best first.
-    fn own_addresses(&self) -> Vec<SocketAddr> {
-        let named = self.bound.iter().copied();
-        let named = named.filter(|socket| !socket.ip().is_unspecified());
-        let interfaces = self.told.lan.iter().filter_map(|ip| {
-            let listens = |bound: &&SocketAddr| {
-                Family::of(bound.ip()) == Family::of(*ip) && bound.ip().is_unspecified()
-            };
-            let port = self.bound.iter().find(listens)?.port();
-            Some(SocketAddr::new(*ip, port))
-        });
-        let far = |socket: &SocketAddr| self.config.scope == Scope::Any || !socket.ip().is_loopback();
-        named.chain(interfaces).map(canonical).filter(far).collect()
-    }
-
-    fn class(&self) -> NatClass {
-        let class = |family| {
-            let port = self.port_of(family)?;
-            Some(self.observations.class(Socket { port, family }))
-        };
-        let known = [class(Family::V4), class(Family::V6)].into_iter().flatten();
-        known
-            .into_iter()
-            .find(|class| *class != NatClass::Unknown)
-            .unwrap_or_default()
-    }
-
-    fn publish(&self) {
-        let relays = self.reservations.held().filter_map(|id| {
-            let place = self.places.get(&id)?;
-            let address = QuicAddress::from(place.link.link().connection.remote_address());
-            Some(Contact::new(id, address))
-        });
-        let standing = Standing {
-            role: self.role(),
-            class: self.class(),
-            observed: self.observed(),
-            reachable: self.reachability.reachable().collect(),
-            mapped: self.told.mapped.clone(),
-            lan: self.own_addresses(),
-            relays: relays.collect(),
-        };
-        self.reach_of().standing.send_if_modified(|before| {
-            let differs = *before != standing;
-            if differs {
-                *before = standing;
-            }
-            differs
-        });
-    }
-
-    /// Tells the operator, once, that nothing could be found out.
-    fn complain(&mut self, now: Instant) {
-        let waits = self.role() == Role::Client
-            && self.config.reachability.role == reachability::RoleChoice::Auto
-            && now.since(Instant::ZERO) >= PATIENCE;
-        if self.complained || !waits || self.reachability.is_decided() {
-            return;
-        }
-        self.complained = true;
-        tracing::info!(
-            servers = self.observers.serving(),
-            "after {} minutes too few servers are known to find out whether this node can be reached, so it only asks; if \
-             others can reach this machine, start it with --role server",
-            PATIENCE.as_secs() / 60
-        );
+        let needed = self.role() == Role::Client && !self.config.quiet;
+        self.reserve(reservations::Event::Needed(needed));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! They are asked on demand: while too few have voted lately, or too few are known who could help. Only those are asked to whom this
 //! node has a connection anyway, and which it has opened itself: who calls us may be anybody. A node at rest so asks eight servers
-//! in ten minutes.
+//! in ten minutes. A server behind a NAT asks one of them every quarter of a minute, as otherwise the NAT could forget it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ use crate::nat::reservations;
 use crate::quic::QuicAddress;
 use crate::quic::address::canonical;
 use crate::quic::pool::Link;
-use crate::wire::reach::{ReachAnswer, ReachRequest};
+use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 
 /// Peers that were asked; as many as may be asked to probe for others. Full: nobody else is asked until one of them is gone.
 const MAX_OBSERVERS: usize = 64;
@@ -58,6 +58,8 @@ pub(super) struct Observers {
     asked: BTreeMap<NodeId, Observer>,
     /// Where relays are, whether they are connected or not.
     relays: BTreeMap<NodeId, QuicAddress>,
+    /// When the NAT is to see something again.
+    remind_at: Instant,
 }
 
 impl Observers {
@@ -90,6 +92,17 @@ impl Observers {
         self.relays.remove(&id);
     }
 
+    /// Some server with a connection that stands.
+    fn any(&self) -> Option<(Arc<Link>, IpAddr)> {
+        let stands = |observer: &&Observer| observer.link.connection.close_reason().is_none();
+        let observer = self
+            .asked
+            .values()
+            .filter(stands)
+            .find(|observer| observer.serves)?;
+        Some((observer.link.clone(), observer.ip))
+    }
+
     fn serving_of(&self, family: Family) -> usize {
         let fits = |observer: &&Observer| observer.serves && Family::of(observer.ip) == family;
         self.asked.values().filter(fits).count()
@@ -117,6 +130,23 @@ impl Driver {
         // Other households first; among them in whatever order the pool has them.
         chosen.sort_by_key(|(voted, ..)| *voted);
         for (_, link, ip) in chosen.into_iter().take(ASKED_AT_ONCE) {
+            self.greet_one(now, link, ip);
+        }
+    }
+
+    /// A server that strangers reach through a NAT, at an address that is not its own, is reached for as long as the NAT keeps that
+    /// address; who only asks says to its relays that it is there.
+    pub(super) fn remind_nat(&mut self, now: Instant) {
+        let own = self.own_addresses();
+        let behind = self
+            .reachability
+            .reachable()
+            .any(|address| !own.contains(&address));
+        if !behind || !self.places.is_empty() || now < self.observers.remind_at {
+            return;
+        }
+        self.observers.remind_at = now + self.config.keep;
+        if let Some((link, ip)) = self.observers.any() {
             self.greet_one(now, link, ip);
         }
     }
@@ -159,8 +189,11 @@ impl Driver {
             relays,
         }) = answer
         else {
-            observer.serves = false;
-            self.no_helper(id);
+            // Who is busy now is what it was.
+            if answer != Err(NotHeard::Refused(ReachRefusal::Busy)) {
+                observer.serves = false;
+                self.no_helper(id);
+            }
             return;
         };
         observer.serves = serves;

@@ -9,7 +9,7 @@ use super::driver::{Driver, Heard};
 use crate::nat::reservations;
 use crate::quic::connect;
 use crate::quic::pool::InUse;
-use crate::wire::reach::{ReachAnswer, ReachRequest};
+use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 
 /// A relay may take so long to say that it has us: some round trips.
 const KEPT_WITHIN: Duration = Duration::from_secs(5);
@@ -104,6 +104,10 @@ impl Driver {
                 if place.missed >= MAX_MISSED {
                     self.lose_place(relay);
                 }
+            }
+            // It has heard us all the same.
+            Err(NotHeard::Refused(ReachRefusal::Busy)) => {
+                (place.missed, place.keep_at) = (0, now + self.config.keep);
             }
             // It has forgotten us.
             Err(NotHeard::Refused(_)) => self.lose_place(relay),

@@ -26,6 +26,9 @@ const MAX_ARRIVALS: usize = 16;
 /// run out of time there.
 const MAX_CLOSING: usize = 64;
 
+/// Sessions that one relay may say that others have opened to this node: twice what a relay lets a peer have. Full: refused.
+const MAX_PER_RELAY: usize = 8;
+
 /// How long a relay may take to open a session, or to call for a meeting: a round trip, with a packet lost on the way.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -71,6 +74,7 @@ impl std::fmt::Debug for Opened {
             .field("session", &self.session)
             .field("peer", &self.peer)
             .field("relay", &self.relay)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
@@ -145,6 +149,9 @@ pub(super) struct Sessions {
     closed: Mutex<Option<mpsc::Receiver<Closing>>>,
     arriving: mpsc::Sender<Arrival>,
     arrivals: Mutex<Option<mpsc::Receiver<Arrival>>>,
+    /// Who gets what arrives in their place.
+    #[cfg(test)]
+    intercepted: Mutex<Option<mpsc::Sender<Arrival>>>,
 }
 
 impl Sessions {
@@ -157,6 +164,8 @@ impl Sessions {
             closed: Mutex::new(Some(closed)),
             arriving,
             arrivals: Mutex::new(Some(arrivals)),
+            #[cfg(test)]
+            intercepted: Mutex::default(),
         }
     }
 
@@ -173,8 +182,21 @@ impl Sessions {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// From now on what arrives comes here, and not to whoever connects peers.
+    #[cfg(test)]
+    pub(super) fn intercept(&self) -> mpsc::Receiver<Arrival> {
+        let (arriving, arrivals) = mpsc::channel(MAX_ARRIVALS);
+        let mut intercepted = self.intercepted.lock().unwrap_or_else(PoisonError::into_inner);
+        *intercepted = Some(arriving);
+        arrivals
+    }
+
     /// Whether there was room for it.
     pub(super) fn arrive(&self, arrival: Arrival) -> bool {
+        #[cfg(test)]
+        if let Some(arriving) = &*self.intercepted.lock().unwrap_or_else(PoisonError::into_inner) {
+            return arriving.try_send(arrival).is_ok();
+        }
         self.arriving.try_send(arrival).is_ok()
     }
 
@@ -190,6 +212,13 @@ impl Sessions {
             over.tell();
             true
         })
+    }
+
+    fn is_full_of(&self, relay: NodeId) -> bool {
+        let first = (relay, SessionId(0));
+        let all = self.lock();
+        let mut told = all.range(first..=(relay, SessionId(u64::MAX)));
+        told.nth(MAX_PER_RELAY - 1).is_some()
     }
 
     fn forget(&self, relay: NodeId, session: SessionId) {
@@ -211,18 +240,24 @@ pub(super) struct Told {
     pub(super) limits: SessionLimits,
 }
 
-/// Makes a way through the session. `None` if there are too many, or it is one that this node has already; the relay is told.
+/// Makes a way through the session. `None` if there are too many, or it is one that this node has already. Of one that this node
+/// has opened the relay is told then; to one that others have, it is refused.
 pub(super) fn begin(shared: &Arc<Shared>, link: &InUse, told: &Told) -> Option<Opened> {
     let connection = &link.link().connection;
     let sessions = &shared.reach.sessions;
-    let Some(route) = shared.mux.route(connection.remote_address(), told.session) else {
-        let _ = sessions.closing.try_send(Closing {
-            link: link.clone(),
-            session: told.session,
-        });
+    let relay = link.link().peer;
+    // What this node opens itself, it bounds itself.
+    let may = told.side == Side::Opener || !sessions.is_full_of(relay);
+    let route = may.then(|| shared.mux.route(connection.remote_address(), told.session));
+    let Some(route) = route.flatten() else {
+        if told.side == Side::Opener {
+            let _ = sessions.closing.try_send(Closing {
+                link: link.clone(),
+                session: told.session,
+            });
+        }
         return None;
     };
-    let relay = link.link().peer;
     let over = Arc::new(Over::default());
     // As many as there are routes.
     sessions.lock().insert((relay, told.session), over.clone());

@@ -199,7 +199,9 @@ mod tests {
         let mut all: Vec<Item> = Vec::new();
         for item in items {
             match (all.last_mut(), item) {
-                (Some(Item::Data(before)), Item::Data(more)) => *before = [&before[..], &more[..]].concat().into(),
+                (Some(Item::Data(before)), Item::Data(more)) => {
+                    *before = [&before[..], &more[..]].concat().into();
+                }
                 (_, item) => all.push(item),
             }
         }
@@ -252,6 +254,9 @@ mod tests {
             let mut input = Bytes::copy_from_slice(&[DATA, high, low, 7]);
             assert_eq!(FrameCutter::new(false).next(&mut input), Err(NoFrame), "{length}");
         }
-        assert_eq!(FrameCutter::new(false).next(&mut Bytes::from_static(&[5, 0])), Err(NoFrame));
+        assert_eq!(
+            FrameCutter::new(false).next(&mut Bytes::from_static(&[5, 0])),
+            Err(NoFrame)
+        );
     }
 }

@@ -111,6 +111,7 @@ impl Tape {
     }
 
     /// Bytes that are kept for the peer.
+    #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.out.kept.len()
     }
@@ -128,6 +129,16 @@ impl Tape {
     /// Whether the peer reads no more.
     pub(super) const fn was_stopped(&self) -> bool {
         self.out.stopped
+    }
+
+    /// Whether nothing more may be written.
+    pub(super) fn is_shut(&self) -> bool {
+        self.out.end != End::Open
+    }
+
+    /// Whether both directions are over, although this side may still have to say that it knows.
+    pub(super) fn has_ended(&self) -> bool {
+        self.out.is_over() && self.inc.is_over()
     }
 
     /// Whether the end was written, and the peer has not taken all of it.

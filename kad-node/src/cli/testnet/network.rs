@@ -118,6 +118,7 @@ impl Network {
         let node = self
             .builder(index)
             .read_only(true)
+            .card(false)
             .bootstrap(self.first())
             .spawn()
             .await?;

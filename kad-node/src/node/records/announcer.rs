@@ -29,7 +29,7 @@ impl Announcer {
         payload: &[u8],
         lifetime: Duration,
     ) -> Self {
-        let is_self = provider.public() == node.inner.keypair.public() && !node.inner.read_only;
+        let is_self = provider.public() == node.inner.keypair.public() && !node.is_read_only();
         let address = if is_self { node.reachable_at().await } else { None };
         let with_address = address.and_then(|address| announce(&address, payload).ok());
         let announced = match with_address {

@@ -1,0 +1,148 @@
+//! How two nodes of which one has the other's card come to have a path, and to have a better one.
+//!
+//! ```text
+//!   connect ─► finder ─┬─ direct: the addresses of the card, raced ─────────────► path
+//!                      └─ through: a session at a relay of the card ─► handshake ─► path (relayed)
+//!                                                                         │
+//!                             candidates of both, end to end ◄────────────┘
+//!                                        │
+//!                                     punching, both at once ─► path (punched)
+//! ```
+//!
+//! - **At once, beside each other** (`finder.rs`): what can be dialled is dialled, and the relayed path is opened meanwhile. The first
+//!   path is used; better ones take its place while it is in use. When the last one is lost, whoever dialled looks again.
+//! - **Sessions** (`session.rs`): of both ends, those that this node opened and those that arrived.
+//! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants.
+//!
+//! What it refuses to do: dial or punch for somebody else. A card and the word of a relay name addresses, so dials to each host are
+//! rationed, local addresses are dialled only where both are seen at one host, and only the host is punched at which the relay sees
+//! the peer.
+
+mod direct;
+mod finder;
+mod punching;
+mod rations;
+mod session;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kad_core::NodeId;
+use tokio::sync::{Semaphore, watch};
+
+use super::QuicTransport;
+use super::address::QuicAddress;
+use super::connection::{ConnectError, Connection, Protocol};
+use super::reach::{Arrival, ReachConfig};
+use super::shared::Shared;
+use crate::wire::Scope;
+use crate::wire::card::Card;
+
+use self::finder::Finder;
+use self::rations::{Dials, Silences};
+use self::session::Sessions;
+
+/// Requests of peers over connections of applications that are read and answered at a time. Full: refused as busy.
+const MAX_ASKED: usize = 64;
+
+/// What all meetings of a transport share.
+pub(super) struct Meetings {
+    scope: Scope,
+    /// One for each peer that somebody here wants to be connected to: as many as there are peers of applications.
+    finders: Mutex<HashMap<NodeId, Arc<Finder>>>,
+    sessions: Arc<Sessions>,
+    dials: Mutex<Dials>,
+    silences: Mutex<Silences>,
+    asked: Arc<Semaphore>,
+    /// How often the network has changed.
+    changes: watch::Sender<u64>,
+}
+
+impl Meetings {
+    pub(super) fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            finders: Mutex::default(),
+            sessions: Arc::default(),
+            dials: Mutex::new(Dials::new()),
+            silences: Mutex::default(),
+            asked: Arc::new(Semaphore::new(MAX_ASKED)),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The network has changed: paths are looked for anew.
+    pub(super) fn network_changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn finders(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Finder>>> {
+        self.finders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dials(&self) -> MutexGuard<'_, Dials> {
+        self.dials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn silences(&self) -> MutexGuard<'_, Silences> {
+        self.silences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes what comes from relays unasked, as long as the transport lives, and lets requests of peers be answered.
+pub(super) fn begin(shared: &Arc<Shared>, config: &ReachConfig) {
+    let weak = Arc::downgrade(shared);
+    let on_reach = move |asked| {
+        if let Some(shared) = weak.upgrade() {
+            session::asked(&shared, asked);
+        }
+    };
+    // There is one handler, and this is it.
+    let _ = shared.peerings.on_reach.set(Box::new(on_reach));
+    if config.is_unattended() {
+        return;
+    }
+    let Some(mut arrivals) = shared.reach.arrivals() else {
+        return;
+    };
+    let weak = Arc::downgrade(shared);
+    tokio::spawn(async move {
+        while let Some(arrival) = arrivals.recv().await {
+            let Some(shared) = weak.upgrade() else { break };
+            match arrival {
+                Arrival::Session(opened) => session::arrived(&shared, opened),
+                Arrival::Go { relay, session, wait } => shared.meetings.sessions.go(relay, session, wait),
+            }
+        }
+    });
+}
+
+impl QuicTransport {
+    /// Connects to a peer by its id: over the path that there is, or by its card (see the record under its id). Addresses at which
+    /// strangers reach it are dialled, and a path through one of its relays is opened beside that; the first one is used, and
+    /// better ones take its place while it is in use, which [`Connection::path`] tells.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: [`Unreachable`](ConnectError::Unreachable) with what was tried, if no path is found within some fifteen
+    /// seconds, or what the peer answered.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up; a path that was opened stays for half a minute.
+    pub async fn connect(
+        &self,
+        to: NodeId,
+        card: &Card<QuicAddress>,
+        protocol: Protocol,
+    ) -> Result<Connection, ConnectError> {
+        let hold = self.shared.peerings.with(to)?;
+        let mut seeking = finder::seek(&self.shared, to, card)?;
+        tokio::select! {
+            biased;
+            connected = hold.peering().connect(protocol) => connected,
+            reason = seeking.in_vain() => Err(ConnectError::Unreachable { reason }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

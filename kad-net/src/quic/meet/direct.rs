@@ -1,0 +1,238 @@
+//! Dialling a peer where its card says that it is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use kad_core::NodeId;
+
+use super::finder::Vain;
+use crate::nat::candidates::{Candidate, CandidateKind, Meeting};
+use crate::quic::address::{QuicAddress, canonical};
+use crate::quic::connect;
+use crate::quic::error::{QuicError, code};
+use crate::quic::path::{Path, PathKind};
+use crate::quic::peering::Peering;
+use crate::quic::relayed::is_fake;
+use crate::quic::shared::Shared;
+use crate::wire::card::Card;
+
+/// How long one address has before the next one is tried too. Shorter than where requests are dialled (RFC 8305, section 5, allows
+/// 100 ms and more): somebody waits, and the addresses are few.
+const STAGGER: Duration = Duration::from_millis(100);
+
+/// One address that is worth a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) kind: PathKind,
+    why: &'static str,
+}
+
+/// Dials what can be dialled, one after another with a short stagger; the first that proves to be the peer becomes a path.
+pub(super) async fn dial(
+    shared: &Arc<Shared>,
+    peering: &Arc<Peering>,
+    card: &Card<QuicAddress>,
+) -> Result<(), Vain> {
+    let mut waiting = targets(shared, peering.peer, card).into_iter();
+    if waiting.len() == 0 {
+        return Err(Vain::NoAddress);
+    }
+    let mut running = FuturesUnordered::new();
+    let (mut tried, mut other) = (0, None);
+    loop {
+        if let Some(target) = waiting.next() {
+            tried += 1;
+            running.push(async move { (target, attempt(shared, target.address, peering.peer).await) });
+        } else if running.is_empty() {
+            return Err(other.unwrap_or(Vain::NobodyAnswered { tried }));
+        }
+        let ended = match waiting.len() {
+            0 => running.next().await,
+            _ => tokio::time::timeout(STAGGER, running.next())
+                .await
+                .unwrap_or(None),
+        };
+        let Some((target, dialled)) = ended else { continue };
+        match dialled {
+            Ok(connection) => {
+                let path = Path {
+                    kind: target.kind,
+                    relay: None,
+                    remote: target.address,
+                    dialled: true,
+                    why: target.why.into(),
+                    keep: None,
+                };
+                if peering.add_path(connection, path) {
+                    return Ok(());
+                }
+                return Err(Vain::TooMany);
+            }
+            Err(QuicError::Closed) => return Err(Vain::Closed),
+            Err(QuicError::WrongIdentity { .. } | QuicError::OtherNetwork) => {
+                other = Some(Vain::SomebodyElse { at: target.address });
+            }
+            Err(QuicError::Ourselves | QuicError::NoSocket) => tried -= 1,
+            Err(_) => {}
+        }
+    }
+}
+
+async fn attempt(shared: &Shared, address: SocketAddr, peer: NodeId) -> Result<quinn::Connection, QuicError> {
+    let granted = {
+        let now = shared.mux.now();
+        let mut dials = shared.meetings.dials();
+        dials.take(now, address.ip(), shared.meetings.scope)
+    };
+    if !granted {
+        return Err(QuicError::Unreachable {
+            reason: "the host was dialled too often".to_owned(),
+        });
+    }
+    let endpoint = shared.endpoint_for(address.ip());
+    shake_hands(shared, endpoint, address, peer).await
+}
+
+/// A connection of applications with this peer over this endpoint, within the time of a handshake.
+pub(super) async fn shake_hands(
+    shared: &Shared,
+    endpoint: Option<quinn::Endpoint>,
+    address: SocketAddr,
+    peer: NodeId,
+) -> Result<quinn::Connection, QuicError> {
+    let limit = shared.limits.handshake_timeout;
+    let handshake = async {
+        let _permit = shared.dials.acquire().await.map_err(|_| QuicError::Closed)?;
+        connect::attempt_over(shared, endpoint, &shared.setup.application, address, Some(peer)).await
+    };
+    match tokio::time::timeout(limit, handshake).await {
+        Ok(shaken) => shaken.map(|(connection, _)| connection),
+        Err(_) => Err(QuicError::Unreachable {
+            reason: format!("no handshake within {limit:?}"),
+        }),
+    }
+}
+
+/// Gives up a connection that is not needed after all.
+pub(super) fn discard(connection: &quinn::Connection) {
+    connection.close(code::UNUSED, b"");
+}
+
+/// Where to dial, the best first. An address at which a connection of requests stands comes first: whatever lies between lets us
+/// through, even to one that nobody else could dial.
+fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>) -> Vec<Target> {
+    let mut targets = Vec::new();
+    if let Some(link) = shared.pool.open(&peer) {
+        let address = canonical(link.link().connection.remote_address());
+        targets.push(Target {
+            address,
+            kind: PathKind::of_address(address),
+            why: "dialled where the two are connected already",
+        });
+    }
+    let standing = shared.reach.standing();
+    let own = standing.borrow().candidates();
+    let scope = shared.meetings.scope;
+    for target in of_card(card, scope, &own) {
+        if targets.iter().all(|known| known.address != target.address) && !is_fake(target.address.ip()) {
+            targets.push(target);
+        }
+    }
+    targets
+}
+
+/// The addresses of a card that are worth a dial: those that strangers reach, those that a router forwards, those of the own network;
+/// and, of a node that serves, those where it is seen.
+fn of_card(card: &Card<QuicAddress>, scope: crate::wire::Scope, own: &[Candidate]) -> Vec<Target> {
+    let seen_at = |candidates: &[Candidate]| {
+        let mut seen = candidates
+            .iter()
+            .filter(|candidate| matches!(candidate.kind, CandidateKind::Observed | CandidateKind::Verified));
+        seen.find(|candidate| candidate.address.is_ipv4())
+            .or_else(|| seen.next())
+            .map(|candidate| candidate.address.ip())
+    };
+    // Where one of the two does not know, they are not in one network.
+    let unknown = [[192, 0, 2, 1], [192, 0, 2, 2]].map(std::net::IpAddr::from);
+    let meeting = Meeting {
+        scope,
+        own_host: seen_at(own).unwrap_or(unknown[0]),
+        peer_host: seen_at(&card.candidates).unwrap_or(unknown[1]),
+    };
+    let ranked = meeting.rank(&card.candidates);
+    let target = |candidate: Candidate| {
+        let address = candidate.address;
+        let direct = if address.is_ipv4() {
+            PathKind::DirectV4
+        } else {
+            PathKind::DirectV6
+        };
+        let (kind, why) = match candidate.kind {
+            CandidateKind::Lan => (PathKind::Lan, "dialled in the network that both are in"),
+            CandidateKind::Verified => (direct, "dialled at an address that strangers reach"),
+            CandidateKind::Mapped => (
+                PathKind::Mapped,
+                "dialled at a port that the peer's router forwards",
+            ),
+            CandidateKind::Observed if card.serves => (direct, "dialled where the peer is seen"),
+            CandidateKind::Observed | CandidateKind::Relayed => return None,
+        };
+        Some(Target { address, kind, why })
+    };
+    ranked.into_iter().filter_map(target).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Scope;
+
+    fn candidate(kind: CandidateKind, address: &str) -> Candidate {
+        Candidate {
+            address: address.parse().unwrap(),
+            kind,
+        }
+    }
+
+    #[test]
+    fn what_is_dialled_is_what_can_be_reached() {
+        let candidates = vec![
+            candidate(CandidateKind::Observed, "8.8.8.8:4001"),
+            candidate(CandidateKind::Mapped, "8.8.8.8:4002"),
+            candidate(CandidateKind::Verified, "8.8.8.8:4003"),
+            candidate(CandidateKind::Verified, "[2001:db8::1]:4003"),
+            candidate(CandidateKind::Lan, "192.168.0.7:4001"),
+        ];
+        let mut card = Card {
+            candidates,
+            ..Card::default()
+        };
+        let told = |card: &Card<QuicAddress>, own: &[Candidate]| {
+            of_card(card, Scope::Global, own)
+                .iter()
+                .map(|target| (target.kind, target.address.to_string()))
+                .collect::<Vec<_>>()
+        };
+        let elsewhere = [candidate(CandidateKind::Observed, "9.9.9.9:1")];
+        let beside = [candidate(CandidateKind::Observed, "8.8.8.8:5001")];
+        let expected = [
+            (PathKind::DirectV6, "[2001:db8::1]:4003".to_owned()),
+            (PathKind::DirectV4, "8.8.8.8:4003".to_owned()),
+            (PathKind::Mapped, "8.8.8.8:4002".to_owned()),
+        ];
+        assert_eq!(told(&card, &elsewhere), expected);
+        assert_eq!(
+            told(&card, &[]),
+            expected,
+            "who does not know where it is, is not beside anybody"
+        );
+        let lan = (PathKind::Lan, "192.168.0.7:4001".to_owned());
+        assert_eq!(told(&card, &beside)[0], lan);
+        card.serves = true;
+        assert_eq!(told(&card, &elsewhere).last().unwrap().1, "8.8.8.8:4001");
+    }
+}

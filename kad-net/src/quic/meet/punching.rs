@@ -1,0 +1,334 @@
+//! One attempt to punch, as both ends make it: carries out what [`Punch`] wants, beside the relayed path that brought them together.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use quinn::Connection;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::direct::{discard, shake_hands};
+use super::session::{Session, own};
+use crate::nat::candidates::{Candidate, Meeting};
+use crate::nat::coordinator::ONCE_IN;
+use crate::nat::observation::NatClass;
+use crate::nat::punch::{Action, Dialler, Event, Punch, Setup};
+use crate::quic::error::QuicError;
+use crate::quic::mux::{Heard, Packet, PunchKey, Punches};
+use crate::quic::path::{Path, PathKind};
+use crate::quic::peering::{Best, Expected, Peering};
+use crate::quic::reach::{self, NotOpened};
+use crate::quic::shared::Shared;
+
+/// What the key of punches is exported for, from the relayed connection (RFC 9846, section 7.5). The session id is the context.
+const PUNCH_LABEL: &[u8] = b"nautilus-kad 2026-11 punch";
+
+/// A relayed path, and what is tried beside it.
+pub(super) struct Attempt {
+    pub(super) shared: Arc<Shared>,
+    peering: Arc<Peering>,
+    session: Arc<Session>,
+    /// The connection through the relay.
+    pub(super) relayed: Connection,
+}
+
+/// What is under way.
+struct Doing {
+    punch: Punch,
+    punches: Punches,
+    gos: mpsc::Receiver<Duration>,
+    best: Best,
+    changes: watch::Receiver<u64>,
+    /// What every punch of this end carries.
+    mac: [u8; 8],
+    /// A round was asked for.
+    meet: Option<BoxFuture<'static, Result<Duration, NotOpened>>>,
+    dial: Option<(SocketAddr, BoxFuture<'static, Result<Connection, QuicError>>)>,
+    /// The direct connections: the one that we dialled, the one that the peer dialled.
+    ours: Option<Connection>,
+    theirs: Option<Connection>,
+    /// When both were told to begin, the last time.
+    began: Instant,
+    /// The peer may come from there.
+    expected: Option<Expected>,
+    /// Whether a punch was sent.
+    sent: bool,
+}
+
+impl Attempt {
+    pub(super) const fn new(
+        shared: Arc<Shared>,
+        peering: Arc<Peering>,
+        session: Arc<Session>,
+        relayed: Connection,
+    ) -> Self {
+        Self {
+            shared,
+            peering,
+            session,
+            relayed,
+        }
+    }
+
+    /// What comes of a future, unless the session or its connection is over before.
+    pub(super) async fn unless_over<F: Future>(&self, future: F) -> Option<F::Output> {
+        tokio::select! {
+            output = future => Some(output),
+            _ = self.relayed.closed() => None,
+            () = self.session.opened.over() => {
+                // Whatever is sent now is lost; another path has to be found.
+                discard(&self.relayed);
+                None
+            }
+        }
+    }
+
+    /// Waits for the end of the session.
+    pub(super) async fn idle(self) {
+        let _: Option<()> = self.unless_over(std::future::pending()).await;
+    }
+
+    /// Tries to get a direct path, as long as the relayed one is there.
+    pub(super) async fn run(self, peer_class: NatClass, candidates: Vec<Candidate>, asks: bool) {
+        let begun = self.unless_over(self.begin(peer_class, &candidates, asks)).await;
+        let Some(mut doing) = begun.flatten() else {
+            return self.idle().await;
+        };
+        let _: Option<()> = self.unless_over(self.carry_on(&mut doing)).await;
+        if doing.sent && !doing.punch.is_direct() {
+            let now = self.shared.mux.now();
+            let mut silences = self.shared.meetings.silences();
+            silences.note(now, self.peering.peer, now + ONCE_IN);
+        }
+    }
+
+    /// Gets ready. `None` if there is no hope.
+    async fn begin(&self, peer_class: NatClass, candidates: &[Candidate], asks: bool) -> Option<Doing> {
+        let (mux, opened) = (&self.shared.mux, &self.session.opened);
+        // Another session may have tried in vain a moment ago.
+        let silence = self
+            .shared
+            .meetings
+            .silences()
+            .until(mux.now(), &self.peering.peer);
+        if let (Some(until), true) = (silence, asks) {
+            tokio::time::sleep_until(mux.at(until)).await;
+        }
+        let meeting = Meeting {
+            scope: self.shared.meetings.scope,
+            own_host: opened.own_host,
+            peer_host: opened.peer_host,
+        };
+        let (own_class, _) = own(&self.shared);
+        let setup = Setup {
+            local: self.shared.local,
+            peer: self.peering.peer,
+            asks,
+            own_class,
+            peer_class,
+            targets: meeting.targets(&meeting.rank(candidates)),
+        };
+        let punch = match Punch::new(setup, mux.now()) {
+            Ok(punch) => punch,
+            Err(why) => {
+                self.peering.explain(&self.relayed, &format!("relayed: {why}"));
+                return None;
+            }
+        };
+        let mut key = [0; 32];
+        let context = opened.session.0.to_be_bytes();
+        self.relayed
+            .export_keying_material(&mut key, PUNCH_LABEL, &context)
+            .ok()?;
+        let key = PunchKey(key);
+        Some(Doing {
+            punch,
+            mac: key.mac(opened.session, opened.side),
+            punches: mux.await_punches(opened.session, key, opened.side)?,
+            gos: self.session.gos()?,
+            best: self.peering.best(),
+            changes: self.shared.meetings.changes.subscribe(),
+            meet: asks.then(|| self.meet()),
+            dial: None,
+            ours: None,
+            theirs: None,
+            began: Instant::now(),
+            expected: None,
+            sent: false,
+        })
+    }
+
+    /// Feeds the machine, and does what it wants. Never ends by itself.
+    async fn carry_on(&self, doing: &mut Doing) {
+        let mut out = Vec::new();
+        loop {
+            let event = self.next(doing).await;
+            if let Event::Go { .. } = event {
+                doing.began = Instant::now();
+            }
+            doing.punch.handle(self.shared.mux.now(), event, &mut out);
+            for action in out.drain(..) {
+                self.act(doing, action);
+            }
+        }
+    }
+
+    /// What happens next.
+    async fn next(&self, doing: &mut Doing) -> Event {
+        loop {
+            let due = doing.punch.poll_timeout().map(|due| self.shared.mux.at(due));
+            return tokio::select! {
+                Some(heard) = doing.punches.next() => match heard {
+                    Heard::Punch(from) => Event::Heard { from },
+                    Heard::Arriving => Event::Arriving,
+                },
+                Some(wait) = doing.gos.recv() => Event::Go { wait },
+                met = maybe(doing.meet.as_mut()) => {
+                    doing.meet = None;
+                    match met {
+                        Ok(wait) => Event::Go { wait },
+                        Err(why) => {
+                            tracing::debug!(peer = ?self.peering.peer, %why, "no round of punching");
+                            continue;
+                        }
+                    }
+                }
+                dialled = maybe(doing.dial.as_mut().map(|(_, dial)| dial)) => {
+                    let to = doing.dial.take().map(|(to, _)| to);
+                    match (dialled, to) {
+                        (Ok(connection), Some(to)) if self.add(doing, &connection, to) => {
+                            doing.ours = Some(connection);
+                            Event::Connected { by: Dialler::Us }
+                        }
+                        // The round goes on, and ends in time.
+                        _ => continue,
+                    }
+                }
+                Ok(()) = doing.best.changed() => match self.news_of(doing) {
+                    Some(connection) => {
+                        doing.theirs = Some(connection);
+                        Event::Connected { by: Dialler::Peer }
+                    }
+                    None => continue,
+                },
+                () = closed(doing.ours.as_ref()) => {
+                    doing.ours = None;
+                    Event::Closed { by: Dialler::Us }
+                }
+                () = closed(doing.theirs.as_ref()) => {
+                    doing.theirs = None;
+                    Event::Closed { by: Dialler::Peer }
+                }
+                Ok(()) = doing.changes.changed() => Event::NetworkChanged,
+                () = until(due) => Event::Timeout,
+            };
+        }
+    }
+
+    fn act(&self, doing: &mut Doing, action: Action) {
+        let session = self.session.opened.session;
+        match action {
+            Action::Ask => doing.meet = Some(self.meet()),
+            Action::Punch { to } => {
+                let mac = doing.mac;
+                self.shared.mux.send(to, Packet::Punch { session, mac });
+                doing.sent = true;
+                // The peer may dial as soon as it has heard this.
+                if doing
+                    .expected
+                    .as_ref()
+                    .is_none_or(|expected| expected.remote() != to)
+                {
+                    let path = self.path(doing, to, false);
+                    // The old one is forgotten first: it may be for the same address.
+                    doing.expected = None;
+                    doing.expected = self.shared.peerings.expect(to, path);
+                }
+            }
+            Action::Dial { to } => {
+                let (shared, peer) = (self.shared.clone(), self.peering.peer);
+                let dial = async move { shake_hands(&shared, shared.endpoint_for(to.ip()), to, peer).await };
+                doing.dial = Some((to, dial.boxed()));
+            }
+            Action::StopDial => doing.dial = None,
+            Action::Missed => {
+                let why = "relayed: no packet came through directly; that is tried again from time to time";
+                self.peering.explain(&self.relayed, why);
+            }
+            // The peering chooses the best path by the same rule, and closes what is not needed.
+            Action::Use { .. } | Action::Retire { .. } | Action::FallBack => {}
+        }
+    }
+
+    fn meet(&self) -> BoxFuture<'static, Result<Duration, NotOpened>> {
+        let (shared, session) = (self.shared.clone(), self.session.clone());
+        async move { reach::meet(&shared, &session.opened).await }.boxed()
+    }
+
+    /// Takes a connection that we dialled for a path.
+    fn add(&self, doing: &Doing, connection: &Connection, to: SocketAddr) -> bool {
+        self.peering
+            .add_path(connection.clone(), self.path(doing, to, true))
+    }
+
+    /// A direct connection that is the best now and that we did not dial.
+    fn news_of(&self, doing: &mut Doing) -> Option<Connection> {
+        let best = doing.best.borrow_and_update();
+        let path = best.as_ref().filter(|path| path.kind() != PathKind::Relayed)?;
+        let known = |one: &Option<Connection>| {
+            one.as_ref()
+                .is_some_and(|one| one.stable_id() == path.connection.stable_id())
+        };
+        let news = !known(&doing.ours) && !known(&doing.theirs);
+        news.then(|| path.connection.clone())
+    }
+
+    fn path(&self, doing: &Doing, remote: SocketAddr, dialled: bool) -> Path {
+        let opened = &self.session.opened;
+        let together = opened.own_host.to_canonical() == opened.peer_host.to_canonical();
+        let kind = match PathKind::of_address(remote) {
+            PathKind::Lan if together => PathKind::Lan,
+            _ => PathKind::Punched,
+        };
+        let why = match dialled {
+            true => format!("punched through after {} ms", doing.began.elapsed().as_millis()),
+            false => "punched through; the peer dialled".to_owned(),
+        };
+        Path {
+            kind,
+            relay: None,
+            remote,
+            dialled,
+            why: why.into(),
+            keep: None,
+        }
+    }
+}
+
+/// What comes of a future, if there is one.
+async fn maybe<F: Future + Unpin>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn closed(connection: Option<&Connection>) {
+    match connection {
+        Some(connection) => {
+            connection.closed().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
