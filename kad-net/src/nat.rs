@@ -15,12 +15,14 @@
 //!
 //! - [`observation`]: which addresses peers see this node at, and of which class the NAT is.
 //! - [`reachability`]: which of them strangers reach, and so whether this node serves or only asks.
+//! - [`contacted`]: whether somebody is a stranger.
 //! - [`dial_back`]: how a node helps others to find that out, without being turned against anybody.
 //! - [`candidates`]: which addresses of a peer are worth a try, and which of them may be punched.
 //! - [`coordinator`]: how two are told to begin at the same moment.
 //! - [`punch`]: one attempt of two peers to reach each other directly.
 //! - [`reservations`]: at which relays a node that cannot be dialled has a place.
 //! - [`relay`]: how much of what a node forwards for others.
+//! - [`model`]: no machine of a node, but the NATs that its tests and simulators put in front of it.
 //!
 //! Each is a machine like `kad_core::Kademlia`: `handle(now, event, out)` is the only thing that changes it, never
 //! fails, and appends what it wants to `out`; `poll_timeout` tells when its `Event::Timeout` is due. None of them has a
@@ -35,10 +37,11 @@
 //! `docs/bounds.md` says, whatever peers do.
 
 pub mod candidates;
-pub(crate) mod contacted;
+pub mod contacted;
 pub mod coordinator;
 pub mod dial_back;
 mod draws;
+pub mod model;
 pub mod observation;
 pub(crate) mod prefix;
 pub mod punch;
@@ -47,7 +50,5 @@ pub mod reachability;
 pub mod relay;
 pub mod reservations;
 
-#[cfg(test)]
-mod model;
 #[cfg(test)]
 mod tests;

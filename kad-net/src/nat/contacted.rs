@@ -21,7 +21,7 @@ const SPAN: Duration = Duration::from_secs(600);
 
 /// Two spans of time, each with its hosts.
 #[derive(Debug, Default)]
-pub(crate) struct Contacted {
+pub struct Contacted {
     began: Instant,
     current: BTreeSet<IpAddr>,
     last: BTreeSet<IpAddr>,
@@ -31,7 +31,8 @@ pub(crate) struct Contacted {
 }
 
 impl Contacted {
-    pub(crate) fn note(&mut self, now: Instant, ip: IpAddr) {
+    /// Something was sent to a host, of whatever kind, or is about to be.
+    pub fn note(&mut self, now: Instant, ip: IpAddr) {
         if now.since(self.began) >= SPAN {
             self.last = mem::take(&mut self.current);
             self.last_until = self.began + SPAN * 2;
@@ -45,7 +46,8 @@ impl Contacted {
     }
 
     /// Whether this host may let us in for other reasons than that we can be reached.
-    pub(crate) fn contains(&self, now: Instant, ip: IpAddr) -> bool {
+    #[must_use]
+    pub fn contains(&self, now: Instant, ip: IpAddr) -> bool {
         let host = host(ip);
         now < self.blind_until
             || now.since(self.began) < SPAN * 2 && self.current.contains(&host)

@@ -9,6 +9,7 @@ mod durability;
 mod exactness;
 mod hop_law;
 mod hot_keys;
+mod nat;
 mod publish;
 mod scale;
 mod sub_second;
@@ -83,6 +84,7 @@ pub const ALL: &[Experiment] = &[
     censorship::EXPERIMENT,
     scale::EXPERIMENT,
     hot_keys::EXPERIMENT,
+    nat::EXPERIMENT,
 ];
 
 /// The experiment of this name.

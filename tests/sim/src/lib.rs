@@ -12,7 +12,7 @@
 //! What it refuses to do: to take a table from an oracle (nodes join through the protocol), to look into a machine to
 //! decide what happens (it is told and asked by its contract alone), to read a clock or draw entropy, and to hide a bad
 //! figure (what was not measured is not met). What it does not model: the processor's time, bandwidth and queues of
-//! links, NAT, and packets smaller than a message. `docs/simulation.md` says what follows from that.
+//! links, and packets smaller than a message. `docs/simulation.md` says what follows from that.
 //!
 //! # A test of your own
 //!
@@ -61,6 +61,7 @@
 //! |---|---|
 //! | [`World`] | the nodes, the queue, and what the experiment is told: [`Happening`] |
 //! | [`Links`], [`Delay`] | delay, jitter, loss, connections that have to be made first |
+//! | [`nat`] | what stands between nodes and the internet, and what comes of two that connect |
 //! | [`Sessions`], [`SessionTrace`] | when nodes come and go |
 //! | [`adversary`] | nodes that do not play by the rules |
 //! | [`Place`], [`Site`] | addresses, and the groups that they are in |
@@ -84,6 +85,7 @@ pub mod experiments;
 mod links;
 pub mod load;
 mod memory;
+pub mod nat;
 mod place;
 mod queue;
 pub mod report;
@@ -107,4 +109,4 @@ pub use self::sessions::{MAX_TRACE, Returns, SessionTrace, Sessions, Span, Trace
 pub use self::summary::{Figure, Summary};
 pub use self::trace::Trace;
 pub use self::traffic::Traffic;
-pub use self::world::{BEGINNING, Growth, Happening, World};
+pub use self::world::{BEGINNING, Growth, Happening, Served, World};

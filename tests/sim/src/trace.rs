@@ -29,7 +29,7 @@ impl Trace {
         match request {
             Request::Ping => self.fold(1),
             Request::FindNode { target, card } => {
-                self.fold(2 ^ u64::from(*card) << 32 ^ target.to_limbs()[0])
+                self.fold(2 ^ u64::from(*card) << 32 ^ target.to_limbs()[0]);
             }
             Request::FindValue(ask) => self.fold(3 ^ ask.key.to_limbs()[0] ^ ask.min_seq),
             Request::Store { entries } => {

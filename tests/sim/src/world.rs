@@ -14,6 +14,7 @@
 
 mod calls;
 mod churn;
+mod homes;
 mod machines;
 mod nodes;
 mod wires;
@@ -28,9 +29,12 @@ use kad_core::{
 
 use self::calls::{Call, CallId, Calls};
 pub use self::churn::Growth;
+pub use self::homes::Served;
+use self::homes::{Errand, Home, Talk, Word};
 use self::nodes::{Mind, Node};
 use crate::adversary::{Act, Adversary, View};
 use crate::links::{Pool, Spot};
+use crate::nat::Meeting;
 use crate::queue::{Due, Queue};
 use crate::{Census, Dice, Links, Place, Sessions, Site, Trace, Traffic};
 
@@ -57,6 +61,13 @@ pub struct World {
     now: Instant,
     next_query: u64,
     sessions: Option<Sessions>,
+    /// What stands in front of each node; empty where nothing does.
+    homes: Vec<Home>,
+    /// Nodes that have a home, by their ids.
+    numbers: std::collections::BTreeMap<NodeId, u32>,
+    /// Nodes that were told to connect, and what they have between them.
+    meetings: Vec<Meeting>,
+    talks: Vec<Talk>,
     /// Nodes between which nothing gets through, by their side; empty for none.
     sides: Vec<u8>,
     /// Who rejoins asks one of these, besides those whom it remembers.
@@ -108,6 +119,45 @@ enum Arrival {
     },
     Wake {
         token: u64,
+    },
+    /// A packet between two nodes behind NATs, as seen from outside.
+    Word {
+        from: u32,
+        source: u16,
+        to: u32,
+        port: u16,
+        word: Word,
+    },
+    /// The timer of the machines of a node behind a NAT.
+    Home {
+        node: u32,
+    },
+    /// A target has had its time.
+    Unanswered {
+        node: u32,
+        target: NodeId,
+        nonce: [u8; 16],
+    },
+    /// A place is to be kept.
+    Keep {
+        node: u32,
+        relay: NodeId,
+        life: u32,
+    },
+    /// A node may need more who tell it where it is.
+    Tick {
+        node: u32,
+        life: u32,
+    },
+    /// A server reminds its NAT that it is there.
+    Remind {
+        node: u32,
+        life: u32,
+    },
+    /// Something that one of two does later.
+    Errand {
+        meeting: u32,
+        errand: Errand,
     },
 }
 
@@ -164,6 +214,10 @@ impl World {
             now: Instant::from_micros(1_000_000),
             next_query: 0,
             sessions: None,
+            homes: Vec::new(),
+            numbers: std::collections::BTreeMap::new(),
+            meetings: Vec::new(),
+            talks: Vec::new(),
             sides: Vec::new(),
             entrances: Vec::new(),
             wires: dice.fork(),
@@ -332,6 +386,22 @@ impl World {
                 self.trace.fold(token);
                 self.told.push_back(Happening::Woke { token });
             }
+            Arrival::Word {
+                from,
+                source,
+                to,
+                port,
+                word,
+            } => {
+                self.trace.fold(u64::from(to) << 8 ^ word.number());
+                self.on_word(from, source, to, port, word);
+            }
+            Arrival::Home { node } => self.on_home(node),
+            Arrival::Unanswered { node, target, nonce } => self.on_unanswered(node, target, nonce),
+            Arrival::Keep { node, relay, life } => self.on_keep(node, relay, life),
+            Arrival::Tick { node, life } => self.on_tick(node, life),
+            Arrival::Remind { node, life } => self.on_remind(node, life),
+            Arrival::Errand { meeting, errand } => self.on_errand(meeting, errand),
         }
     }
 
@@ -352,6 +422,10 @@ impl World {
                 id: RequestId(0),
                 sent: self.now,
                 timed: false,
+                dials: false,
+                seen: 0,
+                port: 0,
+                answered: 0,
             };
             let call = self.calls.open(call);
             self.traffic.request(&request);

@@ -77,7 +77,7 @@ impl Pair {
             .iter_mut()
             .map(|nat| {
                 nat.send(Instant::ZERO, observer)
-                    .unwrap_or_else(|| (nat.ip, PORT).into())
+                    .unwrap_or_else(|| (nat.ip(), PORT).into())
             })
             .collect();
         let classes = [nats[0].class(), nats[1].class()];
@@ -136,7 +136,7 @@ impl Pair {
         };
         let there = 1 - end;
         let lost = self.draws.pick(100).is_some_and(|draw| draw < self.loss);
-        if to.ip() == self.ends[there].nat.ip && !lost {
+        if to.ip() == self.ends[there].nat.ip() && !lost {
             let port = to.port();
             self.later(
                 self.delay,

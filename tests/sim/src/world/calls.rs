@@ -17,6 +17,12 @@ pub(super) struct Call {
     pub(super) sent: Instant,
     /// Whether the time until the answer is a round trip.
     pub(super) timed: bool,
+    /// Whether it makes a connection.
+    pub(super) dials: bool,
+    /// From which port its asker is seen to ask, to which it goes, and from which the answer is seen to come.
+    pub(super) seen: u16,
+    pub(super) port: u16,
+    pub(super) answered: u16,
 }
 
 /// Names a call; never names two.
@@ -63,6 +69,15 @@ impl Calls {
     pub(super) fn get(&self, id: CallId) -> Option<Call> {
         let &(generation, call) = self.places.get(id.place as usize)?;
         call.filter(|_| generation == id.generation)
+    }
+
+    /// Notes from which port the answer is seen to come.
+    pub(super) fn answer(&mut self, id: CallId, port: u16) {
+        if let Some((generation, Some(call))) = self.places.get_mut(id.place as usize)
+            && *generation == id.generation
+        {
+            call.answered = port;
+        }
     }
 
     pub(super) fn close(&mut self, id: CallId) -> Option<Call> {

@@ -68,7 +68,14 @@ impl World {
         let node = &self.nodes[number];
         let (me, mut contacts) = (node.id, node.remembered.clone());
         contacts.truncate(REMEMBERED - ENTRANCES);
-        contacts.extend(self.entrances.iter().filter(|entrance| entrance.id != me));
+        let others = self.entrances.iter().filter(|entrance| entrance.id != me);
+        let mut others: Vec<_> = others.copied().collect();
+        if others.len() > ENTRANCES {
+            // Of a long list each takes a few.
+            self.dice.shuffle(&mut others);
+            others.truncate(ENTRANCES);
+        }
+        contacts.extend(others);
         if contacts.is_empty() {
             return;
         }
@@ -81,6 +88,25 @@ impl World {
                 command: Command::Bootstrap { contacts },
             },
         );
+    }
+
+    /// Whoever joins from now on asks this node as well, besides those whom it remembers.
+    pub fn enter_through(&mut self, number: usize) {
+        self.entrances.push(self.contact(number));
+    }
+
+    /// As [`join`](Self::join), of a node behind a NAT: first only a few random entrances are asked where it is and whether
+    /// strangers reach it, and it joins a while later. Whom it has talked to by then is no stranger any more.
+    pub fn join_after(&mut self, number: usize, asked: usize, span: Duration) {
+        let mut entrances = self.entrances.clone();
+        self.dice.shuffle(&mut entrances);
+        entrances.retain(|entrance| entrance.id != self.nodes[number].id);
+        for contact in entrances.into_iter().take(asked) {
+            self.say_hello(number as u32, contact.address.number() as u32);
+        }
+        let epoch = self.nodes[number].epoch;
+        let node = number as u32;
+        self.queue.push(self.now + span, Arrival::Join { node, epoch });
     }
 
     /// A node that lost everybody, or found nobody, tries again soon.

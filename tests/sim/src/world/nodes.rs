@@ -15,6 +15,8 @@ pub(super) struct Node {
     pub(super) served: u32,
     pub(super) timer: Instant,
     pub(super) config: Arc<Config>,
+    /// Whether it only asks, and says so.
+    pub(super) read_only: bool,
     pub(super) mind: Mind,
     shelf: Option<Box<Shelf>>,
     /// Whom it knew when it went down.
@@ -139,6 +141,7 @@ impl World {
             served: 0,
             timer: Instant::MAX,
             config: Arc::clone(config),
+            read_only: config.read_only,
             mind,
             shelf: None,
             remembered: Vec::new(),
@@ -164,10 +167,12 @@ impl World {
             seed,
             now,
         )));
-        if !node.config.read_only {
+        node.read_only = node.config.read_only;
+        if !node.read_only {
             let contact = node.contact();
             self.serving.insert(contact);
         }
+        self.rehome(number);
         self.arm(number);
     }
 

@@ -29,6 +29,10 @@ impl World {
         request: Request,
     ) {
         let (number, now) = (to.address.number(), self.now());
+        if !self.admits(call) {
+            self.calls.close(call);
+            return;
+        }
         let node = &mut self.nodes[number];
         match &node.mind {
             // Nobody is there: silence, until the asker's own deadline.
@@ -68,6 +72,9 @@ impl World {
 
     pub(super) fn on_response(&mut self, id: CallId, response: Response<Place>) {
         let Some(call) = self.calls.close(id) else { return };
+        if !self.admits_answer(&call) {
+            return;
+        }
         if self.nodes[call.by as usize].epoch != call.epoch {
             return; // Whoever asked has gone.
         }
@@ -86,20 +93,24 @@ impl World {
     /// Sends a request of a node: it arrives, or is lost between two sides of a partition.
     pub(super) fn send(&mut self, number: u32, id: RequestId, to: Contact<Place>, request: Request) {
         let node = &self.nodes[number as usize];
-        let (from, read_only, epoch) = (node.contact(), node.config.read_only, node.epoch);
+        let (from, read_only, epoch) = (node.contact(), node.read_only, node.epoch);
         let peer = to.address.number() as u32;
         self.traffic.request(&request);
         let one_way = self.one_way(from.address, to.address);
         let mut leaves = self.now;
-        if let Some(pool) = self.pools.get(number as usize)
-            && !pool.has(peer, self.now, self.links.idle)
-        {
+        let pool = self.pools.get(number as usize);
+        let dials = pool.is_some_and(|pool| !pool.has(peer, self.now, self.links.idle));
+        if dials {
             self.traffic.dials += 1;
             leaves = leaves + self.links.handshake(one_way, &mut self.wires);
         }
         if self.is_cut(number, peer) {
             return;
         }
+        let port = self.port_of(peer, number, !dials);
+        let Some(seen) = self.leaves(number, peer, port) else {
+            return;
+        };
         let arrives = leaves + self.links.transit(one_way, &mut self.wires);
         let timed = matches!(request, Request::Ping | Request::FindNode { card: false, .. });
         let call = self.calls.open(Call {
@@ -109,6 +120,10 @@ impl World {
             id,
             sent: leaves,
             timed,
+            dials,
+            seen,
+            port,
+            answered: 0,
         });
         self.queue.push(
             arrives,
@@ -138,6 +153,11 @@ impl World {
             self.calls.close(id);
             return;
         }
+        let Some(port) = self.leaves(from.number() as u32, by, call.seen) else {
+            self.calls.close(id);
+            return;
+        };
+        self.calls.answer(id, port);
         let one_way = self.one_way(from, self.nodes[by as usize].place);
         let arrives = self.now + self.links.transit(one_way, &mut self.wires);
         self.queue.push(arrives, arrival(id));
