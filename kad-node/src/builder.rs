@@ -55,6 +55,7 @@ pub struct Builder {
     role: RoleChoice,
     card: bool,
     reach: bool,
+    relay: bool,
     stores: bool,
     validator: Registered,
     deny: Option<DenyList>,
@@ -79,6 +80,7 @@ impl Default for Builder {
             role: RoleChoice::Auto,
             card: true,
             reach: true,
+            relay: true,
             stores: true,
             validator: Registered::default(),
             deny: None,
@@ -167,6 +169,14 @@ impl Builder {
     #[must_use]
     pub fn reach(mut self, reach: bool) -> Self {
         self.reach = reach;
+        self
+    }
+
+    /// Whether the node relays for others while it serves, in small bounds: peers that nobody can dial have places at it, and
+    /// connections of theirs pass through it until they are direct. Default true.
+    #[must_use]
+    pub fn relay(mut self, relay: bool) -> Self {
+        self.relay = relay;
         self
     }
 
@@ -353,7 +363,7 @@ impl Builder {
         ReachConfig {
             scope,
             reachability,
-            relay: self.reach.then(RelayConfig::default),
+            relay: (self.reach && self.relay).then(RelayConfig::default),
             alone: self.peers.is_empty() && !remembers,
             quiet: !self.reach,
             ..ReachConfig::default()
@@ -619,6 +629,14 @@ fn automatic_scope(listen: &[SocketAddr], peers: &[Peer]) -> Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_relays_unless_it_was_told_not_to_or_keeps_out_of_all_of_it() {
+        let relays = |builder: Builder| builder.reaching(Scope::Global, false).relay.is_some();
+        assert!(relays(Node::builder()));
+        assert!(!relays(Node::builder().relay(false)));
+        assert!(!relays(Node::builder().reach(false)));
+    }
 
     #[test]
     fn the_scope_follows_the_addresses() {
