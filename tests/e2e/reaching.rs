@@ -212,6 +212,17 @@ fn ports_of_a_peer_are_ports_of_this_machine_if_the_peer_allows_them() {
     }
     assert_eq!(ask(&local(2), b"hello"), b"");
     assert_eq!(ask(&local(3), b"hello"), b"", "another name for what is allowed");
+    let at = format!("--bootstrap={}", first.address);
+    let piped = run_with_input(&["connect", &daemon.id, "--to", &allowed, &at], b"drawer");
+    assert_eq!(piped.status.code(), Some(0), "{}", piped.stderr);
+    assert_eq!(piped.stdout, b"reward");
+    let refused = run_with_input(&["connect", &daemon.id, "--to", &forbidden, &at], b"drawer");
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("is not allowed there"),
+        "{}",
+        refused.stderr
+    );
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
