@@ -1,8 +1,9 @@
 //! Servers that say where they see this node, and what they do for others.
 //!
-//! They are asked on demand: while too few have voted lately, or too few are known who could help. Only those are asked to whom this
-//! node has a connection anyway, and which it has opened itself: who calls us may be anybody. A node at rest so asks eight servers
-//! in ten minutes. A server behind a NAT asks one of them every quarter of a minute, as otherwise the NAT could forget it.
+//! They are asked on demand: while too few have voted lately, or too few are known who could help. Only those are asked
+//! to whom this node has a connection anyway, and which it has opened itself: who calls us may be anybody. A node at
+//! rest so asks eight servers in ten minutes. A server behind a NAT asks one of them every quarter of a minute, as
+//! otherwise the NAT could forget it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,11 +22,12 @@ use crate::quic::address::canonical;
 use crate::quic::pool::Link;
 use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 
-/// Peers that were asked; as many as may be asked to probe for others. Full: nobody else is asked until one of them is gone.
+/// Peers that were asked; as many as may be asked to probe for others. Full: nobody else is asked until one of them is
+/// gone.
 const MAX_OBSERVERS: usize = 64;
 
-/// Relays that are remembered after their connections have ended: as many as the reservations keep in mind. Full: one without a
-/// connection is forgotten, or the new one is not taken.
+/// Relays that are remembered after their connections have ended: as many as the reservations keep in mind. Full: one
+/// without a connection is forgotten, or the new one is not taken.
 const MAX_RELAYS: usize = 32;
 
 /// Votes, and servers that could help, of one family that are enough: twice what a class and a proof take.
@@ -135,8 +137,8 @@ impl Driver {
         }
     }
 
-    /// A server that strangers reach through a NAT, at an address that is not its own, is reached for as long as the NAT keeps that
-    /// address; who only asks says to its relays that it is there.
+    /// A server that strangers reach through a NAT, at an address that is not its own, is reached for as long as the
+    /// NAT keeps that address; who only asks says to its relays that it is there.
     pub(super) fn remind_nat(&mut self, now: Instant) {
         let own = self.own_addresses();
         let behind = self
