@@ -172,8 +172,8 @@ impl Builder {
         self
     }
 
-    /// Whether the node relays for others while it serves, in small bounds: peers that nobody can dial have places at it, and
-    /// connections of theirs pass through it until they are direct. Default true.
+    /// Whether the node relays for others while it serves, in small bounds: peers that nobody can dial have places at
+    /// it, and connections of theirs pass through it until they are direct. Default true.
     #[must_use]
     pub fn relay(mut self, relay: bool) -> Self {
         self.relay = relay;
@@ -242,25 +242,25 @@ impl Builder {
         self
     }
 
-    /// Whether to ask the router for a port, so that others reach a node behind a NAT. Default true; it is asked only where
-    /// the node listens at a private address, or everywhere, and hears of addresses of the internet ([`Scope::Global`]).
-    /// Without the feature `port-mapping` of this crate nobody is asked.
+    /// Whether to ask the router for a port, so that others reach a node behind a NAT. Default true; it is asked only
+    /// where the node listens at a private address, or everywhere, and hears of addresses of the internet
+    /// ([`Scope::Global`]). Without the feature `port-mapping` of this crate nobody is asked.
     #[must_use]
     pub fn port_mapping(mut self, port_mapping: bool) -> Self {
         self.port_mapping = port_mapping;
         self
     }
 
-    /// Whether to announce the node in its network and to begin with neighbours that do. Default [`Mdns::Auto`]. Without the
-    /// feature `mdns` of this crate it neither announces nor hears.
+    /// Whether to announce the node in its network and to begin with neighbours that do. Default [`Mdns::Auto`].
+    /// Without the feature `mdns` of this crate it neither announces nor hears.
     #[must_use]
     pub fn mdns(mut self, mdns: Mdns) -> Self {
         self.mdns = mdns;
         self
     }
 
-    /// Starts a node with QUIC, and redb if there is a data directory, else memory. Joining goes on in the background; wait
-    /// for it with [`Node::joined`].
+    /// Starts a node with QUIC, and redb if there is a data directory, else memory. Joining goes on in the background;
+    /// wait for it with [`Node::joined`].
     ///
     /// # Errors
     /// One sentence about the port, the directory, the key or the store; see [`SpawnError`]. Nothing was overwritten.

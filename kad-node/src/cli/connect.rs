@@ -22,8 +22,8 @@ use super::run::Stop;
 /// What is spoken unless somebody says otherwise: nothing but the bytes.
 const PIPE: &str = "nautilus-kad/pipe/1";
 
-/// How long a peer is looked for that nobody knows: whoever starts both ends at once should not have to start one again. A card
-/// is out some seconds after its node has joined.
+/// How long a peer is looked for that nobody knows: whoever starts both ends at once should not have to start one
+/// again. A card is out some seconds after its node has joined.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two looks.
