@@ -2,6 +2,8 @@
 
 mod directory;
 mod ending;
+mod scope;
+mod sockets;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,6 +23,8 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 pub(crate) use self::directory::DataDirectory;
 use self::ending::{Ending, ending};
+use self::scope::automatic_scope;
+use self::sockets::{Silence, Sockets, teller};
 use crate::card::{CardKeeper, PAUSE};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
@@ -29,7 +33,7 @@ use crate::node::{Applications, Asker, Doors, Inner, ListUp, LookUp, Purge};
 use crate::policy::{Policy, Registered};
 use crate::role::{Presence, RoleKeeper, first_role};
 use crate::storage::{self, Storage};
-use crate::surroundings::{Host, News, Setting, Surroundings};
+use crate::surroundings::{Host, Setting, Surroundings};
 use crate::{
     DenyList, Mdns, Node, Peer, Role, RoleChoice, SpawnError, TableMode, Validator, holdings, identity,
     snapshot,
@@ -560,30 +564,9 @@ impl Builder {
 /// What a transport finds out, as it does.
 type Watched<A> = watch::Receiver<Presence<A>>;
 
-/// Makes a transport fall silent.
-type Silence = Box<dyn Fn() + Send + Sync>;
-
-/// What a node has more that runs over QUIC.
-pub(crate) struct Sockets {
-    transport: Arc<QuicTransport>,
-    silence: Silence,
-    setting: Setting,
-}
-
 /// Whether the last run has left somebody to begin with.
 fn knows_somebody(files: &DataDirectory, network: &NetworkId) -> bool {
     !snapshot::read::<QuicAddress>(&files.path("contacts.json"), network).is_empty()
-}
-
-/// Tells the transport what becomes known of the network around the machine.
-fn teller(transport: Arc<QuicTransport>) -> Box<dyn Fn(News) + Send + Sync> {
-    Box::new(move |news| match news {
-        News::Moved(addresses) => {
-            transport.network_changed();
-            transport.reach().network_changed(addresses);
-        }
-        News::Mapped(address) => transport.reach().set_mapped(address.into_iter().collect()),
-    })
 }
 
 fn doors<T: Transport>(
@@ -607,25 +590,6 @@ fn doors<T: Transport>(
     }
 }
 
-/// A node that listens or begins only in private or loopback networks wants to hear of such addresses.
-fn automatic_scope(listen: &[SocketAddr], peers: &[Peer]) -> Scope {
-    let local = |address: &SocketAddr| {
-        !address.ip().is_unspecified() && kad_core::AddressGroups::of_ip(address.ip()).is_none()
-    };
-    let private = |peer: &Peer| match peer.host.parse() {
-        Ok(ip) => kad_core::AddressGroups::of_ip(ip).is_none(),
-        Err(_) => peer.host == "localhost",
-    };
-    let everywhere = listen.iter().any(|address| !local(address));
-    match (everywhere, peers.is_empty()) {
-        (false, _) => Scope::Any,
-        (true, false) if peers.iter().all(private) => Scope::Any,
-        // The first of a network: what listens everywhere without knowing anybody cannot tell yet, and should work.
-        (true, true) => Scope::Any,
-        (true, false) => Scope::Global,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -636,28 +600,5 @@ mod tests {
         assert!(relays(Node::builder()));
         assert!(!relays(Node::builder().relay(false)));
         assert!(!relays(Node::builder().reach(false)));
-    }
-
-    #[test]
-    fn the_scope_follows_the_addresses() {
-        let listen = |text: &str| vec![text.parse().unwrap()];
-        let peers = |text: &str| vec![text.parse().unwrap()];
-        assert_eq!(automatic_scope(&listen("127.0.0.1:0"), &[]), Scope::Any);
-        assert_eq!(
-            automatic_scope(&listen("192.168.1.2:0"), &peers("8.8.8.8:1")),
-            Scope::Any
-        );
-        assert_eq!(
-            automatic_scope(&listen("0.0.0.0:0"), &peers("127.0.0.1:1")),
-            Scope::Any
-        );
-        assert_eq!(
-            automatic_scope(&listen("0.0.0.0:0"), &peers("8.8.8.8:1")),
-            Scope::Global
-        );
-        assert_eq!(
-            automatic_scope(&listen("0.0.0.0:0"), &peers("example.org:1")),
-            Scope::Global
-        );
     }
 }
