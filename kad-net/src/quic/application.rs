@@ -72,7 +72,8 @@ pub(super) fn accepted(shared: &Arc<Shared>, connection: Connection, peer: kad_c
         let remote = super::address::canonical(behind.map_or(seen, |(relay, _)| relay));
         let kind = match is_fake(seen.ip()) {
             true => PathKind::Relayed,
-            false => PathKind::of_address(remote),
+            // Until the peer says more: never taken for better than it is, so that no stream moves there and back.
+            false => PathKind::Punched,
         };
         Path {
             kind,

@@ -50,7 +50,7 @@ impl PathKind {
         })
     }
 
-    /// What an address alone tells of a path on which a peer came to us.
+    /// What an address alone tells of a path that was dialled.
     pub(super) fn of_address(address: SocketAddr) -> Self {
         match address.ip().to_canonical() {
             std::net::IpAddr::V4(ip) if ip.is_private() || ip.is_loopback() || ip.is_link_local() => {

@@ -29,13 +29,13 @@ pub(super) use self::pump::{Attachment, Pump};
 
 /// One stream of a [`Connection`](super::Connection): bytes in both directions, each once and in order, whatever paths they run over.
 ///
-/// Each direction ends by itself: [`shutdown`](tokio::io::AsyncWriteExt::shutdown) says that all was written, and a reader that
+/// Each direction ends by itself: `shutdown` of `AsyncWriteExt` says that all was written, and a reader that
 /// meets the end has all of it. A stream that is dropped before tells the peer that what it wrote is not whole
 /// ([`StreamError::Reset`]), and that nothing more is read. What was shut down is delivered even if the stream is dropped then,
 /// as long as the connection lasts.
 ///
 /// At most 1 MiB that was written waits to be taken by the peer's application; then writing waits. Errors are a [`StreamError`] inside
-/// an [`io::Error`]. Split it with [`tokio::io::split`].
+/// an [`io::Error`]. Split it with `tokio::io::split`.
 pub struct Stream {
     desk: Arc<Desk>,
     handle: Arc<Handle>,
