@@ -42,8 +42,8 @@ const MAX_OPENED: usize = 240;
 /// Sessions that one peer opens in a minute. Who connects to somebody needs one, and one more when that is lost.
 const MAX_OPENED_BY_PEER: usize = 20;
 
-/// Sessions that are opened to one peer in a minute, whoever does: each makes it listen, so that sessions that are opened and closed
-/// at once would keep it busy.
+/// Sessions that are opened to one peer in a minute, whoever does: each makes it listen, so that sessions that are
+/// opened and closed at once would keep it busy.
 const MAX_OPENED_TO_PEER: usize = 60;
 
 /// What these are counted over.

@@ -1,4 +1,5 @@
-//! How a node finds out whether it can be reached, and has itself reached if not: the machines of [`nat`](crate::nat), fed.
+//! How a node finds out whether it can be reached, and has itself reached if not: the machines of [`nat`](crate::nat),
+//! fed.
 //!
 //! ```text
 //!   probes, calls ◄── mux        streams of kind 0x02 ◄── peers
@@ -8,20 +9,22 @@
 //!      standing ◄──────────┘ └──► requests to peers, over connections of the pool
 //! ```
 //!
-//! One task owns observations, reachability, dial-backs, reservations and meetings, carries what one of them says to the next,
-//! and keeps their timers. The accounts of relaying it shares with the mux, which asks them about every datagram.
+//! One task owns observations, reachability, dial-backs, reservations and meetings, carries what one of them says to
+//! the next, and keeps their timers. The accounts of relaying it shares with the mux, which asks them about every
+//! datagram.
 //!
-//! - **Observers** (`observers.rs`): a few servers that this node has dialled are asked where they see it. They become helpers,
-//!   targets, and relays to choose from.
-//! - **Places** (`places.rs`): a node that cannot be dialled reserves at up to three relays, and tells them every 15 seconds that it
-//!   is still there.
-//! - **Serving** (`serving.rs`, `relaying.rs`): what others ask. Nothing is dialled for them, and nothing sent but what the machines
-//!   grant.
+//! - **Observers** (`observers.rs`): a few servers that this node has dialled are asked where they see it. They become
+//!   helpers, targets, and relays to choose from.
+//! - **Places** (`places.rs`): a node that cannot be dialled reserves at up to three relays, and tells them every 15
+//!   seconds that it is still there.
+//! - **Serving** (`serving.rs`, `relaying.rs`): what others ask. Nothing is dialled for them, and nothing sent but what
+//!   the machines grant.
 //! - **Whereabouts** (`whereabouts.rs`): what the node knows of itself, for the machines and for its card.
-//! - **Sessions** (`sessions.rs`): opened at a relay by this node or to it. What becomes of them is the business of others.
+//! - **Sessions** (`sessions.rs`): opened at a relay by this node or to it. What becomes of them is the business of
+//!   others.
 //!
-//! What it refuses to do: ask more than is needed for what is not known yet; believe one peer; keep a connection for anybody who
-//! has no place here.
+//! What it refuses to do: ask more than is needed for what is not known yet; believe one peer; keep a connection for
+//! anybody who has no place here.
 
 mod asking;
 mod config;
@@ -52,7 +55,8 @@ use super::exchange::QuicReply;
 use super::pool::{InUse, Link};
 use crate::nat::reachability::Role;
 
-/// Requests of one peer under way: a client has a few checks, a renewal and an opening at a time. One more is refused as busy.
+/// Requests of one peer under way: a client has a few checks, a renewal and an opening at a time. One more is refused
+/// as busy.
 const MAX_KNOCKS_PER_PEER: usize = 8;
 
 /// Requests that wait for the driver, which answers most of them at once. Full: refused as busy.
@@ -104,15 +108,15 @@ impl Reach {
         self.standing.subscribe()
     }
 
-    /// Tells it of the addresses that routers forward to it, in place of those told before. They are believed once strangers have
-    /// come in by them. Of more than 16 the first.
+    /// Tells it of the addresses that routers forward to it, in place of those told before. They are believed once
+    /// strangers have come in by them. Of more than 16 the first.
     pub fn set_mapped(&self, mut mapped: Vec<SocketAddr>) {
         mapped.truncate(MAX_TOLD);
         self.tell(|told| told.mapped = mapped);
     }
 
-    /// Tells it that the interfaces of the machine have these addresses now, of more than 16 the first. With the second time, what
-    /// was known of the network is void: votes, proofs and the role.
+    /// Tells it that the interfaces of the machine have these addresses now, of more than 16 the first. With the second
+    /// time, what was known of the network is void: votes, proofs and the role.
     pub fn network_changed(&self, mut lan: Vec<IpAddr>) {
         lan.truncate(MAX_TOLD);
         self.tell(|told| {

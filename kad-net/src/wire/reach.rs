@@ -5,8 +5,8 @@
 //! does not know them resets the stream, and that means that there is no help here. They are small, and none carries a
 //! record, so they are read where they arrive.
 //!
-//! The two requests that cause packets, CHECK and DIAL_BACK, are padded to what they cause. Who answers one looks at the
-//! length of its frame.
+//! The two requests that cause packets, CHECK and DIAL_BACK, are padded to what they cause. Who answers one looks at
+//! the length of its frame.
 
 mod answers;
 mod requests;

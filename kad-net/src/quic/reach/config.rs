@@ -11,7 +11,8 @@ use crate::wire::Scope;
 /// The default is for private networks and tests: everybody serves from the start, and asks nobody where it is seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReachConfig {
-    /// Where addresses mean something. In [`Scope::Global`] a node has to prove that strangers reach it before it serves.
+    /// Where addresses mean something. In [`Scope::Global`] a node has to prove that strangers reach it before it
+    /// serves.
     pub scope: Scope,
     /// How it proves that, and who decides about its role.
     pub reachability: ReachabilityConfig,
@@ -19,10 +20,11 @@ pub struct ReachConfig {
     pub relay: Option<RelayConfig>,
     /// Whether it knows nobody whom it could join: then it serves at once, as somebody has to be the first.
     pub alone: bool,
-    /// Whether it asks nobody anything and takes no place at a relay: for a node that asks a few things and leaves. Default no.
+    /// Whether it asks nobody anything and takes no place at a relay: for a node that asks a few things and leaves.
+    /// Default no.
     pub quiet: bool,
-    /// How often it tells a relay that it is still there. Default 15 seconds: Linux forgets a UDP flow without an answer after 30, and
-    /// routers that follow RFC 4787 (REQ-5) after two minutes at least.
+    /// How often it tells a relay that it is still there. Default 15 seconds: Linux forgets a UDP flow without an
+    /// answer after 30, and routers that follow RFC 4787 (REQ-5) after two minutes at least.
     pub keep: Duration,
     /// Whether sessions that arrive are left to the test.
     #[cfg(test)]

@@ -30,8 +30,8 @@ use crate::quic::tasks::Alive;
 use crate::wire::Scope;
 use crate::wire::reach::ReachAnswer;
 
-/// Requests of this node under way. It asks a few at a time for itself; ends of sessions, of which a relay tells both, are the
-/// most. Full: of an end nobody is told, and other requests count as not answered.
+/// Requests of this node under way. It asks a few at a time for itself; ends of sessions, of which a relay tells both,
+/// are the most. Full: of an end nobody is told, and other requests count as not answered.
 const MAX_ASKING: usize = 512;
 
 /// Between two looks at who is connected, while there is something to look for.
@@ -198,7 +198,8 @@ impl Driver {
         self.reachability.role()
     }
 
-    /// Whether this node asks others for anything. In a private network, where it takes itself for reachable, it does not.
+    /// Whether this node asks others for anything. In a private network, where it takes itself for reachable, it does
+    /// not.
     pub(super) fn asks(&self) -> bool {
         let presumed = self.config.scope == Scope::Any && self.config.reachability.presume;
         !self.config.quiet && (!presumed || self.role() == Role::Client)

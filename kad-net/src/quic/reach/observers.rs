@@ -1,8 +1,9 @@
 //! Servers that say where they see this node, and what they do for others.
 //!
-//! They are asked on demand: while too few have voted lately, or too few are known who could help. Only those are asked to whom this
-//! node has a connection anyway, and which it has opened itself: who calls us may be anybody. A node at rest so asks eight servers
-//! in ten minutes. A server behind a NAT asks one of them every quarter of a minute, as otherwise the NAT could forget it.
+//! They are asked on demand: while too few have voted lately, or too few are known who could help. Only those are asked
+//! to whom this node has a connection anyway, and which it has opened itself: who calls us may be anybody. A node at
+//! rest so asks eight servers in ten minutes. A server behind a NAT asks one of them every quarter of a minute, as
+//! otherwise the NAT could forget it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,11 +22,12 @@ use crate::quic::address::canonical;
 use crate::quic::pool::Link;
 use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 
-/// Peers that were asked; as many as may be asked to probe for others. Full: nobody else is asked until one of them is gone.
+/// Peers that were asked; as many as may be asked to probe for others. Full: nobody else is asked until one of them is
+/// gone.
 const MAX_OBSERVERS: usize = 64;
 
-/// Relays that are remembered after their connections have ended: as many as the reservations keep in mind. Full: one without a
-/// connection is forgotten, or the new one is not taken.
+/// Relays that are remembered after their connections have ended: as many as the reservations keep in mind. Full: one
+/// without a connection is forgotten, or the new one is not taken.
 const MAX_RELAYS: usize = 32;
 
 /// Votes, and servers that could help, of one family that are enough: twice what a class and a proof take.
@@ -37,6 +39,9 @@ const ASKED_AT_ONCE: usize = 3;
 /// How long what a peer said is fresh.
 const FRESH: Duration = Duration::from_secs(600);
 
+/// A peer that said nothing is asked again after so long: its answer may have been lost.
+const AGAIN: Duration = Duration::from_secs(20);
+
 /// How long a peer may take to say hello: a round trip, with packets lost on the way.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
@@ -47,8 +52,8 @@ const CHECK_WITHIN: Duration = Duration::from_secs(9);
 struct Observer {
     link: Arc<Link>,
     ip: IpAddr,
-    /// When; `None` if it is to be asked again.
-    asked: Option<Instant>,
+    /// When it may be asked again.
+    again: Instant,
     serves: bool,
 }
 
@@ -66,7 +71,7 @@ impl Observers {
     /// Everybody says again where they see us.
     pub(super) fn ask_again(&mut self) {
         for observer in self.asked.values_mut() {
-            observer.asked = None;
+            observer.again = Instant::ZERO;
         }
     }
 
@@ -110,10 +115,8 @@ impl Observers {
 
     /// Whether this connection was asked lately.
     fn was_asked(&self, now: Instant, link: &Arc<Link>) -> bool {
-        self.asked.get(&link.peer).is_some_and(|observer| {
-            let lately = observer.asked.is_some_and(|at| now.since(at) < FRESH);
-            lately && Arc::ptr_eq(&observer.link, link)
-        })
+        let asked = self.asked.get(&link.peer);
+        asked.is_some_and(|observer| now < observer.again && Arc::ptr_eq(&observer.link, link))
     }
 }
 
@@ -134,8 +137,8 @@ impl Driver {
         }
     }
 
-    /// A server that strangers reach through a NAT, at an address that is not its own, is reached for as long as the NAT keeps that
-    /// address; who only asks says to its relays that it is there.
+    /// A server that strangers reach through a NAT, at an address that is not its own, is reached for as long as the
+    /// NAT keeps that address; who only asks says to its relays that it is there.
     pub(super) fn remind_nat(&mut self, now: Instant) {
         let own = self.own_addresses();
         let behind = self
@@ -167,7 +170,7 @@ impl Driver {
         let observer = Observer {
             link: link.clone(),
             ip,
-            asked: Some(now),
+            again: now + FRESH,
             serves: known.is_some_and(|observer| observer.serves),
         };
         self.observers.asked.insert(link.peer, observer);
@@ -179,6 +182,7 @@ impl Driver {
     }
 
     pub(super) fn on_hello(&mut self, link: &Arc<Link>, answer: Result<ReachAnswer, NotHeard>) {
+        let now = self.now();
         let Some(observer) = self.observers.asked.get_mut(&link.peer) else {
             return;
         };
@@ -189,6 +193,10 @@ impl Driver {
             relays,
         }) = answer
         else {
+            // It may not even have heard the question.
+            if answer == Err(NotHeard::Nothing) {
+                observer.again = now + AGAIN;
+            }
             // Who is busy now is what it was.
             if answer != Err(NotHeard::Refused(ReachRefusal::Busy)) {
                 observer.serves = false;

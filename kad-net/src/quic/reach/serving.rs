@@ -16,7 +16,8 @@ use crate::quic::mux::{Packet, Side};
 use crate::quic::pool::InUse;
 use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 
-/// How long a target may take to say that it probes, and an end of a session that it has heard: a round trip, and packets lost.
+/// How long a target may take to say that it probes, and an end of a session that it has heard: a round trip, and
+/// packets lost.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 impl Driver {

@@ -18,15 +18,16 @@ use crate::quic::shared::Shared;
 use crate::quic::{QuicAddress, QuicError, connect};
 use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest, SessionLimits};
 
-/// Sessions that others opened to this node, and calls to punch, that wait to be looked at. A relay lets a peer have four, and
-/// there are three relays. Full: refused as busy.
+/// Sessions that others opened to this node, and calls to punch, that wait to be looked at. A relay lets a peer have
+/// four, and there are three relays. Full: refused as busy.
 const MAX_ARRIVALS: usize = 16;
 
-/// Sessions that were given up and of which the relay is not told yet: as many as there can be. Full: it is not told, and they
-/// run out of time there.
+/// Sessions that were given up and of which the relay is not told yet: as many as there can be. Full: it is not told,
+/// and they run out of time there.
 const MAX_CLOSING: usize = 64;
 
-/// Sessions that one relay may say that others have opened to this node: twice what a relay lets a peer have. Full: refused.
+/// Sessions that one relay may say that others have opened to this node: twice what a relay lets a peer have. Full:
+/// refused.
 const MAX_PER_RELAY: usize = 8;
 
 /// How long a relay may take to open a session, or to call for a meeting: a round trip, with a packet lost on the way.
@@ -240,8 +241,8 @@ pub(super) struct Told {
     pub(super) limits: SessionLimits,
 }
 
-/// Makes a way through the session. `None` if there are too many, or it is one that this node has already. Of one that this node
-/// has opened the relay is told then; to one that others have, it is refused.
+/// Makes a way through the session. `None` if there are too many, or it is one that this node has already. Of one that
+/// this node has opened the relay is told then; to one that others have, it is refused.
 pub(super) fn begin(shared: &Arc<Shared>, link: &InUse, told: &Told) -> Option<Opened> {
     let connection = &link.link().connection;
     let sessions = &shared.reach.sessions;

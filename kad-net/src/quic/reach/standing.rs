@@ -47,7 +47,8 @@ impl Standing {
         }
     }
 
-    /// The addresses at which it may be, each once and as the best that it is known for. At most [`MAX_CANDIDATES`], the best first.
+    /// The addresses at which it may be, each once and as the best that it is known for. At most [`MAX_CANDIDATES`],
+    /// the best first.
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate> {
         let of = |list: &[SocketAddr], kind| {
