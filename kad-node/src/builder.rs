@@ -2,6 +2,8 @@
 
 mod directory;
 mod ending;
+mod scope;
+mod sockets;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,6 +23,8 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 pub(crate) use self::directory::DataDirectory;
 use self::ending::{Ending, ending};
+use self::scope::automatic_scope;
+use self::sockets::{Silence, Sockets, teller};
 use crate::card::{CardKeeper, PAUSE};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
@@ -29,7 +33,7 @@ use crate::node::{Applications, Asker, Doors, Inner, ListUp, LookUp, Purge};
 use crate::policy::{Policy, Registered};
 use crate::role::{Presence, RoleKeeper, first_role};
 use crate::storage::{self, Storage};
-use crate::surroundings::{Host, News, Setting, Surroundings};
+use crate::surroundings::{Host, Setting, Surroundings};
 use crate::{
     DenyList, Mdns, Node, Peer, Role, RoleChoice, SpawnError, TableMode, Validator, holdings, identity,
     snapshot,
@@ -55,6 +59,7 @@ pub struct Builder {
     role: RoleChoice,
     card: bool,
     reach: bool,
+    relay: bool,
     stores: bool,
     validator: Registered,
     deny: Option<DenyList>,
@@ -79,6 +84,7 @@ impl Default for Builder {
             role: RoleChoice::Auto,
             card: true,
             reach: true,
+            relay: true,
             stores: true,
             validator: Registered::default(),
             deny: None,
@@ -170,6 +176,14 @@ impl Builder {
         self
     }
 
+    /// Whether the node relays for others while it serves, in small bounds: peers that nobody can dial have places at
+    /// it, and connections of theirs pass through it until they are direct. Default true.
+    #[must_use]
+    pub fn relay(mut self, relay: bool) -> Self {
+        self.relay = relay;
+        self
+    }
+
     /// Whether the node stores records for others. Default true. One that does not still routes and keeps its own
     /// records; a network of such nodes stores nothing at all (`docs/guarantees.md`). `stores` of
     /// [`config`](Self::config) must not say no either.
@@ -232,25 +246,25 @@ impl Builder {
         self
     }
 
-    /// Whether to ask the router for a port, so that others reach a node behind a NAT. Default true; it is asked only where
-    /// the node listens at a private address, or everywhere, and hears of addresses of the internet ([`Scope::Global`]).
-    /// Without the feature `port-mapping` of this crate nobody is asked.
+    /// Whether to ask the router for a port, so that others reach a node behind a NAT. Default true; it is asked only
+    /// where the node listens at a private address, or everywhere, and hears of addresses of the internet
+    /// ([`Scope::Global`]). Without the feature `port-mapping` of this crate nobody is asked.
     #[must_use]
     pub fn port_mapping(mut self, port_mapping: bool) -> Self {
         self.port_mapping = port_mapping;
         self
     }
 
-    /// Whether to announce the node in its network and to begin with neighbours that do. Default [`Mdns::Auto`]. Without the
-    /// feature `mdns` of this crate it neither announces nor hears.
+    /// Whether to announce the node in its network and to begin with neighbours that do. Default [`Mdns::Auto`].
+    /// Without the feature `mdns` of this crate it neither announces nor hears.
     #[must_use]
     pub fn mdns(mut self, mdns: Mdns) -> Self {
         self.mdns = mdns;
         self
     }
 
-    /// Starts a node with QUIC, and redb if there is a data directory, else memory. Joining goes on in the background; wait
-    /// for it with [`Node::joined`].
+    /// Starts a node with QUIC, and redb if there is a data directory, else memory. Joining goes on in the background;
+    /// wait for it with [`Node::joined`].
     ///
     /// # Errors
     /// One sentence about the port, the directory, the key or the store; see [`SpawnError`]. Nothing was overwritten.
@@ -353,7 +367,7 @@ impl Builder {
         ReachConfig {
             scope,
             reachability,
-            relay: self.reach.then(RelayConfig::default),
+            relay: (self.reach && self.relay).then(RelayConfig::default),
             alone: self.peers.is_empty() && !remembers,
             quiet: !self.reach,
             ..ReachConfig::default()
@@ -550,30 +564,9 @@ impl Builder {
 /// What a transport finds out, as it does.
 type Watched<A> = watch::Receiver<Presence<A>>;
 
-/// Makes a transport fall silent.
-type Silence = Box<dyn Fn() + Send + Sync>;
-
-/// What a node has more that runs over QUIC.
-pub(crate) struct Sockets {
-    transport: Arc<QuicTransport>,
-    silence: Silence,
-    setting: Setting,
-}
-
 /// Whether the last run has left somebody to begin with.
 fn knows_somebody(files: &DataDirectory, network: &NetworkId) -> bool {
     !snapshot::read::<QuicAddress>(&files.path("contacts.json"), network).is_empty()
-}
-
-/// Tells the transport what becomes known of the network around the machine.
-fn teller(transport: Arc<QuicTransport>) -> Box<dyn Fn(News) + Send + Sync> {
-    Box::new(move |news| match news {
-        News::Moved(addresses) => {
-            transport.network_changed();
-            transport.reach().network_changed(addresses);
-        }
-        News::Mapped(address) => transport.reach().set_mapped(address.into_iter().collect()),
-    })
 }
 
 fn doors<T: Transport>(
@@ -597,49 +590,15 @@ fn doors<T: Transport>(
     }
 }
 
-/// A node that listens or begins only in private or loopback networks wants to hear of such addresses.
-fn automatic_scope(listen: &[SocketAddr], peers: &[Peer]) -> Scope {
-    let local = |address: &SocketAddr| {
-        !address.ip().is_unspecified() && kad_core::AddressGroups::of_ip(address.ip()).is_none()
-    };
-    let private = |peer: &Peer| match peer.host.parse() {
-        Ok(ip) => kad_core::AddressGroups::of_ip(ip).is_none(),
-        Err(_) => peer.host == "localhost",
-    };
-    let everywhere = listen.iter().any(|address| !local(address));
-    match (everywhere, peers.is_empty()) {
-        (false, _) => Scope::Any,
-        (true, false) if peers.iter().all(private) => Scope::Any,
-        // The first of a network: what listens everywhere without knowing anybody cannot tell yet, and should work.
-        (true, true) => Scope::Any,
-        (true, false) => Scope::Global,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_scope_follows_the_addresses() {
-        let listen = |text: &str| vec![text.parse().unwrap()];
-        let peers = |text: &str| vec![text.parse().unwrap()];
-        assert_eq!(automatic_scope(&listen("127.0.0.1:0"), &[]), Scope::Any);
-        assert_eq!(
-            automatic_scope(&listen("192.168.1.2:0"), &peers("8.8.8.8:1")),
-            Scope::Any
-        );
-        assert_eq!(
-            automatic_scope(&listen("0.0.0.0:0"), &peers("127.0.0.1:1")),
-            Scope::Any
-        );
-        assert_eq!(
-            automatic_scope(&listen("0.0.0.0:0"), &peers("8.8.8.8:1")),
-            Scope::Global
-        );
-        assert_eq!(
-            automatic_scope(&listen("0.0.0.0:0"), &peers("example.org:1")),
-            Scope::Global
-        );
+    fn a_node_relays_unless_it_was_told_not_to_or_keeps_out_of_all_of_it() {
+        let relays = |builder: Builder| builder.reaching(Scope::Global, false).relay.is_some();
+        assert!(relays(Node::builder()));
+        assert!(!relays(Node::builder().relay(false)));
+        assert!(!relays(Node::builder().reach(false)));
     }
 }

@@ -53,8 +53,8 @@ impl Look {
     }
 }
 
-/// The source addresses of the default routes. Nothing is sent: connecting a UDP socket only looks up the route. The targets
-/// are of documentation (RFC 5737, RFC 3849), and lie behind the default route if anything does.
+/// The source addresses of the default routes. Nothing is sent: connecting a UDP socket only looks up the route. The
+/// targets are of documentation (RFC 5737, RFC 3849), and lie behind the default route if anything does.
 fn way_out() -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
     let source = |bind: SocketAddr, target: SocketAddr| {
         let socket = UdpSocket::bind(bind).ok()?;
@@ -139,8 +139,8 @@ pub(crate) struct Interfaces {
 }
 
 impl Interfaces {
-    /// `listens` are addresses that the node was told to listen at: those that are not of this machine any more are told
-    /// in the log. Sockets stay bound to them, and work again as soon as they are back.
+    /// `listens` are addresses that the node was told to listen at: those that are not of this machine any more are
+    /// told in the log. Sockets stay bound to them, and work again as soon as they are back.
     pub(crate) fn watch(listens: &[SocketAddr]) -> Self {
         let listens: Vec<IpAddr> = (listens.iter())
             .map(SocketAddr::ip)

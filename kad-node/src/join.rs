@@ -46,8 +46,8 @@ pub(crate) enum Company {
     Neighbours,
 }
 
-/// How long a node that was told of nobody waits for neighbours before it says that it is alone: mDNS answers within a tenth
-/// of a second, and a lost question is asked again after one.
+/// How long a node that was told of nobody waits for neighbours before it says that it is alone: mDNS answers within a
+/// tenth of a second, and a lost question is asked again after one.
 const NEIGHBOURS_WITHIN: Duration = Duration::from_secs(3);
 
 /// In another network addresses and routes come one by one.
@@ -143,8 +143,8 @@ impl<T: Transport> Joiner<T> {
             .is_ok()
     }
 
-    /// An attempt, of which everybody hears as soon as the neighbourhood knows this node. Filling the buckets that are far
-    /// away takes longer, and nobody has to wait for that.
+    /// An attempt, of which everybody hears as soon as the neighbourhood knows this node. Filling the buckets that are
+    /// far away takes longer, and nobody has to wait for that.
     async fn attempt_until(&self, company: &mut watch::Receiver<Company>) -> Result<(), JoinError> {
         let attempt = self.attempt();
         tokio::pin!(attempt);

@@ -4,8 +4,8 @@
 //! knows neither. What the router says is only one more address to be proven: nobody is told that it works before
 //! strangers were seen to come in. It is renewed at half of its life and given back at the end.
 //!
-//! What it refuses to do: ask for more than the node's one IPv4 port; believe an address that is not of the internet, as a
-//! router behind another router has; ask more often than every few seconds, whatever the router answers.
+//! What it refuses to do: ask for more than the node's one IPv4 port; believe an address that is not of the internet,
+//! as a router behind another router has; ask more often than every few seconds, whatever the router answers.
 
 mod pcp;
 mod router;
@@ -38,8 +38,8 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// What a node wants that was told to listen at `asked` and got `bound`: nothing unless it listens for IPv4 where NATs
-    /// may be, and hears of addresses of the internet. In a private network nobody would come through the router.
+    /// What a node wants that was told to listen at `asked` and got `bound`: nothing unless it listens for IPv4 where
+    /// NATs may be, and hears of addresses of the internet. In a private network nobody would come through the router.
     pub(crate) fn of(asked: &[SocketAddr], bound: &[SocketAddr], scope: Scope) -> Option<Self> {
         if scope != Scope::Global {
             return None;

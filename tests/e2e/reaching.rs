@@ -76,6 +76,17 @@ impl Drop for Listening {
     }
 }
 
+/// A child that is killed when it is dropped.
+struct Guarded(Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The object that a command whose output is the peer's prints last on standard error.
 fn object(stderr: &str) -> Value {
     serde_json::from_str(stderr.lines().last().unwrap_or_default()).unwrap_or_else(|_| panic!("{stderr}"))
@@ -185,12 +196,14 @@ fn ports_of_a_peer_are_ports_of_this_machine_if_the_peer_allows_them() {
     let (allowed, forbidden) = (backwards().to_string(), backwards().to_string());
     let first = Daemon::start::<&str>(&[]);
     let daemon = Daemon::start(&["--bootstrap", &first.address, "--allow-forward", &allowed]);
-    let mut child = kad_node()
+    let child = kad_node()
         .args(["forward", &daemon.id, "--json", "--bootstrap", &first.address])
         .args([format!("0:{allowed}"), format!("127.0.0.1:0:127.0.0.1:{allowed}")])
         .args([format!("0:{forbidden}"), format!("0:localhost:{allowed}")])
         .spawn()
         .unwrap();
+    let mut forwarding = Guarded(child);
+    let child = &mut forwarding.0;
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     stdout.read_line(&mut line).unwrap();
@@ -212,6 +225,17 @@ fn ports_of_a_peer_are_ports_of_this_machine_if_the_peer_allows_them() {
     }
     assert_eq!(ask(&local(2), b"hello"), b"");
     assert_eq!(ask(&local(3), b"hello"), b"", "another name for what is allowed");
+    let at = format!("--bootstrap={}", first.address);
+    let piped = run_with_input(&["connect", &daemon.id, "--to", &allowed, &at], b"drawer");
+    assert_eq!(piped.status.code(), Some(0), "{}", piped.stderr);
+    assert_eq!(piped.stdout, b"reward");
+    let refused = run_with_input(&["connect", &daemon.id, "--to", &forbidden, &at], b"drawer");
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("is not allowed there"),
+        "{}",
+        refused.stderr
+    );
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();

@@ -183,8 +183,8 @@ fn listening(builder: &Builder, (v4, v6): (bool, bool)) -> Builder {
     builder
 }
 
-/// Whether any of the peers has an IPv4 address, and whether any has an IPv6 address. What cannot be resolved is told by the
-/// attempt to join, with its reason.
+/// Whether any of the peers has an IPv4 address, and whether any has an IPv6 address. What cannot be resolved is told
+/// by the attempt to join, with its reason.
 async fn families(peers: &[Peer]) -> (bool, bool) {
     let found = futures::future::join_all(peers.iter().map(Peer::resolve)).await;
     let addresses: Vec<SocketAddr> = found.into_iter().flatten().flatten().collect();

@@ -39,6 +39,7 @@ pub(crate) struct ConfigFile {
     table: Option<Parsed<TableMode>>,
     pub(crate) mdns: Option<bool>,
     port_mapping: Option<bool>,
+    relay: Option<bool>,
     parameters: ParametersTable,
     limits: LimitsTable,
     intervals: IntervalsTable,
@@ -219,6 +220,11 @@ impl ConfigFile {
             .walk(span(&self.intervals.walk, default.walk))
     }
 
+    /// Whether the node relays for others while it serves.
+    pub(crate) fn relay(&self) -> bool {
+        self.relay.unwrap_or(true)
+    }
+
     /// Whether to ask the router for a port.
     pub(crate) fn port_mapping(&self) -> bool {
         self.port_mapping.unwrap_or(true)
@@ -350,6 +356,7 @@ mod tests {
         );
         assert_eq!(format!("{:?}", file.core()), format!("{:?}", Config::default()));
         assert!(file.port_mapping() && ConfigFile::default().port_mapping());
+        assert!(file.relay() && ConfigFile::default().relay());
         assert_eq!(file.mdns, Some(true));
         assert_eq!(
             (file.table(), file.full_table()),

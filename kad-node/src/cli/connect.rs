@@ -12,7 +12,7 @@ use tokio::io::Stdin;
 
 use super::arguments::{ClientArgs, parse_node_id};
 use super::client::{with_calling_node, with_reachable_node};
-use super::forward::ForwardArgs;
+use super::forward::{ForwardArgs, Target, request};
 use super::paths::Journal;
 use super::pipe::pipe;
 use super::progress::Progress;
@@ -22,8 +22,8 @@ use super::run::Stop;
 /// What is spoken unless somebody says otherwise: nothing but the bytes.
 const PIPE: &str = "nautilus-kad/pipe/1";
 
-/// How long a peer is looked for that nobody knows: whoever starts both ends at once should not have to start one again. A card
-/// is out some seconds after its node has joined.
+/// How long a peer is looked for that nobody knows: whoever starts both ends at once should not have to start one
+/// again. A card is out some seconds after its node has joined.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two looks.
@@ -33,9 +33,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 #[command(
     after_help = "Examples:\n  kad-node connect ID --bootstrap 192.0.2.7:4000\n  \
                   tar c photos | kad-node connect ID\n  \
-                  ssh -o ProxyCommand='kad-node connect ID ssh' somebody@anywhere\n\n\
+                  ssh -o ProxyCommand='kad-node connect ID --to 22' somebody@anywhere\n\n\
                   Standard output is what the peer sends. Which path is in use is told on standard error, and so is, with \
-                  --json, the object at the end. At the peer: kad-node listen."
+                  --json, the object at the end. At the peer: kad-node listen, or for --to kad-node run --allow-forward."
 )]
 pub(crate) struct ConnectArgs {
     /// Whom to connect to: 64 hexadecimal digits
@@ -44,6 +44,9 @@ pub(crate) struct ConnectArgs {
     /// What the peer listens for: any name of at most 64 bytes
     #[arg(default_value = PIPE)]
     protocol: Protocol,
+    /// Pipe to a TCP port of the peer's machine, or to one that it reaches, if the peer allows that
+    #[arg(long, value_name = "[HOST:]PORT", conflicts_with = "protocol")]
+    to: Option<Target>,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -74,7 +77,17 @@ pub(super) async fn reach(
 }
 
 pub(crate) async fn connect(args: ConnectArgs, json: bool) -> Result<Answer, Failure> {
-    let ConnectArgs { id, protocol, client } = args;
+    let ConnectArgs {
+        id,
+        protocol,
+        to,
+        client,
+    } = args;
+    let protocol = if to.is_some() {
+        request::protocol()
+    } else {
+        protocol
+    };
     // From here on a signal is not lost, whatever is under way.
     let mut stop = Stop::new()?;
     with_calling_node(&client, json, async move |node| {
@@ -84,7 +97,12 @@ pub(crate) async fn connect(args: ConnectArgs, json: bool) -> Result<Answer, Fai
             let connection = reach(node, id, protocol, json).await?;
             let journal = Journal::follow(&connection, began, json);
             let stream = connection.open().await;
-            let stream = stream.map_err(|error| Failure::negative(error.to_string()))?;
+            let mut stream = stream.map_err(|error| Failure::negative(error.to_string()))?;
+            if let Some(target) = &to {
+                let asked = request::ask(&mut stream, target).await;
+                let asked = asked.map_err(|error| Failure::negative(error.to_string()))?;
+                asked.map_err(Failure::negative)?;
+            }
             pipe(&connection, stream, &mut stdin, &journal).await?;
             connection.close().await;
             Ok::<_, Failure>(journal.json())

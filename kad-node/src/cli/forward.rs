@@ -1,6 +1,6 @@
 //! `forward`: ports of a peer's machine as ports of this one.
 
-mod request;
+pub(super) mod request;
 mod serve;
 mod spec;
 
@@ -20,7 +20,8 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 pub(crate) use self::serve::ForwardArgs;
-use self::spec::{Spec, Target};
+use self::spec::Spec;
+pub(crate) use self::spec::Target;
 use super::arguments::{ClientArgs, parse_node_id};
 use super::client::with_calling_node;
 use super::connect::reach;

@@ -120,7 +120,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Tells of every path on standard error, unless nobody wants to read it. `began` is when the connection was asked for.
+    /// Tells of every path on standard error, unless nobody wants to read it. `began` is when the connection was asked
+    /// for.
     pub(crate) fn follow(connection: &Connection, began: Instant, quiet: bool) -> Self {
         let record = Arc::new(Mutex::new(Record {
             ways: Vec::new(),

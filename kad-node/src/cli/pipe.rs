@@ -45,7 +45,8 @@ async fn copy(
     }
 }
 
-/// Standard input goes to the peer, what it sends to standard output: until both have ended, or the peer has and is gone.
+/// Standard input goes to the peer, what it sends to standard output: until both have ended, or the peer has and is
+/// gone.
 ///
 /// # Errors
 /// When the peer breaks off, or standard output takes no more.

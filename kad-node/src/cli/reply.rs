@@ -219,7 +219,8 @@ impl From<JoinError> for Failure {
                  --config",
             ),
             JoinError::Unreachable(why) => Self::usage(format!(
-                "no bootstrap node can be used ({}); check that it runs there and in the same network",
+                "no bootstrap node can be used ({}); check that it runs there and in the same network, and \
+                 that this network lets UDP out",
                 why.join("; ")
             )),
             other => Self::usage(other.to_string()),

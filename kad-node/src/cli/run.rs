@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// Leave no card with others: this node is found only while it serves
     #[arg(long)]
     no_card: bool,
+    /// Relay nothing for peers that nobody can dial
+    #[arg(long)]
+    no_relay: bool,
     /// Store nothing for others, and still route and keep what is this node's own
     #[arg(long)]
     store_nothing: bool,
@@ -177,6 +180,7 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
             (None, false) => file.role(),
         })
         .card(file.card() && !args.no_card)
+        .relay(file.relay() && !args.no_relay)
         .stores(!args.store_nothing)
         .port_mapping(file.port_mapping() && !args.no_port_mapping)
         .mdns(

@@ -58,8 +58,8 @@ impl Neighbours {
         }
     }
 
-    /// Somebody says where it is. Only addresses count that nobody outside of this network has, or an announcement could
-    /// have others dialled in the internet.
+    /// Somebody says where it is. Only addresses count that nobody outside of this network has, or an announcement
+    /// could have others dialled in the internet.
     pub(super) fn found(&mut self, now: Instant, mut neighbour: Neighbour) {
         let loopback = self.loopback;
         neighbour
@@ -156,8 +156,8 @@ impl Neighbours {
     }
 }
 
-/// Private (RFC 1918, RFC 4193), or of this link. IPv6 addresses of the link need the name of an interface, and everybody
-/// who has one has another address as well where a node is of use.
+/// Private (RFC 1918, RFC 4193), or of this link. IPv6 addresses of the link need the name of an interface, and
+/// everybody who has one has another address as well where a node is of use.
 fn is_near(ip: IpAddr, loopback: bool) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || loopback && ip.is_loopback(),

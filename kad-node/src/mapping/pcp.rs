@@ -55,7 +55,8 @@ impl PcpMapping {
         }
     }
 
-    /// Asks for the same for longer, under the same nonce: that is also what brings it back to a router that was restarted.
+    /// Asks for the same for longer, under the same nonce: that is also what brings it back to a router that was
+    /// restarted.
     pub(super) async fn renew(&mut self) -> Result<Granted, String> {
         let asked = options(self.mapping.external_port(), self.lifetime);
         let gateway = self.mapping.gateway();

@@ -80,7 +80,8 @@ impl Place {
     }
 }
 
-/// Whether nobody can send to it from elsewhere: private addresses (RFC 1918) and those that providers share (RFC 6598).
+/// Whether nobody can send to it from elsewhere: private addresses (RFC 1918) and those that providers share (RFC
+/// 6598).
 pub(super) fn is_behind_nat(ip: Ipv4Addr) -> bool {
     ip.is_private() || ip.is_link_local() || is_shared(ip)
 }
@@ -131,8 +132,8 @@ impl HomeRouter {
         let pcp = PcpMapping::new(&place, port, lifetime);
         let device = Device::find(&place);
         tokio::pin!(pcp, device);
-        // UPnP devices take their time to be found, so they are looked for meanwhile; what is found is asked only if it is
-        // needed, or there would be two mappings.
+        // UPnP devices take their time to be found, so they are looked for meanwhile; what is found is asked only if it
+        // is needed, or there would be two mappings.
         let mut found = None;
         let refused = loop {
             tokio::select! {

@@ -10,8 +10,8 @@ use igd_next::{AddPortError, PortMappingProtocol, SearchOptions};
 
 use super::router::{Granted, Place};
 
-/// Devices may take up to two seconds to answer a search (UPnP Device Architecture, section 1.3.2: MX), and then tell of
-/// themselves by HTTP.
+/// Devices may take up to two seconds to answer a search (UPnP Device Architecture, section 1.3.2: MX), and then tell
+/// of themselves by HTTP.
 const SEARCH: Duration = Duration::from_secs(4);
 
 /// What people see in the list of their router.

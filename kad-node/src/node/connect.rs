@@ -84,8 +84,8 @@ impl Applications {
         self.cards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Knocks where a neighbour was heard. If it is there, it is the first place that the transport tries: where a connection
-    /// stands, whatever lies between lets us through.
+    /// Knocks where a neighbour was heard. If it is there, it is the first place that the transport tries: where a
+    /// connection stands, whatever lies between lets us through.
     async fn knock(&self, id: &NodeId) {
         if let Some(near) = QuicAddress::new(&self.heard(id)) {
             // Whoever is not there is looked for elsewhere.
@@ -128,9 +128,10 @@ impl Cards {
 }
 
 impl Node<QuicAddress> {
-    /// Connects to a peer, wherever it is: over the best path that there is, and over better ones as they are found, without
-    /// those who use the connection noticing. Both ends know for certain who the other is, and nobody between them can read
-    /// what they say. A card that was read in the last minute is used again, and a new one read if that does not help.
+    /// Connects to a peer, wherever it is: over the best path that there is, and over better ones as they are found,
+    /// without those who use the connection noticing. Both ends know for certain who the other is, and nobody between
+    /// them can read what they say. A card that was read in the last minute is used again, and a new one read if that
+    /// does not help.
     ///
     /// # Errors
     /// [`ConnectError`], in a sentence that says what to do. Nothing stays open.
@@ -201,8 +202,8 @@ impl Node<QuicAddress> {
     }
 }
 
-/// A card with what else is known of where its owner is: one that answered a moment ago is where it answered, and one that is
-/// heard in the own network is there.
+/// A card with what else is known of where its owner is: one that answered a moment ago is where it answered, and one
+/// that is heard in the own network is there.
 fn whole(
     mut card: Card<QuicAddress>,
     contact: Option<Contact<QuicAddress>>,

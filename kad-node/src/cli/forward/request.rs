@@ -17,12 +17,12 @@ const CONNECTED: u8 = 0;
 const REFUSED: u8 = 1;
 
 /// What forwarding is called between nodes.
-pub(super) fn protocol() -> Protocol {
+pub(crate) fn protocol() -> Protocol {
     Protocol::new("nautilus-kad/forward/1").expect("the name is short enough")
 }
 
 /// Asks for a target. The inner error is the peer's sentence.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     target: &Target,
 ) -> io::Result<Result<(), String>> {

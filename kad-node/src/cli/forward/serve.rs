@@ -28,8 +28,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// What may be forwarded to, and by whom.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct ForwardArgs {
-    /// Let peers forward TCP connections to this port of this machine, or to a port of another host; several may be given
-    /// [default: nothing]
+    /// Let peers forward TCP connections to this port of this machine, or to a port of another host; several may be
+    /// given [default: nothing]
     #[arg(long, value_name = "[HOST:]PORT")]
     allow_forward: Vec<Target>,
     /// Who may connect and forward; several may be given [default: anybody who knows the id]

@@ -21,8 +21,8 @@ impl Target {
         self.host.as_deref().unwrap_or("127.0.0.1")
     }
 
-    /// Whether both are the same place. Names are compared as they are written, or whoever answers for a name would decide
-    /// what is allowed.
+    /// Whether both are the same place. Names are compared as they are written, or whoever answers for a name would
+    /// decide what is allowed.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.port == other.port && self.host().eq_ignore_ascii_case(other.host())
     }
