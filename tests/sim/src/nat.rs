@@ -56,7 +56,7 @@ impl Default for Mix {
     /// - more than 80 % of punches between peers that should succeed do, and 64 % of all peers are behind NATs *or
     ///   firewalls* that allow it (Halkes and Pouwelse 2011); here some of those behind something are firewalled hosts;
     /// - 70 % ± 7 % of punches succeed in IPFS (Trautwein et al. 2025, arXiv 2510.27500), of nodes that could not map a
-    ///   port; here the pairs in which neither is reachable, by the matrix of the laboratory: 74 %;
+    ///   port; here the pairs in which neither is reachable, by the matrix of the laboratory: 69 %;
     /// - a few networks let no UDP out at all.
     fn default() -> Self {
         Self {
@@ -208,6 +208,6 @@ mod tests {
             pairs.filter(|pair| meets_directly(pair[0], pair[1])).count(),
         );
         let share = met as f64 / all as f64;
-        assert!((0.70..0.78).contains(&share), "{share}");
+        assert!((0.67..0.71).contains(&share), "{share}");
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! A world has none of this until [`World::settle`] is called for its first node, and then for all of them. From then on
 //! each message goes through the NATs of both ends (`packets.rs`); who talks to whom tells the machines where they are
-//! and who could help (`reach.rs`); and nodes can be told to connect (`meet.rs`).
+//! and who could help (`reach.rs`); and nodes can be told to connect (`meet.rs`, `punches.rs`).
 
 mod meet;
 mod packets;
+mod places;
+mod punches;
 mod reach;
 mod words;
 
@@ -23,8 +25,8 @@ use kad_net::nat::relay::{Relay, RelayConfig, RelayStats};
 use kad_net::nat::reservations::Reservations;
 use kad_net::wire::Scope;
 
-use self::meet::Attempt;
 pub(super) use self::meet::{Errand, Talk};
+use self::punches::Attempt;
 pub(super) use self::words::Word;
 use super::{Arrival, Mind, World};
 use crate::Dice;
