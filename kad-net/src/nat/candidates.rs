@@ -93,11 +93,22 @@ impl Meeting {
         fit.map(|candidate| candidate.address).take(MAX_TARGETS).collect()
     }
 
-    /// Where to punch a peer that knows no address of its own that its NAT would let in: the host at which it was seen, at a port
+    /// Where to punch a peer with these candidates: its [`targets`](Self::targets), and, if none of them is on the host at which it
+    /// was seen, a guess there. At most [`MAX_TARGETS`].
+    #[must_use]
+    pub fn to_punch(&self, candidates: &[Candidate]) -> Vec<SocketAddr> {
+        let mut targets = self.targets(&self.rank(candidates));
+        if let Some(guess) = self.guess(candidates, &targets) {
+            targets.truncate(MAX_TARGETS - 1);
+            targets.push(guess);
+        }
+        targets
+    }
+
+    /// For a peer that knows no address of its own that its NAT would let in: the host at which it was seen, at a port
     /// that it has in its own network, which many NATs keep. Even a wrong port opens the own NAT for that host, where only the host
     /// counts, and tells on which host punches of the peer are to be expected. `None` if one of the targets is there already.
-    #[must_use]
-    pub fn guess(&self, candidates: &[Candidate], targets: &[SocketAddr]) -> Option<SocketAddr> {
+    fn guess(&self, candidates: &[Candidate], targets: &[SocketAddr]) -> Option<SocketAddr> {
         let host = self.peer_host.to_canonical();
         if targets.iter().any(|target| target.ip() == host) {
             return None;
@@ -237,6 +248,18 @@ mod tests {
         assert_eq!(meeting.guess(&lan, &["8.8.8.8:1".parse().unwrap()]), None);
         // The relay has to name a host of the internet.
         assert_eq!(self::meeting("7.7.7.7", "192.168.0.1").guess(&lan, &[]), None);
+        let seen = "8.8.8.8:5001".parse::<SocketAddr>().unwrap();
+        assert_eq!(meeting.to_punch(&lan), [seen]);
+        assert_eq!(
+            meeting.to_punch(&[candidate(Observed, "8.8.8.8:5001"), lan[0]]),
+            [seen]
+        );
+        let together = self::meeting("8.8.8.8", "8.8.8.8");
+        let beside: Vec<_> = (1..9)
+            .map(|n| candidate(Lan, &format!("192.168.0.{n}:5001")))
+            .collect();
+        let targets = together.to_punch(&beside);
+        assert_eq!((targets.len(), targets.last()), (MAX_TARGETS, Some(&seen)));
     }
 
     proptest! {

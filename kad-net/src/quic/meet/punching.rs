@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::direct::{discard, shake_hands};
 use super::session::{Session, own};
-use crate::nat::candidates::{Candidate, MAX_TARGETS, Meeting};
+use crate::nat::candidates::{Candidate, Meeting};
 use crate::nat::coordinator::ONCE_IN;
 use crate::nat::observation::NatClass;
 use crate::nat::punch::{Action, Dialler, Event, Punch, Setup};
@@ -123,11 +123,6 @@ impl Attempt {
             own_host: opened.own_host,
             peer_host: opened.peer_host,
         };
-        let mut targets = meeting.targets(&meeting.rank(candidates));
-        if let Some(guess) = meeting.guess(candidates, &targets) {
-            targets.truncate(MAX_TARGETS - 1);
-            targets.push(guess);
-        }
         let (own_class, _) = own(&self.shared);
         let setup = Setup {
             local: self.shared.local,
@@ -135,7 +130,7 @@ impl Attempt {
             asks,
             own_class,
             peer_class,
-            targets,
+            targets: meeting.to_punch(candidates),
         };
         tracing::debug!(?setup, "an attempt to punch");
         let punch = match Punch::new(setup, mux.now()) {
