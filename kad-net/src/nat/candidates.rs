@@ -10,9 +10,6 @@ pub const MAX_CANDIDATES: usize = 8;
 /// Addresses that are punched in one round. Every further one would be sent two dozen packets in vain.
 pub const MAX_TARGETS: usize = 4;
 
-/// A port for a peer that has said none at all. Any one opens the own NAT for the host.
-const GUESSED_PORT: u16 = 4001;
-
 /// How an address of a peer came to be known. In the order in which they are tried, but for the family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CandidateKind {
@@ -91,40 +88,6 @@ impl Meeting {
         };
         let fit = ranked.iter().filter(may_be_punched);
         fit.map(|candidate| candidate.address).take(MAX_TARGETS).collect()
-    }
-
-    /// Where to punch a peer with these candidates: its [`targets`](Self::targets), and, if none of them is on the host at which it
-    /// was seen, a guess there. At most [`MAX_TARGETS`].
-    #[must_use]
-    pub fn to_punch(&self, candidates: &[Candidate]) -> Vec<SocketAddr> {
-        let mut targets = self.targets(&self.rank(candidates));
-        if let Some(guess) = self.guess(candidates, &targets) {
-            targets.truncate(MAX_TARGETS - 1);
-            targets.push(guess);
-        }
-        targets
-    }
-
-    /// For a peer that knows no address of its own that its NAT would let in: the host at which it was seen, at a port
-    /// that it has in its own network, which many NATs keep. Even a wrong port opens the own NAT for that host, where only the host
-    /// counts, and tells on which host punches of the peer are to be expected. `None` if one of the targets is there already.
-    fn guess(&self, candidates: &[Candidate], targets: &[SocketAddr]) -> Option<SocketAddr> {
-        let host = self.peer_host.to_canonical();
-        if targets.iter().any(|target| target.ip() == host) {
-            return None;
-        }
-        let same_family =
-            |candidate: &&Candidate| candidate.address.ip().to_canonical().is_ipv4() == host.is_ipv4();
-        let ports = candidates
-            .iter()
-            .filter(same_family)
-            .map(|candidate| candidate.address.port());
-        let port = ports
-            .take(MAX_CANDIDATES)
-            .find(|port| *port >= 1024)
-            .unwrap_or(GUESSED_PORT);
-        let guess = SocketAddr::new(host, port);
-        self.scope.admits(guess).then_some(guess)
     }
 
     fn may_be_peer(&self, address: SocketAddr) -> bool {
@@ -233,33 +196,6 @@ mod tests {
                 "8.8.8.8:4001".parse().unwrap()
             ]
         );
-    }
-
-    #[test]
-    fn a_peer_that_knows_no_way_in_is_expected_on_the_host_at_which_it_is_seen() {
-        let meeting = meeting("7.7.7.7", "8.8.8.8");
-        let lan = [candidate(Lan, "192.168.0.7:5001")];
-        assert_eq!(meeting.guess(&lan, &[]), Some("8.8.8.8:5001".parse().unwrap()));
-        assert_eq!(meeting.guess(&[], &[]), Some("8.8.8.8:4001".parse().unwrap()));
-        let low = [candidate(Lan, "192.168.0.7:53"), candidate(Lan, "[fd00::1]:5001")];
-        assert_eq!(meeting.guess(&low, &[]), Some("8.8.8.8:4001".parse().unwrap()));
-        let elsewhere = ["9.9.9.9:1".parse().unwrap()];
-        assert!(meeting.guess(&lan, &elsewhere).is_some());
-        assert_eq!(meeting.guess(&lan, &["8.8.8.8:1".parse().unwrap()]), None);
-        // The relay has to name a host of the internet.
-        assert_eq!(self::meeting("7.7.7.7", "192.168.0.1").guess(&lan, &[]), None);
-        let seen = "8.8.8.8:5001".parse::<SocketAddr>().unwrap();
-        assert_eq!(meeting.to_punch(&lan), [seen]);
-        assert_eq!(
-            meeting.to_punch(&[candidate(Observed, "8.8.8.8:5001"), lan[0]]),
-            [seen]
-        );
-        let together = self::meeting("8.8.8.8", "8.8.8.8");
-        let beside: Vec<_> = (1..9)
-            .map(|n| candidate(Lan, &format!("192.168.0.{n}:5001")))
-            .collect();
-        let targets = together.to_punch(&beside);
-        assert_eq!((targets.len(), targets.last()), (MAX_TARGETS, Some(&seen)));
     }
 
     proptest! {

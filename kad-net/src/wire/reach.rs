@@ -84,8 +84,8 @@ pub enum ReachRequest {
         from: NodeId,
         /// The host at which the relay sees who opened it.
         from_host: IpAddr,
-        /// The host at which the relay sees who is told.
-        own_host: IpAddr,
+        /// Where the relay sees who is told.
+        seen: SocketAddr,
         /// What the relay forwards of it.
         limits: SessionLimits,
     },
@@ -147,8 +147,8 @@ pub enum ReachAnswer {
         session: SessionId,
         /// The host at which the relay sees the other end.
         peer_host: IpAddr,
-        /// The host at which the relay sees who asked.
-        own_host: IpAddr,
+        /// Where the relay sees who asked.
+        seen: SocketAddr,
         /// What the relay forwards of it.
         limits: SessionLimits,
     },

@@ -72,13 +72,13 @@ fn request() -> impl Strategy<Value = ReachRequest> {
         Just(ReachRequest::Keep),
         Just(ReachRequest::Release),
         id().prop_map(|to| ReachRequest::Open { to }),
-        (session(), id(), host(), host(), limits()).prop_map(
-            |(session, from, from_host, own_host, limits)| {
+        (session(), id(), host(), socket(both), limits()).prop_map(
+            |(session, from, from_host, seen, limits)| {
                 ReachRequest::Incoming {
                     session,
                     from,
                     from_host,
-                    own_host,
+                    seen,
                     limits,
                 }
             }
@@ -137,7 +137,7 @@ fn exchange() -> impl Strategy<Value = (ReachRequest, ReachAnswer)> {
                 ReachRequest::Open { .. } => ReachAnswer::Opened {
                     session,
                     peer_host: hosts.0,
-                    own_host: hosts.1,
+                    seen: observed,
                     limits,
                 },
                 ReachRequest::Meet { .. } => ReachAnswer::Meet { wait },
@@ -371,7 +371,7 @@ fn requests() -> Vec<(&'static str, ReachRequest)> {
                 session,
                 from: id_of(1),
                 from_host: seen().ip(),
-                own_host: "2001:db8::2".parse().unwrap(),
+                seen: "[2001:db8::2]:4001".parse().unwrap(),
                 limits: SessionLimits::of(&RelayConfig::default()),
             },
         ),
@@ -418,7 +418,7 @@ fn answers() -> Vec<(&'static str, ReachRequest, ReachAnswer)> {
     let opened = ReachAnswer::Opened {
         session,
         peer_host: "2001:db8::2".parse().unwrap(),
-        own_host: seen().ip(),
+        seen: seen(),
         limits,
     };
     let reserved = ReachAnswer::Reserved {

@@ -2,7 +2,8 @@
 
 use kad_core::Duration;
 
-/// How much a node relays for others. Sizes of libp2p's circuit relay v2, but for the rates, which it does not limit.
+/// How much a node relays for others. Numbers as of libp2p's circuit relay v2, but sessions of 8 MiB and a quarter of an hour in place
+/// of 128 KiB and two minutes, so that somebody can work through one, and rates, which it does not limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelayConfig {
@@ -20,13 +21,13 @@ pub struct RelayConfig {
     pub sessions_per_peer: usize,
     /// Of them opened from one host.
     pub sessions_per_host: usize,
-    /// How long a session lasts at most: for lookups, and until a direct connection stands.
+    /// How long a session lasts at most; whoever needs it longer opens another one.
     pub session: Duration,
     /// Bytes of one session in each direction.
     pub session_bytes: u64,
     /// Bytes of one session in a second, both directions together.
     pub session_rate: u64,
-    /// Bytes of all sessions in a second: a quarter of what they could have together, some 2 Mbit/s.
+    /// Bytes of all sessions in a second: a quarter of what they could have together, some 4 Mbit/s.
     pub rate: u64,
 }
 
@@ -40,10 +41,10 @@ impl Default for RelayConfig {
             sessions: 16,
             sessions_per_peer: 4,
             sessions_per_host: 4,
-            session: Duration::from_secs(5 * 60),
-            session_bytes: 1024 * 1024,
-            session_rate: 64_000,
-            rate: 256_000,
+            session: Duration::from_secs(15 * 60),
+            session_bytes: 8 * 1024 * 1024,
+            session_rate: 128_000,
+            rate: 512_000,
         }
     }
 }

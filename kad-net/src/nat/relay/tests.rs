@@ -314,13 +314,13 @@ fn sessions_end_with_their_time_their_bytes_or_their_peers() {
     );
     assert!(relay.poll_timeout().is_some_and(|due| due <= at(1)));
     assert_eq!(why(tell(&mut relay, 1, Event::Timeout), sessions[2]), End::Bytes);
-    assert_eq!(relay.poll_timeout(), Some(at(300_000)));
+    assert_eq!(relay.poll_timeout(), Some(at(900_000)));
     assert_eq!(
-        relay.forward(at(300_000), sessions[3], leg(4), 1),
+        relay.forward(at(900_000), sessions[3], leg(4), 1),
         Verdict::Drop(Reason::Spent)
     );
     assert_eq!(
-        why(tell(&mut relay, 300_000, Event::Timeout), sessions[3]),
+        why(tell(&mut relay, 900_000, Event::Timeout), sessions[3]),
         End::Time
     );
     assert_eq!(relay.poll_timeout(), Some(at(3_600_000)));
@@ -345,7 +345,7 @@ fn all_sessions_together_send_no_faster_than_the_node_allows() {
         }
     }
     assert!(
-        (1_250_000..=1_280_000).contains(&bytes),
+        (2_540_000..=2_560_000).contains(&bytes),
         "four seconds and a bucket: {bytes}"
     );
 }
@@ -371,7 +371,7 @@ fn a_session_sends_no_faster_than_it_may_and_others_do_not_suffer() {
         }
     }
     assert!(
-        (315_000..=320_000).contains(&bytes),
+        (630_000..=640_000).contains(&bytes),
         "four seconds and a bucket: {bytes}"
     );
 }

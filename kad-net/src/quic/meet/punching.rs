@@ -31,7 +31,7 @@ const PUNCH_LABEL: &[u8] = b"nautilus-kad 2026-11 punch";
 pub(super) struct Attempt {
     pub(super) shared: Arc<Shared>,
     peering: Arc<Peering>,
-    session: Arc<Session>,
+    pub(super) session: Arc<Session>,
     /// The connection through the relay.
     pub(super) relayed: Connection,
 }
@@ -120,17 +120,17 @@ impl Attempt {
         }
         let meeting = Meeting {
             scope: self.shared.meetings.scope,
-            own_host: opened.own_host,
+            own_host: opened.seen.ip(),
             peer_host: opened.peer_host,
         };
-        let (own_class, _) = own(&self.shared);
+        let (own_class, _) = own(&self.shared, opened);
         let setup = Setup {
             local: self.shared.local,
             peer: self.peering.peer,
             asks,
             own_class,
             peer_class,
-            targets: meeting.to_punch(candidates),
+            targets: meeting.targets(&meeting.rank(candidates)),
         };
         tracing::debug!(?setup, "an attempt to punch");
         let punch = match Punch::new(setup, mux.now()) {
@@ -292,7 +292,7 @@ impl Attempt {
 
     fn path(&self, doing: &Doing, remote: SocketAddr, dialled: bool) -> Path {
         let opened = &self.session.opened;
-        let together = opened.own_host.to_canonical() == opened.peer_host.to_canonical();
+        let together = opened.seen.ip().to_canonical() == opened.peer_host.to_canonical();
         let kind = match PathKind::of_address(remote) {
             PathKind::Lan if together => PathKind::Lan,
             _ => PathKind::Punched,

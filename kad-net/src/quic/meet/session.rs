@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::direct::{discard, shake_hands};
 use super::finder::{NotThrough, Vain};
 use super::punching::Attempt;
-use crate::nat::candidates::Candidate;
+use crate::nat::candidates::{Candidate, CandidateKind, MAX_CANDIDATES};
 use crate::nat::observation::NatClass;
 use crate::nat::relay::SessionId;
 use crate::quic::address::QuicAddress;
@@ -216,7 +216,7 @@ pub(super) fn asked(shared: &Arc<Shared>, asked: ReachStream) {
     tokio::spawn(async move {
         let _alive = alive;
         let deadline = shared.limits.stream_deadline;
-        let answered = tokio::time::timeout(deadline, answer(&shared, &mut send, &mut recv)).await;
+        let answered = tokio::time::timeout(deadline, answer(&shared, &session.opened, &mut send, &mut recv)).await;
         drop(turn);
         let Ok(answered) = answered else {
             return refuse(&mut send, &mut recv, code::TOO_SLOW);
@@ -233,6 +233,7 @@ pub(super) fn asked(shared: &Arc<Shared>, asked: ReachStream) {
 /// Reads where the peer is, and says where we are.
 async fn answer(
     shared: &Shared,
+    opened: &Opened,
     send: &mut SendStream,
     recv: &mut RecvStream,
 ) -> Option<(NatClass, Vec<Candidate>)> {
@@ -244,7 +245,7 @@ async fn answer(
     let (frame, told) = match request {
         Ok(request) => match &request {
             ReachRequest::Candidates { class, candidates } => {
-                let (own, ours) = own(shared);
+                let (own, ours) = own(shared, opened);
                 let answer = ReachAnswer::Candidates {
                     class: own,
                     candidates: ours,
@@ -263,7 +264,7 @@ async fn answer(
 
 /// Tells the other end where we are, and learns where it is.
 async fn ask(attempt: &Attempt) -> Option<(NatClass, Vec<Candidate>)> {
-    let (class, candidates) = own(&attempt.shared);
+    let (class, candidates) = own(&attempt.shared, &attempt.session.opened);
     let request = ReachRequest::Candidates { class, candidates };
     let frame = request.encode().ok()?;
     let asking = async {
@@ -281,10 +282,20 @@ async fn ask(attempt: &Attempt) -> Option<(NatClass, Vec<Candidate>)> {
     }
 }
 
-pub(super) fn own(shared: &Shared) -> (NatClass, Vec<Candidate>) {
+/// What this node says of itself to the other end of a session. Where the relay sees it comes first to be kept: a node that has just
+/// started knows no other address, and behind a NAT that gives every destination another port it still tells the host.
+pub(super) fn own(shared: &Shared, opened: &Opened) -> (NatClass, Vec<Candidate>) {
     let standing = shared.reach.standing();
     let standing = standing.borrow();
-    (standing.class, standing.candidates())
+    let mut candidates = standing.candidates();
+    if candidates.iter().all(|candidate| candidate.address != opened.seen) {
+        candidates.truncate(MAX_CANDIDATES - 1);
+        candidates.push(Candidate {
+            address: opened.seen,
+            kind: CandidateKind::Observed,
+        });
+    }
+    (standing.class, candidates)
 }
 
 fn refuse(send: &mut SendStream, recv: &mut RecvStream, code: quinn::VarInt) {

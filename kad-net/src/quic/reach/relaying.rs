@@ -97,13 +97,13 @@ impl Driver {
             self.close_session(session, to);
             return Err(ReachRefusal::NoReservation);
         };
-        let to_host = canonical(other.link().connection.remote_address()).ip();
-        let (limits, from_host) = (self.limits(), from.ip());
+        let other_at = canonical(other.link().connection.remote_address());
+        let limits = self.limits();
         let incoming = ReachRequest::Incoming {
             session,
             from: peer,
-            from_host,
-            own_host: to_host,
+            from_host: from.ip(),
+            seen: other_at,
             limits,
         };
         let shared = self.shared.clone();
@@ -119,8 +119,8 @@ impl Driver {
         }
         Ok(ReachAnswer::Opened {
             session,
-            peer_host: to_host,
-            own_host: from_host,
+            peer_host: other_at.ip(),
+            seen: from,
             limits,
         })
     }

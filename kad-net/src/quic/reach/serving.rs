@@ -156,7 +156,7 @@ impl Driver {
             session,
             from,
             from_host,
-            own_host,
+            seen,
             limits,
         } = request
         else {
@@ -170,7 +170,7 @@ impl Driver {
             peer: from,
             side: Side::Answerer,
             peer_host: from_host,
-            own_host,
+            seen,
             limits,
         };
         let opened = begin(&self.shared, link, &told).ok_or(ReachRefusal::Full)?;

@@ -1,7 +1,7 @@
 //! Sessions at relays, from their ends: how one is opened, arrives, and is over.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,8 +45,8 @@ pub(in super::super) struct Opened {
     pub(in super::super) relay: NodeId,
     /// The host at which the relay sees the peer.
     pub(in super::super) peer_host: IpAddr,
-    /// The host at which the relay sees this node.
-    pub(in super::super) own_host: IpAddr,
+    /// Where the relay sees this node.
+    pub(in super::super) seen: SocketAddr,
     /// What the relay says that it forwards.
     pub(in super::super) limits: SessionLimits,
     link: InUse,
@@ -237,7 +237,7 @@ pub(super) struct Told {
     pub(super) peer: NodeId,
     pub(super) side: Side,
     pub(super) peer_host: IpAddr,
-    pub(super) own_host: IpAddr,
+    pub(super) seen: SocketAddr,
     pub(super) limits: SessionLimits,
 }
 
@@ -269,7 +269,7 @@ pub(super) fn begin(shared: &Arc<Shared>, link: &InUse, told: &Told) -> Option<O
         side: told.side,
         relay,
         peer_host: told.peer_host,
-        own_host: told.own_host,
+        seen: told.seen,
         limits: told.limits,
         link: link.clone(),
         over,
@@ -304,7 +304,7 @@ pub(in super::super) async fn open(
             ReachAnswer::Opened {
                 session,
                 peer_host,
-                own_host,
+                seen,
                 limits,
             } => {
                 let told = Told {
@@ -312,7 +312,7 @@ pub(in super::super) async fn open(
                     peer,
                     side: Side::Opener,
                     peer_host,
-                    own_host,
+                    seen,
                     limits,
                 };
                 begin(&shared, &link, &told).ok_or(NotOpened::TooMany)

@@ -39,12 +39,12 @@ pub(super) fn encode(answer: &ReachAnswer, asked: u8) -> Result<Bytes, EncodeErr
         ReachAnswer::Opened {
             session,
             peer_host,
-            own_host,
+            seen,
             limits,
         } => {
             write_session(&mut body, *session)?;
             write_host(&mut body, *peer_host)?;
-            write_host(&mut body, *own_host)?;
+            write_socket(&mut body, *seen)?;
             body.value(limits)?;
         }
         ReachAnswer::Meet { wait } => write_wait(&mut body, *wait)?,
@@ -82,7 +82,7 @@ pub(super) fn read(
         kind::OPEN => ReachAnswer::Opened {
             session: read_session(body)?,
             peer_host: read_host(body)?,
-            own_host: read_host(body)?,
+            seen: read_socket(body)?,
             limits: body.value()?,
         },
         kind::MEET => ReachAnswer::Meet {

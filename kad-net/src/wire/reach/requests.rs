@@ -83,13 +83,13 @@ fn write(body: &mut BodyWriter, request: &ReachRequest) -> Result<(), EncodeErro
             session,
             from,
             from_host,
-            own_host,
+            seen,
             limits,
         } => {
             write_session(body, *session)?;
             body.value(&from.to_bytes())?;
             write_host(body, *from_host)?;
-            write_host(body, *own_host)?;
+            write_socket(body, *seen)?;
             body.value(limits)
         }
         ReachRequest::Close { session } | ReachRequest::Meet { session } => write_session(body, *session),
@@ -122,7 +122,7 @@ pub(super) fn read(kind: u8, body: &mut BodyReader<'_>, scope: Scope) -> Result<
             session: read_session(body)?,
             from: NodeId::from_bytes(body.value()?),
             from_host: read_host(body)?,
-            own_host: read_host(body)?,
+            seen: read_socket(body)?,
             limits: body.value()?,
         },
         kind::CLOSE => ReachRequest::Close {

@@ -164,7 +164,7 @@ async fn who_is_no_relay_of_a_node_cannot_have_sessions_arrive_there() {
         session: crate::nat::relay::SessionId(5),
         from: key(130).node_id(),
         from_host: host,
-        own_host: host,
+        seen: std::net::SocketAddr::new(host, 4001),
         limits: SessionLimits::of(&RelayConfig::default()),
     };
     let answer = question(&stranger, &subject.local(), &incoming).await;
@@ -208,7 +208,7 @@ async fn a_relay_has_no_more_sessions_arrive_than_it_may() {
         peer: key(133).node_id(),
         side: crate::quic::mux::Side::Answerer,
         peer_host: host(133).ip(),
-        own_host: host(132).ip(),
+        seen: host(132),
         limits: SessionLimits::of(&RelayConfig::default()),
     };
     let link = subject.shared.pool.open(&relay.contact.id).unwrap();

@@ -38,11 +38,11 @@ async fn two_that_cannot_be_dialled_meet_at_a_relay() {
         (opened.relay, arrived.relay),
         (relay.local().id, relay.local().id)
     );
-    let hosts = [socket_of(&one).ip(), socket_of(&other).ip()];
-    assert_eq!([opened.own_host, opened.peer_host], hosts);
-    assert_eq!([arrived.peer_host, arrived.own_host], hosts);
+    let (one_at, other_at) = (socket_of(&one), socket_of(&other));
+    assert_eq!((opened.seen, opened.peer_host), (one_at, other_at.ip()));
+    assert_eq!((arrived.seen, arrived.peer_host), (other_at, one_at.ip()));
     assert_eq!(opened.limits, arrived.limits);
-    assert_eq!(opened.limits.bytes, 1024 * 1024);
+    assert_eq!(opened.limits.bytes, RelayConfig::default().session_bytes);
 
     // What one sends to the fake address comes to the other.
     one.shared
