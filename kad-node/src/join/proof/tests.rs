@@ -64,25 +64,28 @@ async fn network(first: u8) -> (Vec<Arc<QuicTransport>>, Vec<Node>) {
             identify(one, other).await;
         }
     }
-    let way_in = transports[0].local().address.sockets()[0];
-    let mut nodes = Vec::new();
-    for (n, transport) in (first..).zip(&transports) {
-        let builder = Builder::default().role(RoleChoice::Server);
-        let builder = match n == first {
-            true => builder,
-            false => builder.bootstrap(way_in),
-        };
-        let node = node(n, transport, builder);
-        if n != first {
-            node.joined().await.unwrap();
-        }
-        nodes.push(node);
-    }
-    // Each has said hello to those that it has dialled, and so knows whom to ask to probe.
+    // Each says hello to those that it has dialled, and so knows whom to ask to probe.
     let end = tokio::time::Instant::now() + PATIENCE;
     while transports.iter().any(|one| one.quic_stats().reach_requests < 5) {
         assert!(tokio::time::Instant::now() < end, "they do not greet each other");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The last one is the first of the network. Each joins by the one behind it, which it has dialled anyway.
+    let mut nodes: Vec<Node> = Vec::new();
+    for (n, transport) in (first..first + SERVERS).zip(&transports).rev() {
+        let builder = Builder::default().role(RoleChoice::Server);
+        match nodes.last() {
+            None => nodes.push(node(n, transport, builder)),
+            Some(behind) => {
+                let joining = node(
+                    n,
+                    transport,
+                    builder.bootstrap(behind.local().address.sockets()[0]),
+                );
+                joining.joined().await.unwrap();
+                nodes.push(joining);
+            }
+        }
     }
     (transports, nodes)
 }
