@@ -216,7 +216,8 @@ pub(super) fn asked(shared: &Arc<Shared>, asked: ReachStream) {
     tokio::spawn(async move {
         let _alive = alive;
         let deadline = shared.limits.stream_deadline;
-        let answered = tokio::time::timeout(deadline, answer(&shared, &session.opened, &mut send, &mut recv)).await;
+        let answered =
+            tokio::time::timeout(deadline, answer(&shared, &session.opened, &mut send, &mut recv)).await;
         drop(turn);
         let Ok(answered) = answered else {
             return refuse(&mut send, &mut recv, code::TOO_SLOW);
@@ -288,7 +289,10 @@ pub(super) fn own(shared: &Shared, opened: &Opened) -> (NatClass, Vec<Candidate>
     let standing = shared.reach.standing();
     let standing = standing.borrow();
     let mut candidates = standing.candidates();
-    if candidates.iter().all(|candidate| candidate.address != opened.seen) {
+    if candidates
+        .iter()
+        .all(|candidate| candidate.address != opened.seen)
+    {
         candidates.truncate(MAX_CANDIDATES - 1);
         candidates.push(Candidate {
             address: opened.seen,
