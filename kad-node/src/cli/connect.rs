@@ -51,27 +51,31 @@ pub(crate) struct ConnectArgs {
     client: ClientArgs,
 }
 
-/// Connects to a peer, and tells a person that it takes a moment.
+/// Connects to a peer, and tells a person that it takes a moment. Says after what time it was known where the peer is.
 pub(super) async fn reach(
     node: &Node,
     id: NodeId,
     protocol: Protocol,
     quiet: bool,
-) -> Result<Connection, Failure> {
+) -> Result<(Connection, Duration), Failure> {
     if !quiet {
         aside(&format!("looking for {id}"));
     }
     let _progress = Progress::waiting("connecting", quiet);
     let began = Instant::now();
     loop {
-        match node.connect(id, protocol.clone()).await {
+        match node.card(id).await {
             // Who was started a moment ago has not told others yet where it is.
             Err(ConnectError::NotFound { .. } | ConnectError::Stopped { .. })
                 if began.elapsed() + AGAIN_AFTER < PATIENCE =>
             {
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
-            connected => return Ok(connected?),
+            found => {
+                found?;
+                let found = began.elapsed();
+                return Ok((node.connect(id, protocol).await?, found));
+            }
         }
     }
 }
@@ -94,8 +98,8 @@ pub(crate) async fn connect(args: ConnectArgs, json: bool) -> Result<Answer, Fai
         let mut stdin = tokio::io::stdin();
         let began = Instant::now();
         let connecting = async {
-            let connection = reach(node, id, protocol, json).await?;
-            let journal = Journal::follow(&connection, began, json);
+            let (connection, found) = reach(node, id, protocol, json).await?;
+            let journal = Journal::follow(&connection, began, Some(found), json);
             let stream = connection.open().await;
             let mut stream = stream.map_err(|error| Failure::negative(error.to_string()))?;
             if let Some(target) = &to {
@@ -196,7 +200,7 @@ pub(crate) async fn listen(args: ListenArgs, json: bool) -> Result<Answer, Failu
 }
 
 async fn serve(connection: Connection, stdin: &mut Stdin, json: bool) -> Result<Answer, Failure> {
-    let journal = Journal::follow(&connection, Instant::now(), json);
+    let journal = Journal::follow(&connection, Instant::now(), None, json);
     let stream = connection.accept().await;
     let stream = stream.map_err(|error| Failure::negative(format!("the peer opened no stream: {error}")))?;
     pipe(&connection, stream, stdin, &journal).await?;

@@ -74,7 +74,7 @@ pub(crate) async fn forward(args: ForwardingArgs, json: bool) -> Result<Answer, 
     }
     with_calling_node(&client, json, async move |node| {
         let began = Instant::now();
-        let connection = tokio::select! {
+        let (connection, found) = tokio::select! {
             reached = reach(node, id, request::protocol(), json) => reached?,
             () = stop.wait() => return Err(Failure::interrupted()),
         };
@@ -86,7 +86,7 @@ pub(crate) async fn forward(args: ForwardingArgs, json: bool) -> Result<Answer, 
             node: node.clone(),
             id,
             json,
-            journal: Journal::follow(&connection, began, json),
+            journal: Journal::follow(&connection, began, Some(found), json),
             connection: Mutex::new(connection),
             room: Arc::new(Semaphore::new(MAX_FORWARDED)),
             done: AtomicU64::default(),
@@ -194,7 +194,8 @@ impl Forwarder {
         if let Some(error) = ended {
             aside(&format!("{error}; connecting again"));
             let reached = reach(&self.node, self.id, request::protocol(), self.json).await;
-            *connection = reached.map_err(|failure| failure.sentence().to_owned())?;
+            let (again, _) = reached.map_err(|failure| failure.sentence().to_owned())?;
+            *connection = again;
         }
         Ok(connection.clone())
     }

@@ -100,6 +100,8 @@ fn millis(span: Duration) -> f64 {
 /// What is known of a connection, from when it was asked for.
 #[derive(Debug)]
 struct Record {
+    /// When it was known where the peer is, of whoever asked for the connection.
+    found: Option<Duration>,
     ways: Vec<(Duration, Way)>,
     /// The one in use, listed or not.
     last: Option<Way>,
@@ -121,9 +123,15 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Tells of every path on standard error, unless nobody wants to read it. `began` is when the connection was asked
-    /// for.
-    pub(crate) fn follow(connection: &Connection, began: Instant, quiet: bool) -> Self {
+    /// for, `found` after what time it was known where the peer is.
+    pub(crate) fn follow(
+        connection: &Connection,
+        began: Instant,
+        found: Option<Duration>,
+        quiet: bool,
+    ) -> Self {
         let record = Arc::new(Mutex::new(Record {
+            found,
             ways: Vec::new(),
             last: None,
             unlisted: 0,
@@ -174,6 +182,7 @@ impl Journal {
             "received": record.received,
             "paths": paths,
             "paths_unlisted": record.unlisted,
+            "found_ms": record.found.map(millis),
             "connected_ms": record.connected.map(millis),
             "first_byte_ms": record.first_byte.map(millis),
             "direct_ms": record.direct.map(millis),
@@ -240,6 +249,7 @@ mod tests {
 
     fn empty() -> Record {
         Record {
+            found: None,
             ways: Vec::new(),
             last: None,
             unlisted: 0,

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use kad_core::{Key, NetworkId};
 use kad_net::WireAddress as _;
 use kad_node::kept::KeptFiles;
-use kad_node::{DenyList, JoinError, Mdns, Node, RoleChoice, TableMode};
+use kad_node::{DenyList, JoinError, Mdns, Node, Role, RoleChoice, TableMode};
 use serde_json::{Map, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -32,7 +32,7 @@ use super::values::addresses;
                   kad-node run --listen 0.0.0.0:0 --bootstrap 192.0.2.7:4000\n  \
                   kad-node run --config /etc/kad-node.toml --log-format json\n\n\
                   SIGINT or SIGTERM stops it in order; a second one stops it at once. With --json the first line of \
-                  standard output is an object with id, addresses, listen, network and network_id, and the last one says what was \
+                  standard output is an object with id, addresses, listen, network, network_id and role, and the last one says what was \
                   saved, how many records were stored for others, how many were refused and why, and by how many seconds \
                   the clocks of others are ahead."
 )]
@@ -335,6 +335,7 @@ fn announce(node: &Node, network: &str, listen: &[SocketAddr], json: bool) {
             "listen": listen,
             "network": network,
             "network_id": node.network().to_string(),
+            "role": role_name(*node.role().borrow()),
         });
         reply::line(&fields.to_string());
     } else {
@@ -344,6 +345,14 @@ fn announce(node: &Node, network: &str, listen: &[SocketAddr], json: bool) {
             listen.join(", "),
             node.network()
         ));
+    }
+}
+
+/// What a role is called.
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Client => "client",
+        Role::Server => "server",
     }
 }
 

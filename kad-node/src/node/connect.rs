@@ -116,6 +116,10 @@ impl Cards {
         (now.saturating_duration_since(*read) < FRESH).then(|| card.clone())
     }
 
+    fn forget(&mut self, id: &NodeId) {
+        self.0.remove(id);
+    }
+
     fn note(&mut self, id: NodeId, now: Instant, card: Card<QuicAddress>) {
         if self.0.len() >= MAX_CARDS && !self.0.contains_key(&id) {
             let oldest = self.0.iter().min_by_key(|(_, (read, _))| *read);
@@ -152,12 +156,31 @@ impl Node<QuicAddress> {
                 reached => return Ok(reached?),
             }
         }
+        applications.cards().forget(&peer);
+        let card = self.card(peer).await?;
+        let connection = applications.transport.connect(peer, &card, protocol).await;
+        if connection.is_err() {
+            // Kept only if it is good for something.
+            applications.cards().forget(&peer);
+        }
+        Ok(connection?)
+    }
+
+    /// What a peer says of where it is: as it was read in the last minute, or read now. [`connect`](Self::connect) does
+    /// this by itself; who calls it before can tell how long that took.
+    ///
+    /// # Errors
+    /// [`ConnectError::NotFound`] if nobody has a card of this peer, [`ConnectError::Stopped`] if its card says that it
+    /// is nowhere now.
+    pub async fn card(&self, peer: NodeId) -> Result<Card<QuicAddress>, ConnectError> {
+        let applications = self.applications()?;
+        if let Some(known) = applications.cards().get(&peer, Instant::now()) {
+            return Ok(known);
+        }
         let (card, ()) = tokio::join!(self.card_of(applications, peer), applications.knock(&peer));
         let card = card?;
-        let connection = applications.transport.connect(peer, &card, protocol).await?;
-        // Kept only if it was good for something.
-        applications.cards().note(peer, Instant::now(), card);
-        Ok(connection)
+        applications.cards().note(peer, Instant::now(), card.clone());
+        Ok(card)
     }
 
     /// Accepts the connections that peers open for this protocol, until the listener is dropped.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kad_node::{Node, NodeStats};
 use serde_json::{Value, json};
 
+use super::role_name;
 use crate::cli::reply;
 
 /// Tells so often until the node has stopped.
@@ -15,14 +16,15 @@ pub(super) async fn report(node: Node, every: Duration, json: bool) {
     loop {
         ticks.tick().await;
         let Ok(stats) = node.stats().await else { return };
+        let role = role_name(*node.role().borrow());
         reply::line(&match json {
-            true => json!({ "report": in_json(&stats) }).to_string(),
-            false => in_words(&stats),
+            true => json!({ "report": in_json(&stats, role) }).to_string(),
+            false => in_words(&stats, role),
         });
     }
 }
 
-fn in_json(stats: &NodeStats) -> Value {
+fn in_json(stats: &NodeStats, role: &str) -> Value {
     let NodeStats {
         core,
         transport,
@@ -30,6 +32,7 @@ fn in_json(stats: &NodeStats) -> Value {
         ..
     } = stats;
     json!({
+        "role": role,
         "contacts": core.contacts,
         "network_size": core.population.map(|population| population.nodes),
         "connections": transport.connections,
@@ -52,13 +55,13 @@ fn in_json(stats: &NodeStats) -> Value {
     })
 }
 
-fn in_words(stats: &NodeStats) -> String {
+fn in_words(stats: &NodeStats, role: &str) -> String {
     let (core, storage) = (&stats.core, &stats.storage);
     let size = core
         .population
         .map_or_else(|| "?".to_owned(), |population| population.nodes.to_string());
     format!(
-        "contacts {} of some {size}, records {} ({} bytes), requests {} sent {} received, repair {} drawn {} handed ({} bytes)",
+        "{role}, contacts {} of some {size}, records {} ({} bytes), requests {} sent {} received, repair {} drawn {} handed ({} bytes)",
         core.contacts,
         storage.records,
         storage.bytes,
