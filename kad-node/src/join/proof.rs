@@ -52,16 +52,12 @@ impl<A: WireAddress> Proof<A> {
         remembered: &[Contact<A>],
     ) {
         let within = self.within;
-        match timeout(within, self.find_at_leisure(transport, met, remembered)).await {
-            Ok(true) => tracing::debug!("strangers have reached this node; now it joins"),
-            Ok(false) => {
-                tracing::debug!("too few nodes are known to prove anything; this node joins at once")
-            }
-            Err(_) => tracing::debug!(
-                ?within,
-                "nothing was proven in time; this node joins all the same"
-            ),
-        }
+        let outcome = match timeout(within, self.find_at_leisure(transport, met, remembered)).await {
+            Ok(true) => "strangers have reached this node",
+            Ok(false) => "too few nodes are known to prove anything",
+            Err(_) => "nothing was proven in time",
+        };
+        tracing::debug!(?within, "{outcome}; now this node joins");
     }
 
     /// False if there are too few others for a proof.
