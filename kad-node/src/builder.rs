@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kad_core::{Config, Kademlia, Keypair, NetworkId, Parameters, Rules};
 use kad_net::nat::{reachability::ReachabilityConfig, relay::RelayConfig};
@@ -28,7 +29,7 @@ use self::sockets::{Silence, Sockets, teller};
 use crate::card::{CardKeeper, PAUSE};
 use crate::driver::{Clock, Driver, Held, Parts};
 use crate::full_table::Walker;
-use crate::join::{Company, JoinState, Joiner, identify};
+use crate::join::{Company, JoinState, Joiner, PROOF_WITHIN, Proof, identify};
 use crate::node::{Applications, Asker, Doors, Inner, ListUp, LookUp, Purge};
 use crate::policy::{Policy, Registered};
 use crate::role::{Presence, RoleKeeper, first_role};
@@ -70,6 +71,8 @@ pub struct Builder {
     table: TableMode,
     port_mapping: bool,
     mdns: Mdns,
+    /// How long a node that has to prove itself waits for that before it joins.
+    pub(crate) proof_within: Duration,
 }
 
 impl Default for Builder {
@@ -95,6 +98,7 @@ impl Default for Builder {
             table: TableMode::default(),
             port_mapping: true,
             mdns: Mdns::default(),
+            proof_within: PROOF_WITHIN,
         }
     }
 }
@@ -487,6 +491,13 @@ impl Builder {
             None => (None, None),
         };
         let (state, join) = watch::channel(JoinState::Joining);
+        // Who serves anyway, or never will, has nothing to prove.
+        let proves = self.role == RoleChoice::Auto && role == Role::Client;
+        let proof = presence.clone().filter(|_| proves).map(|presence| Proof {
+            presence,
+            codec: Codec::new(rules, scope),
+            within: self.proof_within,
+        });
         let joiner = Joiner {
             transport: transport.clone(),
             asker: asker.downgrade(),
@@ -495,6 +506,7 @@ impl Builder {
             moves: surroundings.as_ref().and_then(Surroundings::moves),
             remembered,
             state,
+            proof,
         };
         if let TableMode::Full(full) = self.table {
             let walker = Walker {

@@ -1,5 +1,7 @@
 //! Finding the way in, at the start and whenever everybody was lost.
 
+mod proof;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use kad_core::{Contact, MAX_SEEDS, NodeId};
 use kad_net::{Transport, WireAddress};
 use tokio::sync::watch;
 
+use self::proof::MET_BEFORE;
+pub(crate) use self::proof::{PROOF_WITHIN, Proof};
 use crate::driver::Remembered;
 use crate::node::WeakAsker;
 use crate::peer::Peer;
@@ -65,6 +69,8 @@ pub(crate) struct Joiner<T: Transport> {
     /// Contacts from the last run, and those that were met since.
     pub(crate) remembered: Remembered<T::Address>,
     pub(crate) state: watch::Sender<JoinState>,
+    /// What a node waits for that has yet to prove that strangers reach it.
+    pub(crate) proof: Option<Proof<T::Address>>,
 }
 
 impl<T: Transport> Joiner<T> {
@@ -72,8 +78,9 @@ impl<T: Transport> Joiner<T> {
     pub(crate) async fn run(mut self, mut company: watch::Receiver<Company>) {
         let mut pause = FIRST_PAUSE;
         let mut moves = self.moves.take();
+        let mut proof = self.proof.take();
         loop {
-            match self.attempt_until(&mut company).await {
+            match self.attempt_until(&mut company, &mut proof).await {
                 Err(JoinError::Stopped) => return,
                 Err(JoinError::NobodyKnown) => {
                     if !self.is_met(&mut company).await {
@@ -145,8 +152,12 @@ impl<T: Transport> Joiner<T> {
 
     /// An attempt, of which everybody hears as soon as the neighbourhood knows this node. Filling the buckets that are
     /// far away takes longer, and nobody has to wait for that.
-    async fn attempt_until(&self, company: &mut watch::Receiver<Company>) -> Result<(), JoinError> {
-        let attempt = self.attempt();
+    async fn attempt_until(
+        &self,
+        company: &mut watch::Receiver<Company>,
+        proof: &mut Option<Proof<T::Address>>,
+    ) -> Result<(), JoinError> {
+        let attempt = self.attempt(proof);
         tokio::pin!(attempt);
         let ended = tokio::select! {
             biased;
@@ -164,40 +175,27 @@ impl<T: Transport> Joiner<T> {
         }
     }
 
-    async fn attempt(&self) -> Result<(), JoinError> {
-        let mut seeds: Vec<_> = match self.remembered.lock() {
+    /// With a proof ahead, only a few are met before it: whom a node has met proves nothing to it.
+    async fn attempt(&self, proof: &mut Option<Proof<T::Address>>) -> Result<(), JoinError> {
+        let remembered: Vec<_> = match self.remembered.lock() {
             Ok(remembered) => remembered.iter().rev().cloned().collect(),
             Err(_) => Vec::new(),
         };
-        if self.peers.is_empty() && seeds.is_empty() {
+        if self.peers.is_empty() && remembered.is_empty() {
             return Err(JoinError::NobodyKnown);
         }
-        let own = self.transport.local().id;
-        let mut attempts: FuturesUnordered<_> = self
-            .peers
-            .iter()
-            .map(|peer| identify(&*self.transport, peer, own))
-            .collect();
         let mut errors = Vec::new();
-        let mut waiting = seeds.is_empty();
-        let grace = tokio::time::sleep(GRACE);
-        tokio::pin!(grace);
-        loop {
-            let found = tokio::select! {
-                found = attempts.next() => found,
-                () = &mut grace, if !waiting => None,
-            };
-            match found {
-                None => break,
-                Some(Err(error)) => errors.push(error),
-                Some(Ok(contact)) => {
-                    seeds.insert(0, contact);
-                    if std::mem::take(&mut waiting) {
-                        grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
-                    }
-                }
-            }
+        let knows = !remembered.is_empty();
+        let at_once = proof.as_ref().map_or(self.peers.len(), |_| MET_BEFORE);
+        let (mut met, tried) = self.meet(&self.peers, at_once, knows, &mut errors).await;
+        let somebody = !met.is_empty() || knows;
+        if let Some(proof) = proof.take_if(|_| somebody) {
+            proof.find(&*self.transport, &met, &remembered).await;
+            let others = &self.peers[tried..];
+            met.extend(self.meet(others, others.len(), true, &mut errors).await.0);
         }
+        // The last one that was met first.
+        let mut seeds: Vec<_> = met.into_iter().rev().chain(remembered).collect();
         seeds.truncate(MAX_SEEDS);
         if seeds.is_empty() {
             return Err(JoinError::Unreachable(errors));
@@ -210,6 +208,47 @@ impl<T: Transport> Joiner<T> {
                 Err(JoinError::Unreachable(errors))
             }
         }
+    }
+
+    /// Finds out who is at these places: so many at once, and one more for each that fails. Once somebody is known, the
+    /// others have [`GRACE`]. Tells whom it met, and how many places it tried.
+    async fn meet(
+        &self,
+        peers: &[Peer],
+        at_once: usize,
+        knows_somebody: bool,
+        errors: &mut Vec<String>,
+    ) -> (Vec<Contact<T::Address>>, usize) {
+        let own = self.transport.local().id;
+        let mut tried = at_once.min(peers.len());
+        let identify = |peer| identify(&*self.transport, peer, own);
+        let mut attempts: FuturesUnordered<_> = peers[..tried].iter().map(identify).collect();
+        let (mut met, mut waiting) = (Vec::new(), !knows_somebody);
+        let grace = tokio::time::sleep(GRACE);
+        tokio::pin!(grace);
+        loop {
+            let found = tokio::select! {
+                found = attempts.next() => found,
+                () = &mut grace, if !waiting => None,
+            };
+            match found {
+                None => break,
+                Some(Err(error)) => {
+                    errors.push(error);
+                    if let Some(next) = peers.get(tried) {
+                        tried += 1;
+                        attempts.push(identify(next));
+                    }
+                }
+                Some(Ok(contact)) => {
+                    met.push(contact);
+                    if std::mem::take(&mut waiting) {
+                        grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
+                    }
+                }
+            }
+        }
+        (met, tried)
     }
 }
 
@@ -300,6 +339,7 @@ mod tests {
             moves: Some(moving),
             remembered: Arc::new(std::sync::Mutex::new(remembered.into_iter().collect())),
             state: tell,
+            proof: None,
         };
         tokio::spawn(joiner.run(has_company));
         Bench {

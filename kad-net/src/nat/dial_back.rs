@@ -6,7 +6,8 @@
 //!     └──────────────────── PROBE{nonce}, up to three ───────────────────────┘
 //! ```
 //!
-//! Every server is helper and target. A helper takes only addresses on the host at which it sees who asks, so a client
+//! Every server is helper and target. The target is at another site than both ends, or, if the helper knows none there,
+//! on another host. A helper takes only addresses on the host at which it sees who asks, so a client
 //! can aim nothing at others. A target has to believe the helper, so a helper that lies can have it send three packets
 //! of 17 bytes; for that it has to send as many bytes itself, and rations of each helper, of each host that is probed,
 //! and of all bound the rest. What is sent is never more than what came in.
@@ -155,7 +156,7 @@ pub enum Refusal {
     BadAddress,
     /// A ration is used up. It is in a minute again.
     Busy,
-    /// No target that is far enough from both ends.
+    /// No target on another host than both ends.
     NoTarget,
 }
 
@@ -164,7 +165,7 @@ pub enum Refusal {
 pub struct DialBack {
     scope: Scope,
     draws: Draws,
-    own_site: Option<IpAddr>,
+    own_host: Option<IpAddr>,
     targets: Vec<(NodeId, IpAddr)>,
     checked: Ration<NodeId>,
     dialled: Ration<NodeId>,
@@ -181,7 +182,7 @@ impl DialBack {
         Self {
             scope,
             draws: Draws::new(seed, "nautilus-kad 2026-11 dial back"),
-            own_site: None,
+            own_host: None,
             targets: Vec::new(),
             checked: Ration::new(MINUTE, MAX_PER_MINUTE),
             dialled: Ration::new(MINUTE, MAX_PER_MINUTE),
@@ -202,7 +203,7 @@ impl DialBack {
                 }
             }
             Event::TargetGone { target } => self.targets.retain(|(known, _)| *known != target),
-            Event::OwnHost { ip } => self.own_site = Some(site(ip, self.scope)),
+            Event::OwnHost { ip } => self.own_host = Some(ip),
             Event::Check {
                 request,
                 client,
@@ -271,19 +272,27 @@ impl DialBack {
             return Err(Refusal::Busy);
         }
         let (family, scope) = (Family::of(observed), self.scope);
-        let near = [Some(site(observed, scope)), self.own_site];
-        let fit = |(target, ip): &&(NodeId, IpAddr)| {
-            *target != client && Family::of(*ip) == family && !near.contains(&Some(site(*ip, scope)))
+        let ends = [Some(observed), self.own_host];
+        let beside = |ip: IpAddr, place: &dyn Fn(IpAddr) -> IpAddr| {
+            let mut ends = ends.iter().flatten();
+            ends.any(|end| place(*end) == place(ip))
         };
-        let fitting: Vec<NodeId> = self
+        let fitting: Vec<(NodeId, IpAddr)> = self
             .targets
             .iter()
-            .filter(fit)
-            .map(|(target, _)| *target)
+            .filter(|(target, ip)| *target != client && Family::of(*ip) == family && !beside(*ip, &host))
+            .copied()
             .collect();
-        let chosen = self.draws.pick(fitting.len()).ok_or(Refusal::NoTarget)?;
+        let elsewhere = |(_, ip): &&(NodeId, IpAddr)| !beside(*ip, &|ip| site(ip, scope));
+        let mut best: Vec<NodeId> = fitting.iter().filter(elsewhere).map(|(id, _)| *id).collect();
+        // Where all servers lie at one site, others in it are all that there are. What their probes are worth decides the
+        // client, who knows where servers lie.
+        if best.is_empty() {
+            best = fitting.iter().map(|(id, _)| *id).collect();
+        }
+        let chosen = self.draws.pick(best.len()).ok_or(Refusal::NoTarget)?;
         self.checked.take(now, client);
-        Ok(fitting[chosen])
+        Ok(best[chosen])
     }
 
     fn may_probe(

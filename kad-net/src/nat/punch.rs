@@ -53,6 +53,13 @@ const PAUSE: Duration = Duration::from_secs(600);
 /// How long whoever asked for a round waits to be told to begin.
 const GO_WITHIN: Duration = Duration::from_secs(10);
 
+/// When the coordinator was busy, until it is asked again. Nothing was sent, so there is no need for silence.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Refusals in a row after which a further one counts as a round: a coordinator has time for each peer every 35 s, unless
+/// others take it.
+const MAX_REFUSED: u32 = 8;
+
 /// The longest wait that a coordinator may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
@@ -115,6 +122,8 @@ pub struct Punch {
     state: State,
     /// Rounds in vain since there last was a reason to hope.
     missed: u32,
+    /// How often the coordinator was busy since it last had time.
+    refused: u32,
     /// The last packet of this attempt.
     sent: Option<Instant>,
     /// Direct connections that stand: the one that we dialled, the one that the peer dialled.
@@ -141,6 +150,7 @@ impl Punch {
             setup,
             state: State::Waiting { until },
             missed: 0,
+            refused: 0,
             sent: None,
             ours: false,
             theirs: false,
@@ -152,6 +162,7 @@ impl Punch {
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::Go { wait } => self.on_go(now, wait),
+            Event::Busy => self.on_busy(now),
             Event::Heard { from } => self.on_heard(now, from, out),
             Event::Arriving => {
                 if let State::Punching(round) = &mut self.state {
@@ -207,11 +218,22 @@ impl Punch {
             State::Armed { .. } | State::Punching(_) | State::Direct => false,
         };
         if ready {
+            self.refused = 0;
             self.state = State::Armed {
                 at: now + wait.min(LONGEST_WAIT),
             };
         } else {
             self.untimely += 1;
+        }
+    }
+
+    /// Asks again soon. After too many times it waits in vain, as for a coordinator that says nothing.
+    fn on_busy(&mut self, now: Instant) {
+        if let State::Waiting { until: Some(_) } = self.state
+            && self.refused < MAX_REFUSED
+        {
+            self.refused += 1;
+            self.state = State::Silent { until: now + BUSY };
         }
     }
 
@@ -350,6 +372,7 @@ impl Punch {
         self.stop_dial(out);
         out.push(Action::Missed);
         self.missed += 1;
+        self.refused = 0;
         // A handshake that was stopped may have sent until now.
         self.sent = Some(now);
         if self.missed >= MAX_ROUNDS {

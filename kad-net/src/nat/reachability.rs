@@ -7,7 +7,9 @@
 //! comes with the answer.
 //!
 //! - **Up** takes three probes from different sites, through helpers at two sites or more, and then to hold for
-//!   [`ReachabilityConfig::hold`]. A stranger that connects of its own accord is as good as a probe.
+//!   [`ReachabilityConfig::hold`]. A stranger that connects of its own accord is as good as a probe. Where all servers
+//!   lie at one or two sites, hosts count (`places.rs`).
+//! - **Nothing** says a probe from a host that was contacted: another helper is asked soon, and no try is counted.
 //! - **Down** takes three silences in a row, through helpers at two sites or more: a single helper that claims to have
 //!   asked on can neither make a node serve nor keep it from it.
 //! - **At once down** when the network changes.
@@ -15,6 +17,7 @@
 mod address;
 mod config;
 mod events;
+mod places;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,8 +26,9 @@ use kad_core::{Duration, Instant, NodeId};
 use self::address::{Change, Proving};
 pub use self::config::{ReachabilityConfig, Role, RoleChoice};
 pub use self::events::{Action, Event};
+use self::places::Places;
 use super::draws::Draws;
-use super::prefix::{Family, site};
+use super::prefix::Family;
 use super::ration::Ration;
 use crate::wire::Scope;
 
@@ -223,17 +227,18 @@ impl Reachability {
         stranger: bool,
         out: &mut Vec<Action>,
     ) {
-        let from = site(from.ip(), self.scope);
+        let places = self.places(Family::of(from.ip()));
         let Some(proving) = self.addresses.iter_mut().find(|proving| proving.awaits(nonce)) else {
             return;
         };
+        let helper = proving.helper_at().map(|helper| places.of(helper));
         // A target beside the helper proves no more than the helper itself.
-        if !stranger || proving.helper_site() == Some(from) {
+        if !stranger || helper == Some(places.of(from.ip())) {
             self.void += 1;
-            proving.give_up(now, &mut self.draws);
+            proving.void(now, &mut self.draws);
             return;
         }
-        let change = proving.proven(now, from, &mut self.draws);
+        let change = proving.proven(now, from.ip(), places, &mut self.draws);
         tell(proving.address, change, out);
     }
 
@@ -244,13 +249,13 @@ impl Reachability {
             self.void += 1;
             return;
         }
-        let from = site(from.ip(), self.scope);
+        let places = self.places(family);
         let mut of_family = self
             .addresses
             .iter_mut()
             .filter(|proving| Family::of(proving.address.ip()) == family);
         if let (Some(proving), None) = (of_family.next(), of_family.next()) {
-            let change = proving.called(now, from, &mut self.draws);
+            let change = proving.called(now, from.ip(), places, &mut self.draws);
             tell(proving.address, change, out);
         }
     }
@@ -261,7 +266,8 @@ impl Reachability {
                 continue;
             }
             if self.addresses[place].is_checking() {
-                let (change, silent) = self.addresses[place].silence(now, &mut self.draws);
+                let places = self.places(Family::of(self.addresses[place].address.ip()));
+                let (change, silent) = self.addresses[place].silence(now, places, &mut self.draws);
                 tell(self.addresses[place].address, change, out);
                 if let Some(helper) = silent {
                     self.rest(now, helper);
@@ -275,7 +281,7 @@ impl Reachability {
             let (id, ip) = (self.helpers[helper].id, self.helpers[helper].ip);
             self.asked.take(now, id);
             let nonce = self.draws.nonce();
-            self.addresses[place].check(nonce, id, site(ip, self.scope), now + ANSWER_WITHIN);
+            self.addresses[place].check(nonce, id, ip, now + ANSWER_WITHIN);
             out.push(Action::Check {
                 helper: id,
                 address: self.addresses[place].address,
@@ -284,12 +290,19 @@ impl Reachability {
         }
     }
 
-    /// One of those that said least about this address so far.
+    /// What counts as one place for addresses of a family.
+    fn places(&self, family: Family) -> Places {
+        let servers = self.helpers.iter().map(|helper| helper.ip);
+        Places::among(servers, family, self.scope)
+    }
+
+    /// One of those that said least about this address so far; another one than the last, if its target said nothing.
     fn choose_helper(&mut self, now: Instant, place: usize) -> Option<usize> {
         let proving = &self.addresses[place];
         let family = Family::of(proving.address.ip());
-        let asked = |helper: &Helper| proving.heard_of(site(helper.ip, self.scope));
-        let free: Vec<_> = (0..self.helpers.len())
+        let places = self.places(family);
+        let asked = |helper: &Helper| proving.heard_of(helper.ip, places);
+        let mut free: Vec<_> = (0..self.helpers.len())
             .filter(|&place| {
                 let helper = &self.helpers[place];
                 Family::of(helper.ip) == family
@@ -297,6 +310,11 @@ impl Reachability {
                     && self.asked.has(now, &helper.id, ASKED_OF_EACH)
             })
             .collect();
+        if let Some(avoid) = proving.avoids()
+            && free.iter().any(|&place| self.helpers[place].id != avoid)
+        {
+            free.retain(|&place| self.helpers[place].id != avoid);
+        }
         let least = free.iter().map(|&place| asked(&self.helpers[place])).min()?;
         let best: Vec<_> = free
             .into_iter()

@@ -110,6 +110,7 @@ pub(super) async fn dial(
         }
     };
     serve::spawn(shared.clone(), link, alive);
+    shared.reach.link_dialled();
     Ok(usable)
 }
 

@@ -38,7 +38,7 @@ mod standing;
 mod whereabouts;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -69,8 +69,10 @@ const MAX_TOLD: usize = 16;
 pub struct Reach {
     standing: watch::Sender<Standing>,
     told: Mutex<Told>,
-    /// Something was told, or a connection has ended.
+    /// Something was told, a connection has ended, or one was made that is waited for.
     news: Notify,
+    /// Whether whom this node dials is asked at once, and not with the next look.
+    eager: AtomicBool,
     knocks: Mutex<Option<mpsc::Sender<Knock>>>,
     sessions: Sessions,
 }
@@ -96,6 +98,7 @@ impl Reach {
             standing: watch::Sender::new(Standing::new(role)),
             told: Mutex::default(),
             news: Notify::new(),
+            eager: AtomicBool::new(false),
             knocks: Mutex::new(Some(knocking)),
             sessions: Sessions::new(),
         };
@@ -128,6 +131,13 @@ impl Reach {
     /// A connection has ended.
     pub(super) fn link_ended(&self) {
         self.news.notify_one();
+    }
+
+    /// This node has dialled somebody.
+    pub(super) fn link_dialled(&self) {
+        if self.eager.load(Ordering::Relaxed) {
+            self.news.notify_one();
+        }
     }
 
     /// Queues a request of a peer; refused as busy if there are too many.

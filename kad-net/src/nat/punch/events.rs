@@ -25,6 +25,8 @@ pub enum Event {
         /// After how long; at most two seconds.
         wait: Duration,
     },
+    /// The coordinator has no time for the round that was asked for, and has told nobody to begin.
+    Busy,
     /// A punch of the peer arrived; its MAC is right.
     Heard {
         /// From where.

@@ -367,3 +367,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_coordinator_that_is_busy_is_asked_again_soon_and_that_is_no_round() {
+    let mut attempt = Attempt::new(true, true);
+    let mut now = 10;
+    for _ in 0..MAX_REFUSED {
+        assert_eq!(attempt.tell(now, Event::Busy), []);
+        now += 5000;
+        assert_eq!(attempt.run(now), [(now, Action::Ask)]);
+    }
+    // At last there is time, and the round is the first one.
+    attempt.tell(now, go(0));
+    let told = attempt.run(now + 3000);
+    assert_eq!(told.last(), Some(&(now + 2500, Action::Missed)));
+    assert_eq!(attempt.0.missed, 1);
+
+    // Who is refused for ever goes on as if nobody answered.
+    let mut attempt = Attempt::new(true, true);
+    let mut now = 0;
+    for _ in 0..=MAX_REFUSED {
+        attempt.tell(now, Event::Busy);
+        now += 5000;
+        attempt.run(now);
+    }
+    assert_eq!(attempt.0.missed, 0);
+    assert_eq!(attempt.run(now + 5000), [(now + 5000, Action::Missed)]);
+}
+
+#[test]
+fn who_did_not_ask_is_not_told_that_the_coordinator_is_busy() {
+    let mut attempt = Attempt::new(true, false);
+    attempt.tell(0, Event::Busy);
+    attempt.tell(10, go(0));
+    assert!(matches!(attempt.run(10)[..], [(10, Action::Punch { .. }), ..]));
+    // Nor does it end a round.
+    attempt.tell(20, Event::Busy);
+    assert_eq!(attempt.run(3000).last(), Some(&(2510, Action::Missed)));
+}

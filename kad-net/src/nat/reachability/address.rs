@@ -4,16 +4,24 @@ use std::net::{IpAddr, SocketAddr};
 
 use kad_core::{Duration, Instant, NodeId};
 
+use super::places::Places;
 use crate::nat::draws::Draws;
 
 /// Different proofs that are kept; the oldest makes room. Four sites and two helpers each.
 const MAX_PROOFS: usize = 8;
 
-/// Sites from which a proof must have come, and silences in a row that count as one.
-const ENOUGH: usize = 3;
+/// Places from which a proof must have come, and silences in a row that count as one.
+pub(super) const ENOUGH: usize = 3;
 
-/// Sites of helpers that must have been asked.
+/// Places of helpers that must have been asked.
 const HELPERS: usize = 2;
+
+/// After a proof, while others are missing: whoever joins waits for them.
+const AT_ONCE: Duration = Duration::from_millis(250);
+
+/// After so many probes in a row that said nothing the next check is a minute away, as whom a node was in touch with
+/// changes in minutes.
+const LONGEST_VOID: Duration = Duration::from_secs(60);
 
 /// Between two checks while nothing is decided.
 const SOON: Duration = Duration::from_secs(2);
@@ -48,7 +56,7 @@ pub(super) enum Change {
 struct Check {
     nonce: [u8; 16],
     helper: NodeId,
-    site: IpAddr,
+    at: IpAddr,
     passed_on: bool,
 }
 
@@ -57,17 +65,21 @@ struct Check {
 pub(super) struct Proving {
     pub(super) address: SocketAddr,
     state: State,
-    /// Sites of helper and prober, oldest first.
+    /// Hosts of helper and prober, oldest first.
     proofs: Vec<(IpAddr, IpAddr)>,
-    /// Sites of helpers that passed the question on, and nothing came; since the last proof.
+    /// Hosts of helpers that passed the question on, and nothing came; since the last proof.
     silences: Vec<IpAddr>,
     check: Option<Check>,
     /// Of the check that is under way, else of the next one.
     due: Instant,
-    /// There was nobody to ask.
+    /// There was nobody to ask, or nobody who could say something new.
     waits: bool,
     tries: u32,
     pause: Duration,
+    /// After the next probe that says nothing.
+    void_pause: Duration,
+    /// A helper whose target said nothing: others are asked first.
+    avoid: Option<NodeId>,
 }
 
 impl Proving {
@@ -82,6 +94,8 @@ impl Proving {
             waits: false,
             tries: 0,
             pause: OFTEN,
+            void_pause: AT_ONCE,
+            avoid: None,
         }
     }
 
@@ -108,21 +122,24 @@ impl Proving {
         self.due
     }
 
-    /// How often helpers of a site have decided about what is known.
-    pub(super) fn heard_of(&self, site: IpAddr) -> usize {
+    /// How often helpers of the same place as this one have decided about what is known.
+    pub(super) fn heard_of(&self, helper: IpAddr, places: Places) -> usize {
         let helpers = self.proofs.iter().map(|(helper, _)| helper);
-        helpers
-            .chain(&self.silences)
-            .filter(|known| **known == site)
-            .count()
+        let same = |known: &&IpAddr| places.of(**known) == places.of(helper);
+        helpers.chain(&self.silences).filter(same).count()
     }
 
-    pub(super) fn check(&mut self, nonce: [u8; 16], helper: NodeId, site: IpAddr, until: Instant) {
+    /// A helper that is asked only if there is nobody else.
+    pub(super) const fn avoids(&self) -> Option<NodeId> {
+        self.avoid
+    }
+
+    pub(super) fn check(&mut self, nonce: [u8; 16], helper: NodeId, at: IpAddr, until: Instant) {
         self.waits = false;
         self.check = Some(Check {
             nonce,
             helper,
-            site,
+            at,
             passed_on: false,
         });
         self.due = until;
@@ -132,8 +149,9 @@ impl Proving {
         self.check.as_ref().is_some_and(|check| check.nonce == nonce)
     }
 
-    pub(super) fn helper_site(&self) -> Option<IpAddr> {
-        self.check.as_ref().map(|check| check.site)
+    /// Where the helper of the check that is under way is.
+    pub(super) fn helper_at(&self) -> Option<IpAddr> {
+        self.check.as_ref().map(|check| check.at)
     }
 
     pub(super) fn await_probe(&mut self, until: Instant) {
@@ -162,31 +180,68 @@ impl Proving {
         Some(check.helper)
     }
 
-    /// A probe came from a stranger at this site.
-    pub(super) fn proven(&mut self, now: Instant, from: IpAddr, draws: &mut Draws) -> Option<Change> {
+    /// The probe has said nothing: no try was made, and another helper may know another target. An address that is
+    /// proven and not in doubt waits for its next turn.
+    pub(super) fn void(&mut self, now: Instant, draws: &mut Draws) {
+        let Some(check) = self.check.take() else {
+            return;
+        };
+        self.avoid = Some(check.helper);
+        if self.is_reachable() && self.silences.is_empty() {
+            return self.arm(now, LATER, draws);
+        }
+        self.waits = false;
+        self.due = now + draws.lengthened(self.void_pause);
+        self.void_pause = (self.void_pause * 2).min(LONGEST_VOID);
+    }
+
+    /// A probe came from a stranger.
+    pub(super) fn proven(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        places: Places,
+        draws: &mut Draws,
+    ) -> Option<Change> {
         let check = self.check.take()?;
-        self.add(now, (check.site, from), draws)
+        self.add(now, (check.at, from), places, draws)
     }
 
     /// A stranger called. A check that is under way goes on.
-    pub(super) fn called(&mut self, now: Instant, from: IpAddr, draws: &mut Draws) -> Option<Change> {
+    pub(super) fn called(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        places: Places,
+        draws: &mut Draws,
+    ) -> Option<Change> {
         let (check, due) = (self.check.take(), self.due);
-        let change = self.add(now, (from, from), draws);
+        let change = self.add(now, (from, from), places, draws);
         if check.is_some() {
             (self.check, self.due) = (check, due);
         }
         change
     }
 
-    fn add(&mut self, now: Instant, proof: (IpAddr, IpAddr), draws: &mut Draws) -> Option<Change> {
+    fn add(
+        &mut self,
+        now: Instant,
+        proof: (IpAddr, IpAddr),
+        places: Places,
+        draws: &mut Draws,
+    ) -> Option<Change> {
         self.silences.clear();
-        self.proofs.retain(|known| *known != proof);
+        (self.void_pause, self.avoid) = (AT_ONCE, None);
+        let alike = |known: &(IpAddr, IpAddr)| {
+            places.of(known.0) == places.of(proof.0) && places.of(known.1) == places.of(proof.1)
+        };
+        self.proofs.retain(|known| !alike(known));
         if self.proofs.len() >= MAX_PROOFS {
             self.proofs.remove(0);
         }
         self.proofs.push(proof);
-        let helpers = self.proofs.iter().map(|(helper, _)| *helper);
-        let probers = self.proofs.iter().map(|(_, prober)| *prober);
+        let helpers = self.proofs.iter().map(|(helper, _)| places.of(*helper));
+        let probers = self.proofs.iter().map(|(_, prober)| places.of(*prober));
         let change = !self.is_reachable() && different(probers) >= ENOUGH && different(helpers) >= HELPERS;
         if change {
             self.state = State::Reachable { since: now };
@@ -195,15 +250,21 @@ impl Proving {
         if self.is_reachable() {
             self.tries = 0;
         }
-        self.arm(now, SOON, draws);
+        self.arm(now, AT_ONCE, draws);
         change.then_some(Change::Up)
     }
 
     /// The time of the check is over. Returns what that changes, and a helper that did not answer.
-    pub(super) fn silence(&mut self, now: Instant, draws: &mut Draws) -> (Option<Change>, Option<NodeId>) {
+    pub(super) fn silence(
+        &mut self,
+        now: Instant,
+        places: Places,
+        draws: &mut Draws,
+    ) -> (Option<Change>, Option<NodeId>) {
         let Some(check) = self.check.take() else {
             return (None, None);
         };
+        self.avoid = None;
         if !check.passed_on {
             self.arm(now, LATER, draws);
             return (None, Some(check.helper));
@@ -212,8 +273,9 @@ impl Proving {
         if self.silences.len() >= ENOUGH {
             self.silences.remove(0);
         }
-        self.silences.push(check.site);
-        let lost = self.silences.len() >= ENOUGH && different(self.silences.iter().copied()) >= HELPERS;
+        self.silences.push(check.at);
+        let helpers = self.silences.iter().map(|helper| places.of(*helper));
+        let lost = self.silences.len() >= ENOUGH && different(helpers) >= HELPERS;
         let change = (lost && self.is_reachable()).then_some(Change::Down);
         if lost {
             self.state = State::Unreachable;
@@ -232,7 +294,8 @@ impl Proving {
             State::Reachable { .. } => !self.silences.is_empty(),
             State::Unreachable => !(self.proofs.is_empty() && self.silences.is_empty()),
         };
-        let after = if undecided && self.tries < TRIES {
+        let goes_on = undecided && self.tries < TRIES;
+        let after = if goes_on {
             self.tries += 1;
             soon
         } else {
@@ -247,7 +310,8 @@ impl Proving {
                 }
             }
         };
-        self.waits = false;
+        // All that those who are known could say was not enough; a further helper may say more.
+        self.waits = undecided && !goes_on && self.state == State::Unproven;
         self.due = now + draws.lengthened(after);
     }
 }

@@ -23,6 +23,7 @@ use crate::quic::path::{Path, PathKind};
 use crate::quic::peering::{Best, Expected, Peering};
 use crate::quic::reach::{self, NotOpened};
 use crate::quic::shared::Shared;
+use crate::wire::reach::ReachRefusal;
 
 /// What the key of punches is exported for, from the relayed connection (RFC 9846, section 7.5). The session id is the context.
 const PUNCH_LABEL: &[u8] = b"nautilus-kad 2026-11 punch";
@@ -194,6 +195,7 @@ impl Attempt {
                     doing.meet = None;
                     match met {
                         Ok(wait) => Event::Go { wait },
+                        Err(NotOpened::Refused(ReachRefusal::Busy)) => Event::Busy,
                         Err(why) => {
                             tracing::debug!(peer = ?self.peering.peer, %why, "no round of punching");
                             continue;

@@ -20,7 +20,7 @@ use super::{Inbox, Reach, ReachConfig, Told};
 use crate::nat::coordinator::Coordinator;
 use crate::nat::dial_back::{self, DialBack};
 use crate::nat::observation::{self, Observations};
-use crate::nat::reachability::{self, Reachability, Role};
+use crate::nat::reachability::{self, Reachability, Role, RoleChoice};
 use crate::nat::relay::{Relay, SessionId};
 use crate::nat::reservations::{self, Reservations};
 use crate::quic::mux::{Called, Probed};
@@ -282,6 +282,16 @@ impl Driver {
             self.tell_addresses();
         }
         self.look_at_links();
+        if self.is_eager() {
+            self.greet(self.now());
+        }
+    }
+
+    /// Whether this node is about to find out whether it can be reached, and knows too few who could help: then those
+    /// whom it dials are asked at once. Whoever joins waits for that.
+    pub(super) fn is_eager(&self) -> bool {
+        let open = self.config.reachability.role == RoleChoice::Auto && self.role() == Role::Client;
+        open && self.asks() && !self.reachability.is_decided() && self.observers.are_few()
     }
 
     /// Interfaces came or went.

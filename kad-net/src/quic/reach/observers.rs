@@ -1,7 +1,8 @@
 //! Servers that say where they see this node, and what they do for others.
 //!
 //! They are asked on demand: while too few have voted lately, or too few are known who could help. Only those are asked
-//! to whom this node has a connection anyway, and which it has opened itself: who calls us may be anybody. A node at
+//! to whom this node has a connection anyway, and which it has opened itself: who calls us may be anybody. They are
+//! looked for once a second, and at once while nothing is known of whether strangers reach this node. A node at
 //! rest so asks eight servers in ten minutes. A server behind a NAT asks one of them every quarter of a minute, as
 //! otherwise the NAT could forget it.
 
@@ -85,6 +86,11 @@ impl Observers {
     /// How many serve.
     pub(super) fn serving(&self) -> usize {
         self.asked.values().filter(|observer| observer.serves).count()
+    }
+
+    /// Whether fewer serve than could be of use.
+    pub(super) fn are_few(&self) -> bool {
+        self.serving() < ENOUGH
     }
 
     /// Where a relay is.

@@ -77,6 +77,11 @@ async fn servers(hosts: std::ops::Range<u8>) -> Vec<Arc<QuicTransport>> {
             dial(one, other).await;
         }
     }
+    // Who has not said hello to them yet knows nobody to ask.
+    eventually("they say hello to each other", || {
+        all.iter().all(|one| one.quic_stats().reach_requests >= 3)
+    })
+    .await;
     all
 }
 

@@ -1,6 +1,7 @@
 //! What the node knows of itself, told to the machines and to those who want to know.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 
 use kad_core::{Contact, Duration, Instant};
 
@@ -73,6 +74,7 @@ impl Driver {
     }
 
     pub(super) fn publish(&self) {
+        self.reach_of().eager.store(self.is_eager(), Ordering::Relaxed);
         let relays = self.reservations.held().filter_map(|id| {
             let place = self.places.get(&id)?;
             let address = QuicAddress::from(place.link.link().connection.remote_address());
