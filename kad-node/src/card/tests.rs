@@ -7,6 +7,7 @@ use kad_net::nat::observation::NatClass;
 use kad_store::{Limits, MemoryStore};
 
 use super::*;
+use crate::builder::Assembly;
 use crate::role::{Role, RoleChoice};
 use crate::{Builder, DenyList, MutableOptions, Node, Whereabouts};
 
@@ -39,7 +40,14 @@ async fn started(
         _ => builder.bootstrap(address(1)),
     };
     let store = MemoryStore::new(Limits::default());
-    let node = builder.assemble(keypair(n), Arc::new(transport), store, None, (presence, None));
+    let node = builder.assemble(Assembly {
+        keypair: keypair(n),
+        transport: Arc::new(transport),
+        store,
+        files: None,
+        presence,
+        sockets: None,
+    });
     let node = node.unwrap();
     if n > 1 {
         node.joined().await.unwrap();
