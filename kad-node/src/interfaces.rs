@@ -4,7 +4,7 @@
 //! machine that was asleep is noticed: its wall clock goes on, and the other one does not.
 //!
 //! A machine has *moved* when the address has changed by which it reaches the internet. One that gets the same private address in
-//! another network without sleeping in between is not noticed: the system tells that address quickly, and the router slowly. A bridge that some container
+//! another network without sleeping in between is not noticed: routers are not compared. A bridge that some container
 //! brings along is no such thing, and neither is one more temporary address of a network (RFC 8981); both are told as
 //! addresses all the same.
 
