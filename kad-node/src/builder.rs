@@ -1,49 +1,34 @@
 //! Putting a node together.
 
+mod assemble;
 mod directory;
 mod ending;
 mod scope;
 mod sockets;
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use kad_core::{Config, Kademlia, Keypair, NetworkId, Parameters, Rules};
+use kad_core::{Config, Keypair, NetworkId, Parameters};
 use kad_net::nat::{reachability::ReachabilityConfig, relay::RelayConfig};
 use kad_net::quic::{QuicAddress, QuicConfig, QuicLimits, QuicTransport, ReachConfig};
-use kad_net::wire::{Codec, Scope};
+use kad_net::wire::Scope;
 use kad_net::{Transport, WireAddress as _};
 use kad_store::memory::MemoryStore;
 use kad_store::redb::{RedbConfig, RedbStore};
-use kad_store::{Limits, RecordReader as _, RecordStore};
-use tokio::sync::{broadcast, mpsc, watch};
+use kad_store::{Limits, RecordStore};
 
+pub(crate) use self::assemble::Assembly;
 pub(crate) use self::directory::DataDirectory;
-use self::ending::{Ending, ending};
 use self::scope::automatic_scope;
 use self::sockets::{Silence, Sockets, teller};
-use crate::card::{CardKeeper, PAUSE};
-use crate::driver::{Clock, Driver, Held, Parts};
-use crate::full_table::Walker;
-use crate::join::{Company, JoinState, Joiner, PROOF_WITHIN, Proof, identify};
-use crate::node::{Applications, Asker, Doors, Inner, ListUp, LookUp, Purge};
-use crate::policy::{Policy, Registered};
-use crate::role::{Presence, RoleKeeper, first_role};
-use crate::storage::{self, Storage};
-use crate::surroundings::{Host, Setting, Surroundings};
-use crate::{
-    DenyList, Mdns, Node, Peer, Role, RoleChoice, SpawnError, TableMode, Validator, holdings, identity,
-    snapshot,
-};
-
-/// Commands that wait for the driver; a caller with one more waits.
-const MAX_ORDERS: usize = 256;
-/// Events that a slow listener may fall behind before it misses some.
-const MAX_EVENTS: usize = 1024;
+use crate::join::PROOF_WITHIN;
+use crate::policy::Registered;
+use crate::role::Presence;
+use crate::surroundings::Setting;
+use crate::{DenyList, Mdns, Node, Peer, RoleChoice, SpawnError, TableMode, Validator, identity, snapshot};
 
 /// The network that nodes belong to unless told otherwise.
 pub const DEFAULT_NETWORK: &str = "nautilus";
@@ -328,19 +313,34 @@ impl Builder {
             around: Some(keypair.node_id()),
             ..self.limits
         };
-        match &files {
+        let redb = match &files {
             Some(directory) => {
                 let redb = RedbConfig {
                     limits,
                     ..RedbConfig::default()
                 };
-                let store = RedbStore::open(directory.path("records.redb"), &redb)?;
-                self.assemble(keypair, transport, store, files, (presence, Some(sockets)))
+                Some(RedbStore::open(directory.path("records.redb"), &redb)?)
             }
-            None => {
-                let store = MemoryStore::new(limits);
-                self.assemble(keypair, transport, store, None, (presence, Some(sockets)))
-            }
+            None => None,
+        };
+        let sockets = Some(sockets);
+        match redb {
+            Some(store) => self.assemble(Assembly {
+                keypair,
+                transport,
+                store,
+                files,
+                presence,
+                sockets,
+            }),
+            None => self.assemble(Assembly {
+                keypair,
+                transport,
+                store: MemoryStore::new(limits),
+                files,
+                presence,
+                sockets,
+            }),
         }
     }
 
@@ -361,7 +361,14 @@ impl Builder {
     where
         S::Reader: Sync,
     {
-        self.assemble(keypair, Arc::new(transport), store, None, (None, None))
+        self.assemble(Assembly {
+            keypair,
+            transport: Arc::new(transport),
+            store,
+            files: None,
+            presence: None,
+            sockets: None,
+        })
     }
 
     /// What the QUIC transport does in order to be reached. `remembers`: whether the last run has left contacts.
@@ -377,229 +384,11 @@ impl Builder {
             ..ReachConfig::default()
         }
     }
-
-    pub(crate) fn assemble<T: Transport, S: RecordStore>(
-        self,
-        keypair: Keypair,
-        transport: Arc<T>,
-        store: S,
-        files: Option<DataDirectory>,
-        (presence, sockets): (Option<Watched<T::Address>>, Option<Sockets>),
-    ) -> Result<Node<T::Address>, SpawnError>
-    where
-        S::Reader: Sync,
-    {
-        let network = NetworkId::new(&self.network, &self.parameters);
-        let rules = Rules::new(network, &self.parameters);
-        let mut config = self
-            .config
-            .unwrap_or_else(|| Config::for_network(&self.parameters));
-        let role = first_role(self.role, presence.as_ref());
-        config.read_only = role == Role::Client;
-        config.stores &= self.stores;
-        let stores = config.stores;
-        if config.k != usize::from(self.parameters.k) {
-            return Err(SpawnError::Parameters(
-                "k of the core's config is not k of the network, or is not 1 to 32",
-            ));
-        }
-        if let TableMode::Full(full) = self.table {
-            full.check()?;
-            config.table = config.table.full(full.contacts);
-        }
-        let lifetime = config.lifetime;
-        let quorum = config.read_quorum.clamp(1, config.k);
-        let write_quorum = config.write_quorum.clamp(1, config.k);
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(|e| SpawnError::System(std::io::Error::other(e.to_string())))?;
-
-        let scope = self.scope.unwrap_or(Scope::Any);
-        let reader = store.reader();
-        let (held, damaged) = Held::read(&reader)?;
-        let looking = reader.clone();
-        let stored: LookUp = Box::new(move |slot| looking.get(slot));
-        let looking = reader.clone();
-        let listing: ListUp = Box::new(move |wanted, now| holdings::listing(&looking, &rules, wanted, now));
-        let policy = Arc::new(Policy::new(rules, self.validator, self.deny.unwrap_or_default()));
-        let storage = Storage::start(store, damaged, policy.clone()).map_err(SpawnError::System)?;
-        let storage = Arc::new(storage);
-        let removed = storage::purge(&reader, &storage, &policy)?;
-        if removed > 0 {
-            tracing::info!(removed, "records on the deny-list were removed");
-        }
-        let purge: Purge = {
-            let (reader, storage, policy) = (reader.clone(), storage.clone(), policy.clone());
-            Box::new(move || {
-                let (reader, storage, policy) = (reader.clone(), storage.clone(), policy.clone());
-                tokio::task::spawn_blocking(move || storage::purge(&reader, &storage, &policy))
-            })
-        };
-        let clock = Clock::new();
-        let machine = Kademlia::new(
-            transport.local().id,
-            Arc::new(config),
-            u64::from_be_bytes(seed),
-            clock.now(),
-        );
-        let (orders, waiting) = mpsc::channel(MAX_ORDERS);
-        let (events, _) = broadcast::channel(MAX_EVENTS);
-        let (company, has_company) = watch::channel(Company::Nobody);
-        let saved: VecDeque<_> = match &files {
-            Some(files) => snapshot::read(&files.path("contacts.json"), &network).into(),
-            None => VecDeque::new(),
-        };
-        let remembered = Arc::new(Mutex::new(saved));
-        let repair_bytes = Arc::new(AtomicU64::new(0));
-        let parts = Parts {
-            machine,
-            clock,
-            transport: transport.clone(),
-            codec: Codec::new(rules, scope),
-            read_only: role == Role::Client,
-            policy: policy.clone(),
-            storage: storage.clone(),
-            reader,
-            held,
-            orders: waiting,
-            events: events.clone(),
-            company,
-            remembered: remembered.clone(),
-            keypair: keypair.clone(),
-            lifetime,
-            repair_bytes: repair_bytes.clone(),
-        };
-        let driver = tokio::spawn(Driver::run(parts));
-
-        let asker = Asker::new(orders);
-        let hears = sockets.as_ref().is_some_and(|sockets| sockets.setting.hears());
-        let (told_role, has_role) = watch::channel(role);
-        let (quic, surroundings) = match sockets {
-            Some(sockets) => {
-                let host = Host {
-                    transport: transport.clone(),
-                    asker: asker.downgrade(),
-                    company: has_company.clone(),
-                };
-                let surroundings = Surroundings::start(sockets.setting, host, has_role.clone());
-                let applications = Applications::new(
-                    sockets.transport,
-                    #[cfg(feature = "mdns")]
-                    surroundings.neighbourhood(),
-                );
-                (Some((sockets.silence, applications)), Some(surroundings))
-            }
-            None => (None, None),
-        };
-        let (state, join) = watch::channel(JoinState::Joining);
-        // Who serves anyway, or never will, has nothing to prove.
-        let proves = self.role == RoleChoice::Auto && role == Role::Client;
-        let proof = presence.clone().filter(|_| proves).map(|presence| Proof {
-            presence,
-            codec: Codec::new(rules, scope),
-            within: self.proof_within,
-        });
-        let joiner = Joiner {
-            transport: transport.clone(),
-            asker: asker.downgrade(),
-            peers: self.peers,
-            hears,
-            moves: surroundings.as_ref().and_then(Surroundings::moves),
-            remembered,
-            state,
-            proof,
-        };
-        if let TableMode::Full(full) = self.table {
-            let walker = Walker {
-                own: transport.local().id,
-                full,
-                asker: asker.downgrade(),
-                company: has_company.clone(),
-                join: join.clone(),
-            };
-            tokio::spawn(walker.run());
-        }
-        tokio::spawn(joiner.run(has_company));
-        if let (RoleChoice::Auto, Some(presence)) = (self.role, &presence) {
-            let keeper = RoleKeeper {
-                presence: presence.clone(),
-                asker: asker.downgrade(),
-                role: told_role,
-            };
-            tokio::spawn(keeper.run());
-        }
-        let farewell = presence.filter(|_| self.card).map(|presence| {
-            let keeper = CardKeeper {
-                keypair: keypair.clone(),
-                rules,
-                presence,
-                join: join.clone(),
-                asker: asker.downgrade(),
-                enough: write_quorum,
-                pause: PAUSE,
-            };
-            keeper.start()
-        });
-
-        let running = ending(Ending {
-            driver,
-            transport: transport.clone(),
-            storage: storage.clone(),
-            network,
-            files,
-            surroundings,
-            asker: &asker,
-        });
-        Ok(Node::new(Inner {
-            asker,
-            local: transport.local(),
-            keypair,
-            network,
-            rules,
-            quorum,
-            write_quorum,
-            role: has_role,
-            farewell,
-            stores,
-            policy,
-            seen: Mutex::default(),
-            scope,
-            events,
-            join,
-            storage,
-            repair_bytes,
-            doors: doors(&transport, quic, (stored, listing, purge)),
-            running: Mutex::new(Some(running)),
-        }))
-    }
 }
-
-/// What a transport finds out, as it does.
-type Watched<A> = watch::Receiver<Presence<A>>;
 
 /// Whether the last run has left somebody to begin with.
 fn knows_somebody(files: &DataDirectory, network: &NetworkId) -> bool {
     !snapshot::read::<QuicAddress>(&files.path("contacts.json"), network).is_empty()
-}
-
-fn doors<T: Transport>(
-    transport: &Arc<T>,
-    quic: Option<(Silence, Applications)>,
-    (stored, listing, purge): (LookUp, ListUp, Purge),
-) -> Doors<T::Address> {
-    let (identifying, counting) = (transport.clone(), transport.clone());
-    let (silence, applications) = quic.unzip();
-    Doors {
-        identify: Box::new(move |peer| {
-            let transport = identifying.clone();
-            Box::pin(async move { identify(&*transport, &peer, transport.local().id).await })
-        }),
-        stats: Box::new(move || counting.stats()),
-        silence,
-        applications,
-        stored,
-        listing,
-        purge,
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 //!
 //! - It is no record that the node *keeps*: that would be published again by a later run, which is elsewhere.
 //! - A server that nobody has proven to be reachable has no card: where everybody takes itself for reachable, as in private
-//!   networks, all that it could say is in the tables of others.
-//! - An ordered end writes a card that says nothing of where the node is, so that nobody waits for it.
+//!   networks, all that it could say is in the tables of others. A card that it had before expires.
+//! - Nothing but an ordered end writes a card that says nothing of where the node is, so that nobody waits for it.
 
 mod schedule;
 
@@ -88,14 +88,12 @@ impl<A: WireAddress> CardKeeper<A> {
             let now = Instant::now();
             let wanted = said_by(&self.presence.borrow_and_update());
             let known = written.as_ref().map(|written| &written.card);
-            match &wanted {
-                Some(wanted) => schedule.wants(known != Some(wanted), now),
-                None => schedule.wants(known.is_some_and(|known| !known.is_nowhere()), now),
-            }
+            // With nothing to say the last card is neither changed nor renewed: what it says may be of use until it expires,
+            // and one that says nothing would tell its readers that the node has stopped.
+            schedule.wants(wanted.as_ref().is_some_and(|wanted| known != Some(wanted)), now);
             let has_joined = *self.join.borrow_and_update() == JoinState::Joined;
-            let due = schedule
-                .due()
-                .filter(|_| has_joined && (wanted.is_some() || known.is_some()));
+            let due = schedule.due().filter(|_| has_joined);
+            let writing = wanted.and_then(|wanted| Some((wanted, due?)));
             let ended = tokio::select! {
                 biased;
                 farewell = farewells.recv() => {
@@ -113,8 +111,7 @@ impl<A: WireAddress> CardKeeper<A> {
                     schedule.hope();
                     changed.is_err()
                 }
-                () = until(due) => {
-                    let card = wanted.unwrap_or_default();
+                card = when_due(writing) => {
                     match self.write(card, &mut written).await {
                         Ok(()) => schedule.written(Instant::now()),
                         Err(NotWritten::Stopped) => return,
@@ -238,10 +235,13 @@ fn unix_millis() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Until then, or for ever.
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
+/// The card when its time has come; never if there is none to write.
+async fn when_due<A>(writing: Option<(Card<A>, Instant)>) -> Card<A> {
+    match writing {
+        Some((card, due)) => {
+            tokio::time::sleep_until(due).await;
+            card
+        }
         None => std::future::pending().await,
     }
 }

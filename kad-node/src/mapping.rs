@@ -2,7 +2,8 @@
 //!
 //! A node behind a NAT that strangers cannot reach asks its router for a port: by PCP, then NAT-PMP, and by UPnP if it
 //! knows neither. What the router says is only one more address to be proven: nobody is told that it works before
-//! strangers were seen to come in. It is renewed at half of its life and given back at the end.
+//! strangers were seen to come in. It is renewed at half of its life, and when the machine has slept or its network has
+//! changed and the router is the same; it is given back at the end.
 //!
 //! What it refuses to do: ask for more than the node's one IPv4 port; believe an address that is not of the internet,
 //! as a router behind another router has; ask more often than every few seconds, whatever the router answers.
@@ -119,8 +120,12 @@ impl<R: Router> Mapper<R> {
                 biased;
                 _ = &mut end => break,
                 Ok(()) = network.changed() => {
-                    self.lose();
-                    schedule.start_over(clock());
+                    if self.router.moved().await {
+                        schedule.renew_now(clock());
+                    } else {
+                        self.lose();
+                        schedule.start_over(clock());
+                    }
                     continue;
                 }
                 () = tokio::time::sleep(wait) => {}

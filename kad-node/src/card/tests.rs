@@ -7,6 +7,7 @@ use kad_net::nat::observation::NatClass;
 use kad_store::{Limits, MemoryStore};
 
 use super::*;
+use crate::builder::Assembly;
 use crate::role::{Role, RoleChoice};
 use crate::{Builder, DenyList, MutableOptions, Node, Whereabouts};
 
@@ -39,7 +40,14 @@ async fn started(
         _ => builder.bootstrap(address(1)),
     };
     let store = MemoryStore::new(Limits::default());
-    let node = builder.assemble(keypair(n), Arc::new(transport), store, None, (presence, None));
+    let node = builder.assemble(Assembly {
+        keypair: keypair(n),
+        transport: Arc::new(transport),
+        store,
+        files: None,
+        presence,
+        sockets: None,
+    });
     let node = node.unwrap();
     if n > 1 {
         node.joined().await.unwrap();
@@ -156,10 +164,49 @@ async fn the_card_follows_what_is_found_out() {
         told.send_replace(relayed(relay));
         finds(&nodes[1], client.id(), card_is(&relayed(relay).card)).await;
     }
-    // Nothing is left of what was found out: that is said as well.
-    told.send_modify(|presence| presence.card = Card::default());
+    // It ends in order, which is said as well.
+    farewell.say().await;
     finds(&nodes[2], client.id(), card_is(&Card::default())).await;
-    drop(farewell);
+}
+
+#[tokio::test]
+async fn who_has_nothing_to_say_for_a_while_does_not_say_that_it_has_stopped() {
+    let unproven = Presence {
+        role: Role::Server,
+        card: Card {
+            candidates: vec![Candidate {
+                address: address(200),
+                kind: CandidateKind::Observed,
+            }],
+            serves: true,
+            ..Card::default()
+        },
+    };
+    let nothing = Presence {
+        role: Role::Client,
+        card: Card::default(),
+    };
+    let (network, nodes) = network(8).await;
+    let client = node(&network, 9, Node::builder().read_only(true)).await;
+    let other = node(&network, 10, Node::builder().read_only(true)).await;
+    let (told, presence) = watch::channel(relayed(2));
+    let farewell = keeper(&client, presence).start();
+    let (told_other, presence) = watch::channel(relayed(2));
+    let _other = keeper(&other, presence).start();
+    for (silent, relay) in [(unproven, 3), (nothing, 4)] {
+        told.send_replace(relayed(relay));
+        finds(&nodes[0], client.id(), card_is(&relayed(relay).card)).await;
+        told.send_replace(silent);
+        // Another keeper with the same pause has written twice: this one has had its time.
+        for relay in [3, 4] {
+            told_other.send_replace(relayed(relay));
+            finds(&nodes[0], other.id(), card_is(&relayed(relay).card)).await;
+        }
+        let found = nodes[1].find_node(client.id()).await.unwrap();
+        assert!(card_is(&relayed(relay).card)(found.as_ref()), "{found:?}");
+    }
+    farewell.say().await;
+    finds(&nodes[2], client.id(), card_is(&Card::default())).await;
 }
 
 #[tokio::test]

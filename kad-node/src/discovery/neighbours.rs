@@ -80,10 +80,7 @@ impl Neighbours {
             return;
         }
         if self.known.len() >= MAX_NEIGHBOURS {
-            // Whoever was not there when it was dialled makes room; those who were stay.
-            let resting = |standing: &Standing| matches!(standing, Standing::Due(at) if *at > now);
-            let gone = self.known.iter().find(|(_, (_, standing))| resting(standing));
-            let Some(gone) = gone.map(|(id, _)| *id) else {
+            let Some(gone) = self.expendable(now, neighbour.serves) else {
                 return;
             };
             self.known.remove(&gone);
@@ -148,6 +145,21 @@ impl Neighbours {
     pub(crate) fn addresses(&self, id: &NodeId) -> Vec<SocketAddr> {
         let known = self.known.get(id);
         known.map_or_else(Vec::new, |(neighbour, _)| neighbour.addresses.clone())
+    }
+
+    /// Who makes room when it is full: for whoever serves, somebody who does not, as nobody can begin with it; else somebody who
+    /// was not there when it was dialled. Those who were there stay.
+    fn expendable(&self, now: Instant, serves: bool) -> Option<NodeId> {
+        let find = |is_it: &dyn Fn(&(Neighbour, Standing)) -> bool| {
+            let found = self.known.iter().find(|(_, known)| is_it(known));
+            found.map(|(id, _)| *id)
+        };
+        let only_asks =
+            |(known, standing): &(Neighbour, Standing)| !known.serves && *standing != Standing::Dialled;
+        let was_away =
+            |(_, standing): &(Neighbour, Standing)| matches!(standing, Standing::Due(at) if *at > now);
+        let asking = serves.then(|| find(&only_asks)).flatten();
+        asking.or_else(|| find(&was_away))
     }
 
     fn dialled(&self) -> usize {
@@ -245,6 +257,33 @@ mod tests {
         neighbours.found(at(0), client);
         assert_eq!(neighbours.due(), None);
         assert_eq!(neighbours.addresses(&id(1)).len(), 1);
+    }
+
+    #[test]
+    fn whoever_serves_takes_the_place_of_somebody_who_only_asks() {
+        let only_asks = |n| Neighbour {
+            serves: false,
+            ..neighbour(n, &["192.168.1.7:4001"])
+        };
+        let mut neighbours = none();
+        for n in 1..=100 {
+            neighbours.found(at(0), only_asks(n));
+        }
+        assert_eq!(neighbours.known.len(), MAX_NEIGHBOURS);
+        neighbours.found(at(1), neighbour(200, &["192.168.1.8:4001"]));
+        assert_eq!(neighbours.known.len(), MAX_NEIGHBOURS);
+        assert_eq!(neighbours.dial(at(1)).unwrap().id, id(200));
+        // One more that only asks takes nobody's place.
+        let before: Vec<_> = neighbours.known.keys().copied().collect();
+        neighbours.found(at(2), only_asks(201));
+        assert!(neighbours.known.keys().eq(&before));
+        // Full of those that serve and were not yet dialled: they stay.
+        for n in 101..=163 {
+            neighbours.found(at(2), neighbour(n, &["192.168.1.9:4001"]));
+        }
+        assert!(neighbours.known.values().all(|(known, _)| known.serves));
+        neighbours.found(at(2), neighbour(202, &["192.168.1.9:4001"]));
+        assert!(neighbours.addresses(&id(202)).is_empty());
     }
 
     #[test]

@@ -5,8 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::pcp::PcpMapping;
 use super::upnp::{Device, UpnpMapping};
+
+/// How long a router that is likely out of reach is waited for when its mapping is given back.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// What a router has granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +34,10 @@ pub(super) trait Router: Send + 'static {
 
     /// Gives back what was granted, as far as the router still answers.
     fn unmap(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// The machine was asleep, or may be in another network. Says whether what is held is still this router's to renew; what is
+    /// not is given back as far as that router still answers, within a second.
+    fn moved(&mut self) -> impl Future<Output = bool> + Send;
 
     /// What was granted has expired, or belongs to another network.
     fn forget(&mut self);
@@ -98,7 +107,8 @@ pub(super) struct HomeRouter {
     listens: Option<Ipv4Addr>,
     /// Known beforehand in tests only.
     place: Option<Place>,
-    held: Option<Held>,
+    /// What was granted, and where.
+    held: Option<(Place, Held)>,
 }
 
 #[derive(Debug)]
@@ -124,11 +134,21 @@ impl HomeRouter {
         }
     }
 
+    /// The machine is elsewhere from now on.
+    #[cfg(test)]
+    pub(super) fn move_to(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    async fn find(&self) -> Result<Place, String> {
+        match &self.place {
+            Some(place) => Ok(place.clone()),
+            None => Place::find(self.listens).await,
+        }
+    }
+
     async fn ask(&mut self, port: NonZeroU16, lifetime: Duration) -> Result<Granted, String> {
-        let place = match &self.place {
-            Some(place) => place.clone(),
-            None => Place::find(self.listens).await?,
-        };
+        let place = self.find().await?;
         let pcp = PcpMapping::new(&place, port, lifetime);
         let device = Device::find(&place);
         tokio::pin!(pcp, device);
@@ -140,7 +160,7 @@ impl HomeRouter {
                 biased;
                 mapped = &mut pcp => match mapped {
                     Ok((mapping, granted)) => {
-                        self.held = Some(Held::Pcp(mapping));
+                        self.held = Some((place.clone(), Held::Pcp(mapping)));
                         return Ok(granted);
                     }
                     Err(why) => break why,
@@ -158,7 +178,7 @@ impl HomeRouter {
         };
         match mapped {
             Ok((mapping, granted)) => {
-                self.held = Some(Held::Upnp(mapping));
+                self.held = Some((place.clone(), Held::Upnp(mapping)));
                 Ok(granted)
             }
             Err(why) => Err(format!("{refused}; {why}")),
@@ -169,18 +189,35 @@ impl HomeRouter {
 impl Router for HomeRouter {
     async fn map(&mut self, port: NonZeroU16, lifetime: Duration) -> Result<Granted, String> {
         match &mut self.held {
-            Some(Held::Pcp(mapping)) => mapping.renew().await,
-            Some(Held::Upnp(mapping)) => mapping.renew(lifetime).await,
+            Some((_, Held::Pcp(mapping))) => mapping.renew().await,
+            Some((_, Held::Upnp(mapping))) => mapping.renew(lifetime).await,
             None => self.ask(port, lifetime).await,
         }
     }
 
     async fn unmap(&mut self) {
         match self.held.take() {
-            Some(Held::Pcp(mapping)) => mapping.remove().await,
-            Some(Held::Upnp(mapping)) => mapping.remove().await,
+            Some((_, Held::Pcp(mapping))) => mapping.remove().await,
+            Some((_, Held::Upnp(mapping))) => mapping.remove().await,
             None => {}
         }
+    }
+
+    /// A lease of PCP is renewed under its nonce only: a router refuses another one for as long as the lease lives (RFC 6887,
+    /// section 11.3). So what is held is kept where the gateway and the own address are the same, and where neither can be
+    /// told yet, as just after a machine has woken up: it is a move as well when they can.
+    async fn moved(&mut self) -> bool {
+        let Some((granted_at, _)) = &self.held else {
+            return false;
+        };
+        let stays = match self.find().await {
+            Ok(place) => (place.gateway, place.own) == (granted_at.gateway, granted_at.own),
+            Err(_) => true,
+        };
+        if !stays && timeout(PARTING, self.unmap()).await.is_err() {
+            tracing::debug!("the router of the last network kept a mapping, which expires");
+        }
+        stays
     }
 
     fn forget(&mut self) {

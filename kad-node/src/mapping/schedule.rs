@@ -66,6 +66,11 @@ impl Schedule {
         true
     }
 
+    /// What was granted may have expired meanwhile: it is time to renew it.
+    pub(super) fn renew_now(&mut self, now: Instant) {
+        self.due = now;
+    }
+
     /// The machine is in another network: what was granted means nothing, and it is time to ask.
     pub(super) fn start_over(&mut self, now: Instant) {
         *self = Self::new(now);

@@ -4,6 +4,7 @@ mod gateway;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ enum Done {
 struct Scripted {
     began: tokio::time::Instant,
     answer: Arc<Mutex<Result<Granted, String>>>,
+    /// Whether it is the router of the network that the machine has moved to.
+    stays: Arc<AtomicBool>,
     done: mpsc::Sender<Done>,
 }
 
@@ -41,6 +44,10 @@ impl Router for Scripted {
         let _ = self.done.try_send(Done::Unmapped);
     }
 
+    async fn moved(&mut self) -> bool {
+        self.stays.load(Ordering::Relaxed)
+    }
+
     fn forget(&mut self) {
         let _ = self.done.try_send(Done::Forgotten);
     }
@@ -49,6 +56,7 @@ impl Router for Scripted {
 struct Bench {
     mapping: PortMapping,
     answer: Arc<Mutex<Result<Granted, String>>>,
+    stays: Arc<AtomicBool>,
     done: mpsc::Receiver<Done>,
     network: watch::Sender<u64>,
 }
@@ -58,14 +66,17 @@ impl Bench {
         let answer = Arc::new(Mutex::new(answer));
         let (done, doing) = mpsc::channel(64);
         let (network, changes) = watch::channel(0);
+        let stays = Arc::new(AtomicBool::new(false));
         let router = Scripted {
             began: tokio::time::Instant::now(),
             answer: answer.clone(),
+            stays: stays.clone(),
             done,
         };
         Self {
             mapping: PortMapping::with(router, PORT, changes),
             answer,
+            stays,
             done: doing,
             network,
         }
@@ -138,6 +149,20 @@ async fn in_another_network_what_was_mapped_counts_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_that_wakes_up_behind_the_same_router_renews_what_it_has() {
+    let mut bench = Bench::new(granted("8.8.8.8:4001", 7200));
+    assert_eq!(bench.next().await, Done::Mapped(0));
+    let mut mapped = bench.mapping.mapped();
+    mapped.wait_for(Option::is_some).await.unwrap();
+    bench.stays.store(true, Ordering::Relaxed);
+    bench.network.send_replace(1);
+    // Not forgotten in between, and the clock of the renewed mapping begins anew.
+    assert_eq!(bench.next().await, Done::Mapped(0));
+    assert_eq!(bench.next().await, Done::Mapped(3600));
+    assert!(bench.mapped().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mapping_that_cannot_be_renewed_is_told_until_it_expires() {
     let mut bench = Bench::new(granted("8.8.8.8:4001", 600));
     assert_eq!(bench.next().await, Done::Mapped(0));
@@ -175,6 +200,24 @@ async fn a_router_that_speaks_pcp_is_asked_by_it_and_gets_its_port_back() {
     assert_eq!(gateway.mapped(), [4001]);
     router.unmap().await;
     assert!(gateway.mapped().is_empty());
+}
+
+#[tokio::test]
+async fn after_a_move_a_lease_is_renewed_under_its_nonce_or_given_back() {
+    let (gateway, mut router, answer) = asked(Speaks::Pcp).await;
+    assert_eq!(answer, gateway.granted("PCP", 3600));
+    // Awake again behind the same router, which refuses whoever has another nonce.
+    assert!(router.moved().await);
+    let again = router.map(PORT, Duration::from_secs(7200)).await;
+    assert_eq!(again, gateway.granted("PCP", 3600));
+    // Another network, from which the first router still answers.
+    let other = Gateway::start(Speaks::Pcp).await;
+    router.move_to(other.place());
+    assert!(!router.moved().await);
+    assert!(gateway.mapped().is_empty());
+    let elsewhere = router.map(PORT, Duration::from_secs(7200)).await;
+    assert_eq!(elsewhere, other.granted("PCP", 3600));
+    assert_eq!(other.mapped(), [4001]);
 }
 
 #[tokio::test]

@@ -174,6 +174,9 @@ impl Node<QuicAddress> {
     /// is nowhere now.
     pub async fn card(&self, peer: NodeId) -> Result<Card<QuicAddress>, ConnectError> {
         let applications = self.applications()?;
+        if peer == self.id() {
+            return Err(quic::ConnectError::Ourselves.into());
+        }
         if let Some(known) = applications.cards().get(&peer, Instant::now()) {
             return Ok(known);
         }

@@ -1,6 +1,6 @@
 //! A router on loopback that speaks one of the three protocols: enough of each to be asked, in the words of its RFC.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,10 +48,11 @@ impl Gateway {
                 let mapped = mapped.clone();
                 tasks.spawn(async move {
                     let mut bytes = [0; 1100];
+                    let mut nonces = BTreeMap::new();
                     loop {
                         let (length, from) = socket.recv_from(&mut bytes).await.unwrap();
                         let answer = match (bytes[0], speaks) {
-                            (2, Speaks::Pcp) => pcp(&bytes[..length], &mapped),
+                            (2, Speaks::Pcp) => pcp(&bytes[..length], &mapped, &mut nonces),
                             (0, Speaks::NatPmp) => nat_pmp(&bytes[..length], &mapped),
                             // RFC 6886, section 3.5: unsupported version.
                             _ => vec![0, 128, 0, 1, 0, 0, 0, 9],
@@ -121,12 +122,20 @@ fn note(mapped: &Mapped, port: u16, lives: bool) {
     };
 }
 
-/// RFC 6887, sections 7.2 and 11.1.
-fn pcp(request: &[u8], mapped: &Mapped) -> Vec<u8> {
+/// RFC 6887, sections 7.2, 11.1 and 11.3: a mapping belongs to the nonce that it was made with.
+fn pcp(request: &[u8], mapped: &Mapped, nonces: &mut BTreeMap<u16, Vec<u8>>) -> Vec<u8> {
     let lives = request[4..8] != [0; 4];
     let internal = u16::from_be_bytes([request[40], request[41]]);
-    note(mapped, internal, lives);
-    let mut answer = vec![2, 0x81, 0, 0];
+    let nonce = request[24..36].to_vec();
+    let is_its_own = nonces.entry(internal).or_insert_with(|| nonce.clone()) == &nonce;
+    if is_its_own {
+        note(mapped, internal, lives);
+        if !lives {
+            nonces.remove(&internal);
+        }
+    }
+    const NOT_AUTHORIZED: u8 = 2;
+    let mut answer = vec![2, 0x81, 0, if is_its_own { 0 } else { NOT_AUTHORIZED }];
     answer.extend(if lives { LIFETIME } else { 0 }.to_be_bytes());
     answer.extend(9_u32.to_be_bytes());
     answer.extend([0; 12]);
