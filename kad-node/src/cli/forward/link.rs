@@ -29,8 +29,9 @@ impl<C: Clone> Link<C> {
         }
     }
 
-    /// The connection, or the one that `again` makes if it has `ended`, told with what. One at a time tries, and its failure is that of all
-    /// that waited for it: would each try for itself, the last of them waited as many times as long.
+    /// The connection, or the one that `again` makes if it has `ended`, told with what. One at a time tries, and its
+    /// failure is that of all that waited for it: would each try for itself, the last of them waited as many times as
+    /// long.
     pub(super) async fn get<E, Again>(
         &self,
         ended: impl FnOnce(&C) -> Option<E>,
