@@ -1,15 +1,18 @@
 //! `listen`, `connect` and `forward`: bytes between two commands that know of each other only an id.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
 use std::thread;
+use std::time::Duration;
 
+use kad_net::quic::Protocol;
+use kad_node::{ConnectError, Node, Peer};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::process::{Daemon, kad_node, noise, outcome, path, run, run_with_input, text};
+use crate::process::{Daemon, kad_node, noise, outcome, path, run, run_with_input, text, until};
 
 /// A `kad-node listen` that has said who it is. Killed when dropped.
 struct Listening {
@@ -258,6 +261,165 @@ fn ports_of_a_peer_are_ports_of_this_machine_if_the_peer_allows_them() {
     );
     assert_eq!(told["sent"], 2_800_000);
     assert!(complaints.contains("is not allowed there"), "{complaints}");
+}
+
+/// A `kad-node forward` of one port. Killed when dropped.
+struct Forwarding {
+    child: Guarded,
+    stdout: BufReader<ChildStdout>,
+    /// Where it listens.
+    at: String,
+}
+
+impl Forwarding {
+    fn start(bootstrap: &Daemon, id: &str, port: u16) -> Self {
+        let mut child = kad_node()
+            .args(["forward", id, &format!("0:{port}"), "--json"])
+            .args(["--bootstrap", &bootstrap.address])
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let child = Guarded(child);
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let told: Value = serde_json::from_str(&line).unwrap();
+        let at = text(&told["forwards"][0]["listen"]);
+        Self { child, stdout, at }
+    }
+
+    /// Interrupts it, and what it says then.
+    fn ends(mut self) -> Value {
+        let pid = i32::try_from(self.child.0.id()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        serde_json::from_str(rest.lines().last().unwrap()).unwrap()
+    }
+}
+
+/// Half of what there is to be said goes over a connection, and then whoever holds it resets it: it is closed while
+/// something is there that nobody has read.
+fn say_half(mut stream: &TcpStream) {
+    stream.write_all(b"half").unwrap();
+}
+
+fn hear_half(mut stream: &TcpStream) {
+    let mut half = [0; 4];
+    stream.read_exact(&mut half).unwrap();
+    assert_eq!(&half, b"half");
+}
+
+fn reset(stream: TcpStream) {
+    stream.peek(&mut [0]).unwrap();
+    drop(stream);
+}
+
+/// Reads to the end, which is none.
+fn is_reset(mut stream: TcpStream) {
+    let error = stream.read_to_end(&mut Vec::new()).expect_err("it looks whole");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_connection_that_breaks_at_one_end_is_reset_at_the_other() {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = service.local_addr().unwrap().port();
+    let first = Daemon::start::<&str>(&[]);
+    let daemon = Daemon::start(&[
+        "--bootstrap",
+        &first.address,
+        "--allow-forward",
+        &port.to_string(),
+    ]);
+    let forwarding = Forwarding::start(&first, &daemon.id, port);
+    let pair = || {
+        let near = TcpStream::connect(&forwarding.at).unwrap();
+        let (far, _) = service.accept().unwrap();
+        (near, far)
+    };
+
+    let (near, far) = pair();
+    say_half(&far);
+    hear_half(&near);
+    say_half(&near);
+    reset(far);
+    is_reset(near);
+
+    let (near, far) = pair();
+    say_half(&near);
+    hear_half(&far);
+    say_half(&far);
+    reset(near);
+    is_reset(far);
+
+    // Whoever is told to stop cuts off what is under way, and that is no end either.
+    let (near, far) = pair();
+    say_half(&far);
+    hear_half(&near);
+    assert_eq!(forwarding.ends()["failed"], 2);
+    is_reset(near);
+    is_reset(far);
+}
+
+#[test]
+fn a_peer_that_was_lost_is_connected_to_again_and_its_paths_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = backwards();
+    let first = Daemon::start::<&str>(&[]);
+    let arguments = [
+        format!("--data={}", dir.path().display()),
+        format!("--bootstrap={}", first.address),
+        format!("--allow-forward={service}"),
+    ];
+    let daemon = Daemon::start(&arguments);
+    let (id, address) = (daemon.id.clone(), daemon.address.clone());
+    let forwarding = Forwarding::start(&first, &id, service);
+    assert_eq!(ask(&forwarding.at, b"drawer"), b"reward");
+    assert_eq!(daemon.stop(Signal::SIGTERM).0, Some(0));
+    let daemon = Daemon::start_at(&address, &arguments);
+    assert_eq!(daemon.id, id);
+    // The first one to ask may be the one that finds out that the peer was lost.
+    until("the peer is connected to again", || {
+        ask(&forwarding.at, b"reviled") == b"deliver"
+    });
+    let told = forwarding.ends();
+    assert_eq!(told["connections"], 2, "{told}");
+    let paths = told["paths"].as_array().unwrap();
+    let found = paths.iter().filter(|path| path["kind"].is_string()).count();
+    assert!(found >= 2 && paths.last().unwrap()["kind"].is_string(), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_that_opens_nothing_does_not_keep_a_listener_from_others() {
+    let daemon = Daemon::start::<&str>(&[]);
+    let mut listening = Listening::start(&daemon, &[]);
+    let stranger = Node::builder()
+        .listen("127.0.0.1:0".parse().unwrap())
+        .bootstrap(daemon.address.parse::<Peer>().unwrap())
+        .spawn()
+        .await
+        .unwrap();
+    stranger.joined().await.unwrap();
+    let id = listening.id.parse().unwrap();
+    let protocol: Protocol = "nautilus-kad/pipe/1".parse().unwrap();
+    // A card is out some time after its node has said its id.
+    let silent = loop {
+        match stranger.connect(id, protocol.clone()).await {
+            Err(ConnectError::NotFound { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
+            connected => break connected.unwrap(),
+        }
+    };
+    // It is the first in the queue.
+    let at = format!("--bootstrap={}", daemon.address);
+    let arguments = ["connect".to_owned(), listening.id.clone(), at];
+    drop(listening.stdin.take());
+    let friend = tokio::task::spawn_blocking(move || run_with_input(&arguments, b"drawer"));
+    assert_eq!(listening.reads(6), b"drawer");
+    let friend = friend.await.unwrap();
+    assert_eq!(friend.status.code(), Some(0), "{}", friend.stderr);
+    assert_eq!(listening.ends(), Some(0));
+    drop(silent);
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use kad_core::NodeId;
-use kad_net::quic::{Connection, Protocol};
+use kad_net::quic::{Connection, Protocol, Stream};
 use kad_node::{ConnectError, Node};
 use serde_json::{Map, Value, json};
 use tokio::io::Stdin;
+use tokio::time::timeout;
 
 use super::arguments::{ClientArgs, parse_node_id};
 use super::client::{with_calling_node, with_reachable_node};
@@ -25,6 +26,10 @@ const PIPE: &str = "nautilus-kad/pipe/1";
 /// How long a peer is looked for that nobody knows: whoever starts both ends at once should not have to start one
 /// again. A card is out some seconds after its node has joined.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a peer that has connected may take to open a stream: it does so at once. Peers are served one after the
+/// other, so whoever opens nothing would keep all others away.
+const STREAM_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between two looks.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -183,27 +188,51 @@ pub(crate) async fn listen(args: ListenArgs, json: bool) -> Result<Answer, Failu
             if !json {
                 aside(&format!("{peer} has connected"));
             }
+            let serving = async {
+                let journal = Journal::follow(&connection, Instant::now(), None, json);
+                // It is not the one that is waited for, with or without --keep.
+                let stream = first_stream(&connection).await.map_err(NotServed::Nothing)?;
+                let served = serve(connection, stream, &mut stdin, &journal).await;
+                served.map_err(NotServed::BrokenOff)
+            };
             let served = tokio::select! {
-                served = serve(connection, &mut stdin, json) => served,
+                served = serving => served,
                 () = stop.wait() => return Err(Failure::interrupted()),
             };
             match served {
                 Ok(answer) if !keep => return Ok(answer),
-                Err(failure) if !keep => return Err(failure),
+                Err(NotServed::BrokenOff(failure)) if !keep => return Err(failure),
                 Ok(answer) if json => answer.print_aside(),
                 Ok(_) => {}
-                Err(failure) => aside(&format!("{peer}: {}", failure.sentence())),
+                Err(NotServed::BrokenOff(failure)) => aside(&format!("{peer}: {}", failure.sentence())),
+                Err(NotServed::Nothing(why)) => aside(&format!("{peer} opened no stream: {why}")),
             }
         }
     })
     .await
 }
 
-async fn serve(connection: Connection, stdin: &mut Stdin, json: bool) -> Result<Answer, Failure> {
-    let journal = Journal::follow(&connection, Instant::now(), None, json);
-    let stream = connection.accept().await;
-    let stream = stream.map_err(|error| Failure::negative(format!("the peer opened no stream: {error}")))?;
-    pipe(&connection, stream, stdin, &journal).await?;
+/// Why a peer that had connected was not served.
+enum NotServed {
+    /// It opened nothing, and why.
+    Nothing(String),
+    BrokenOff(Failure),
+}
+
+async fn first_stream(connection: &Connection) -> Result<Stream, String> {
+    match timeout(STREAM_WITHIN, connection.accept()).await {
+        Ok(accepted) => accepted.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("{} s have passed", STREAM_WITHIN.as_secs())),
+    }
+}
+
+async fn serve(
+    connection: Connection,
+    stream: Stream,
+    stdin: &mut Stdin,
+    journal: &Journal,
+) -> Result<Answer, Failure> {
+    pipe(&connection, stream, stdin, journal).await?;
     let peer = connection.peer();
     connection.close().await;
     Ok(with_peer(journal.json(), peer))

@@ -1,5 +1,7 @@
 //! `forward`: ports of a peer's machine as ports of this one.
 
+mod link;
+mod places;
 pub(super) mod request;
 mod serve;
 mod spec;
@@ -11,14 +13,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use futures::FutureExt as _;
 use kad_core::NodeId;
-use kad_net::quic::Connection;
+use kad_net::quic::{Connection, ConnectionError};
 use kad_node::Node;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use self::link::Link;
 pub(crate) use self::serve::ForwardArgs;
 use self::spec::Spec;
 pub(crate) use self::spec::Target;
@@ -26,7 +30,7 @@ use super::arguments::{ClientArgs, parse_node_id};
 use super::client::with_calling_node;
 use super::connect::reach;
 use super::paths::Journal;
-use super::pipe::splice;
+use super::pipe::{Local, splice};
 use super::reply::{self, Answer, Failure, aside};
 use super::run::Stop;
 
@@ -87,7 +91,7 @@ pub(crate) async fn forward(args: ForwardingArgs, json: bool) -> Result<Answer, 
             id,
             json,
             journal: Journal::follow(&connection, began, Some(found), json),
-            connection: Mutex::new(connection),
+            link: Link::new(connection),
             room: Arc::new(Semaphore::new(MAX_FORWARDED)),
             done: AtomicU64::default(),
             failed: AtomicU64::default(),
@@ -127,9 +131,8 @@ struct Forwarder {
     node: Node,
     id: NodeId,
     json: bool,
-    /// Of the first connection; a later one is one more after the peer was lost.
     journal: Journal,
-    connection: Mutex<Connection>,
+    link: Link<Connection>,
     room: Arc<Semaphore>,
     done: AtomicU64,
     failed: AtomicU64,
@@ -169,8 +172,8 @@ impl Forwarder {
     }
 
     async fn forward(&self, socket: TcpStream, target: &Target) -> Result<(), String> {
-        // What somebody types must not wait for more.
-        let _ = socket.set_nodelay(true);
+        // Also what was never forwarded is reset and not ended: nothing is not the answer.
+        let local = Local::new(socket);
         let connection = self.connection().await?;
         let mut stream = connection.open().await.map_err(|error| error.to_string())?;
         let asked = request::ask(&mut stream, target).await;
@@ -179,24 +182,20 @@ impl Forwarder {
             |length| self.journal.sent(length),
             |length| self.journal.received(length),
         );
-        let spliced = splice(stream, socket, sent, received).await;
+        let spliced = splice(stream, local, sent, received).await;
         spliced.map_err(|error| format!("it broke off: {error}"))
     }
 
     /// The connection to the peer, or a new one if that has ended.
     async fn connection(&self) -> Result<Connection, String> {
-        let mut connection = self.connection.lock().await;
-        let ended = tokio::select! {
-            biased;
-            error = connection.closed() => Some(error),
-            () = std::future::ready(()) => None,
-        };
-        if let Some(error) = ended {
+        let ended = |connection: &Connection| connection.closed().now_or_never();
+        let again = async |error: ConnectionError| {
             aside(&format!("{error}; connecting again"));
             let reached = reach(&self.node, self.id, request::protocol(), self.json).await;
             let (again, _) = reached.map_err(|failure| failure.sentence().to_owned())?;
-            *connection = again;
-        }
-        Ok(connection.clone())
+            self.journal.turn_to(&again);
+            Ok(again)
+        };
+        self.link.get(ended, again).await
     }
 }

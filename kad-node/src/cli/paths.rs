@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kad_core::NodeId;
 use kad_net::quic::{Connection, PathKind, PathReport};
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::reply::aside;
@@ -113,12 +114,14 @@ struct Record {
     received: u64,
 }
 
-/// Follows a connection; ends with the handle, not with the connection.
+/// Follows a connection, and those that take its place; ends with the handle, not with the connection.
 #[derive(Debug)]
 pub(crate) struct Journal {
     began: Instant,
+    /// Whether nobody is to be told of a path when it comes.
+    quiet: bool,
     record: Arc<Mutex<Record>>,
-    follower: JoinHandle<()>,
+    follower: Mutex<JoinHandle<()>>,
 }
 
 impl Journal {
@@ -141,26 +144,23 @@ impl Journal {
             sent: 0,
             received: 0,
         }));
-        let mut path = connection.path();
-        let noted = record.clone();
-        let follower = tokio::spawn(async move {
-            loop {
-                let way = Way::from(&*path.borrow_and_update());
-                if let Some(line) = note(&mut lock(&noted), way, began.elapsed())
-                    && !quiet
-                {
-                    aside(&line);
-                }
-                if path.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
+        let follower = tokio::spawn(follow(connection.path(), record.clone(), began, quiet));
         Self {
             began,
+            quiet,
             record,
-            follower,
+            follower: Mutex::new(follower),
         }
+    }
+
+    /// Goes on with another connection to the same peer, after the one that was followed has ended.
+    pub(crate) fn turn_to(&self, connection: &Connection) {
+        let mut follower = lock(&self.follower);
+        follower.abort();
+        // What comes is a path of its own, even if it leads where the last one did.
+        self.lock().last = None;
+        let (record, path) = (self.record.clone(), connection.path());
+        *follower = tokio::spawn(follow(path, record, self.began, self.quiet));
     }
 
     pub(crate) fn sent(&self, length: usize) {
@@ -201,13 +201,32 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.follower.abort();
+        lock(&self.follower).abort();
     }
 }
 
-fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+async fn follow(
+    mut path: watch::Receiver<PathReport>,
+    record: Arc<Mutex<Record>>,
+    began: Instant,
+    quiet: bool,
+) {
+    loop {
+        let way = Way::from(&*path.borrow_and_update());
+        if let Some(line) = note(&mut lock(&record), way, began.elapsed())
+            && !quiet
+        {
+            aside(&line);
+        }
+        if path.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it is locked.
-    record.lock().unwrap_or_else(PoisonError::into_inner)
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes down a path, and says what is to be told of it, if it is another one than before.

@@ -4,6 +4,7 @@ use std::io;
 
 use kad_net::quic::{Connection, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Stdin};
+use tokio::net::TcpStream;
 
 use super::paths::Journal;
 use super::reply::Failure;
@@ -89,21 +90,46 @@ pub(crate) async fn pipe(
     Ok(())
 }
 
-/// Copies between a stream and something else in both directions, until both have ended.
+/// The end of a forwarded connection at this machine. Until both directions have ended, it is reset when it is dropped:
+/// an ordinary end would pass for the end of what was sent, and a program would keep half a file for a whole one.
+#[derive(Debug)]
+pub(crate) struct Local {
+    socket: TcpStream,
+    is_whole: bool,
+}
+
+impl Local {
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        // What somebody types must not wait for more.
+        let _ = socket.set_nodelay(true);
+        Self {
+            socket,
+            is_whole: false,
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            // A socket that refuses has been reset already.
+            let _ = self.socket.set_zero_linger();
+        }
+    }
+}
+
+/// Copies between a stream and a TCP connection in both directions, until both have ended.
 ///
 /// # Errors
-/// When one of the two breaks off: then the other is to be broken off as well, so that nobody takes it for whole.
-pub(crate) async fn splice<Local>(
+/// When one of the two breaks off: then the other is broken off as well, so that nobody takes it for whole.
+pub(crate) async fn splice(
     stream: Stream,
-    local: Local,
+    mut local: Local,
     sent: impl Fn(usize),
     received: impl Fn(usize),
-) -> io::Result<()>
-where
-    Local: AsyncRead + AsyncWrite + Unpin,
-{
+) -> io::Result<()> {
     let (mut from_peer, mut to_peer) = tokio::io::split(stream);
-    let (mut from_local, mut to_local) = tokio::io::split(local);
+    let (mut from_local, mut to_local) = local.socket.split();
     let inward = async {
         copy(&mut from_peer, &mut to_local, received).await?;
         to_local.shutdown().await.map_err(CopyError::Write)
@@ -112,8 +138,7 @@ where
         copy(&mut from_local, &mut to_peer, sent).await?;
         to_peer.shutdown().await.map_err(CopyError::Write)
     };
-    match tokio::try_join!(inward, outward) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.into_inner()),
-    }
+    tokio::try_join!(inward, outward).map_err(CopyError::into_inner)?;
+    local.is_whole = true;
+    Ok(())
 }

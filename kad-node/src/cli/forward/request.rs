@@ -7,11 +7,23 @@
 //! ```
 
 use std::io;
+use std::time::Duration;
 
 use kad_net::quic::Protocol;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
 
 use super::spec::{MAX_TARGET, Target};
+
+/// A peer says what it wants at once; whoever does not is let go.
+pub(super) const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// A service of the peer's machine, or of its network, answers sooner.
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an answer is waited for: as long as a peer takes at most, and five seconds for the way.
+const ANSWER_WITHIN: Duration = Duration::from_secs(25);
+const _: () = assert!(ANSWER_WITHIN.as_secs() > REQUEST_WITHIN.as_secs() + CONNECT_WITHIN.as_secs());
 
 const CONNECTED: u8 = 0;
 const REFUSED: u8 = 1;
@@ -22,11 +34,26 @@ pub(crate) fn protocol() -> Protocol {
 }
 
 /// Asks for a target. The inner error is the peer's sentence.
+///
+/// # Errors
+/// When the stream breaks off, or the peer says nothing, or something else, within `ANSWER_WITHIN`.
 pub(crate) async fn ask(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     target: &Target,
 ) -> io::Result<Result<(), String>> {
-    let target = target.to_string();
+    match timeout(ANSWER_WITHIN, exchange(stream, &target.to_string())).await {
+        Ok(answered) => answered,
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the peer did not answer within {} s", ANSWER_WITHIN.as_secs()),
+        )),
+    }
+}
+
+async fn exchange(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    target: &str,
+) -> io::Result<Result<(), String>> {
     let mut request = vec![u8::try_from(target.len()).map_err(io::Error::other)?];
     request.extend(target.as_bytes());
     stream.write_all(&request).await?;
@@ -93,6 +120,14 @@ mod tests {
             assert_eq!(asked, target);
             assert_eq!(answered.unwrap(), outcome.map_err(ToOwned::to_owned));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_answers_is_not_waited_for() {
+        let (mut near, _far) = tokio::io::duplex(1024);
+        let target = "22".parse().unwrap();
+        let asked = timeout(2 * ANSWER_WITHIN, ask(&mut near, &target)).await.unwrap();
+        assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

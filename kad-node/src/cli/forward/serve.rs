@@ -2,28 +2,28 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kad_core::NodeId;
 use kad_net::quic::{Connection, Listener, Stream};
 use kad_node::Node;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::request;
+use super::places::{Place, Places};
+use super::request::{self, CONNECT_WITHIN, REQUEST_WITHIN};
 use super::spec::Target;
-use crate::cli::pipe::splice;
+use crate::cli::pipe::{Local, splice};
 use crate::cli::reply::Failure;
 
 /// TCP connections that are forwarded to this machine at once, of all peers. Further ones are refused.
 const MAX_SERVED: usize = 256;
 
-/// A peer says what it wants at once; whoever does not is let go.
-const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// Streams of all peers that have not said yet what they want, or are being connected. Each is a task and 255 bytes at
+/// most.
+const MAX_ASKING: usize = 1024;
 
-/// A service of this machine, or of its network, answers sooner.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Of either, those of one peer, over whatever connections: as many as a connection may have open, and a quarter of all.
+const MAX_OF_PEER: usize = 64;
 
 /// What may be forwarded to, and by whom.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -72,8 +72,17 @@ impl ForwardArgs {
     }
 }
 
+/// Who asks, and who is forwarded.
+struct Room {
+    asking: Arc<Places>,
+    served: Arc<Places>,
+}
+
 async fn serve(listener: Listener, allowed: Arc<ForwardArgs>) {
-    let places = Arc::new(Semaphore::new(MAX_SERVED));
+    let room = Arc::new(Room {
+        asking: Places::new(MAX_ASKING, MAX_OF_PEER),
+        served: Places::new(MAX_SERVED, MAX_OF_PEER),
+    });
     while let Some(connection) = listener.accept().await {
         let peer = connection.peer();
         if !allowed.admits(peer) {
@@ -82,17 +91,20 @@ async fn serve(listener: Listener, allowed: Arc<ForwardArgs>) {
             continue;
         }
         tracing::info!(%peer, "a peer forwards to this node");
-        tokio::spawn(serve_connection(connection, allowed.clone(), places.clone()));
+        tokio::spawn(serve_connection(connection, allowed.clone(), room.clone()));
     }
 }
 
-async fn serve_connection(connection: Connection, allowed: Arc<ForwardArgs>, places: Arc<Semaphore>) {
+async fn serve_connection(connection: Connection, allowed: Arc<ForwardArgs>, room: Arc<Room>) {
     let peer = connection.peer();
     while let Ok(stream) = connection.accept().await {
-        let place = places.clone().try_acquire_owned().ok();
-        let allowed = allowed.clone();
+        let Some(asking) = room.asking.take(peer) else {
+            tracing::debug!(%peer, "a stream was let go: too much is asked for at once");
+            continue;
+        };
+        let (allowed, room) = (allowed.clone(), room.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve_stream(stream, &allowed, place).await {
+            if let Err(error) = serve_stream(stream, peer, &allowed, &room, asking).await {
                 tracing::debug!(%peer, %error, "a forwarded connection broke off");
             }
         });
@@ -101,40 +113,50 @@ async fn serve_connection(connection: Connection, allowed: Arc<ForwardArgs>, pla
 
 async fn serve_stream(
     mut stream: Stream,
+    peer: NodeId,
     allowed: &ForwardArgs,
-    place: Option<OwnedSemaphorePermit>,
+    room: &Room,
+    asking: Place,
 ) -> io::Result<()> {
     let asked = timeout(REQUEST_WITHIN, request::read(&mut stream)).await??;
     let connected = match asked {
-        Ok(target) => connect(&target, allowed, place.is_some()).await,
+        Ok(target) => connect(&target, peer, allowed, room).await,
         Err(why) => Err(why),
     };
     match connected {
-        Ok(socket) => {
-            request::answer(&mut stream, Ok(())).await?;
+        Ok((socket, _served)) => {
+            timeout(REQUEST_WITHIN, request::answer(&mut stream, Ok(()))).await??;
+            drop(asking);
             splice(stream, socket, |_| (), |_| ()).await
         }
         Err(why) => {
-            request::answer(&mut stream, Err(&why)).await?;
-            tokio::io::AsyncWriteExt::shutdown(&mut stream).await
+            let refusing = async {
+                request::answer(&mut stream, Err(&why)).await?;
+                tokio::io::AsyncWriteExt::shutdown(&mut stream).await
+            };
+            timeout(REQUEST_WITHIN, refusing).await?
         }
     }
 }
 
-async fn connect(target: &Target, allowed: &ForwardArgs, has_room: bool) -> Result<TcpStream, String> {
+/// A connection to the target, and the place that it has; or a sentence for the peer.
+async fn connect(
+    target: &Target,
+    peer: NodeId,
+    allowed: &ForwardArgs,
+    room: &Room,
+) -> Result<(Local, Place), String> {
     if !allowed.allow_forward.iter().any(|may| may.is(target)) {
         return Err(format!("forwarding to {target} is not allowed there"));
     }
-    if !has_room {
+    // What is not allowed takes nobody's place.
+    let Some(place) = room.served.take(peer) else {
         return Err("too much is forwarded there already: try again later".to_owned());
-    }
-    let dial = TcpStream::connect((target.host(), target.port));
-    let socket = match timeout(CONNECT_WITHIN, dial).await {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(error)) => return Err(format!("nothing answers at {target} there: {error}")),
-        Err(_) => return Err(format!("nothing answers at {target} there in time")),
     };
-    // What somebody types must not wait for more.
-    let _ = socket.set_nodelay(true);
-    Ok(socket)
+    let dial = TcpStream::connect((target.host(), target.port));
+    match timeout(CONNECT_WITHIN, dial).await {
+        Ok(Ok(socket)) => Ok((Local::new(socket), place)),
+        Ok(Err(error)) => Err(format!("nothing answers at {target} there: {error}")),
+        Err(_) => Err(format!("nothing answers at {target} there in time")),
+    }
 }
