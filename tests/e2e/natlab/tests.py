@@ -36,10 +36,9 @@ def need(*tools: str) -> None:
 
 def main(tests: list[Callable[[], None]], limit: int, tools: tuple[str, ...] = ()) -> None:
     """Runs tests, each named by a sentence, those that are named as arguments or all, and exits: with 0 if all hold,
-    with 1 if one does not, with 2 if they could not run, which is no success either. `limit` is in seconds, for all."""
+    with 1 if one does not, with 2 if they could not run, which is no success either. `limit` is in seconds, for each."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGALRM, _too_long)
-    signal.alarm(limit)
     wanted = [test for test in tests if not sys.argv[1:] or test.__name__ in sys.argv[1:]]
     if not wanted:
         print(f"there is no such test; there are {', '.join(test.__name__ for test in tests)}", file=sys.stderr)
@@ -52,6 +51,7 @@ def main(tests: list[Callable[[], None]], limit: int, tools: tuple[str, ...] = (
     broken = 0
     for test in wanted:
         began = time.monotonic()
+        signal.alarm(limit)
         try:
             test()
             outcome = "ok"
@@ -61,6 +61,7 @@ def main(tests: list[Callable[[], None]], limit: int, tools: tuple[str, ...] = (
         except Exception:  # a mistake in the test: it has to be told, and the other tests run
             broken += 1
             outcome = f"FAILED: {traceback.format_exc()}"
+        signal.alarm(0)
         print(f"{test.__name__.replace('_', ' ')} ({time.monotonic() - began:.0f} s) ... {outcome}", flush=True)
     sys.exit(FAILED if broken else 0)
 
