@@ -167,11 +167,11 @@ async fn nobody_has_a_session_with_one_that_has_no_place_or_wants_none() {
             .unwrap_err(),
         NotOpened::Refused(ReachRefusal::Same)
     );
-    // A peer is in four at a time, and in others when those are over.
+    // A peer has two with one other at a time, and others when those are over.
     let _waiting = other.reach().sessions.intercept();
     let stranger = node(107, config(RoleChoice::Client));
     let mut opened = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..2 {
         opened.push(
             soon(open(&stranger.shared, &relay.local(), other.local().id))
                 .await
@@ -245,7 +245,6 @@ async fn who_gives_its_place_up_keeps_its_sessions() {
     let arrived = arrival(&mut arrivals).await;
     let released = question(&other, &relay.local(), &ReachRequest::Release).await;
     assert_eq!(released, Ok(ReachAnswer::Done));
-    assert_eq!(relay.quic_stats().relay.reservations, 0);
     one.shared.mux.send_relayed(opened.route.fake(), b"\x40 still");
     eventually("it came through", || other.quic_stats().socket.relayed == 1).await;
     assert_eq!(relay.quic_stats().relay.sessions, 1);
