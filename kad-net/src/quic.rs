@@ -36,6 +36,7 @@ mod pool;
 mod reach;
 mod relayed;
 mod serve;
+mod settled;
 mod shared;
 mod socket;
 mod stream;

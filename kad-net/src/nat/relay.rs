@@ -126,12 +126,14 @@ impl Relay {
         self.expire(now, out);
         match event {
             Event::Reserve { peer, leg, relayed } => self.on_reserve(now, peer, leg, relayed, out),
-            Event::Release { peer } | Event::Gone { peer } => {
+            // Sessions that run need no place, only both connections: they may carry what has no better path.
+            Event::Release { peer } => drop(self.reservations.remove(&peer)),
+            Event::Gone { peer } => {
                 self.reservations.remove(&peer);
-                // Who opened a session needs no place, only its connection.
-                let gone = matches!(event, Event::Gone { .. });
-                let ends = |session: &Session| session.peers[1] == peer || gone && session.peers[0] == peer;
-                self.end(|_, session| ends(session).then_some(End::Gone), out);
+                self.end(
+                    |_, session| session.peers.contains(&peer).then_some(End::Gone),
+                    out,
+                );
             }
             Event::Open {
                 peer,
@@ -311,9 +313,10 @@ impl Relay {
         let count = |like: &dyn Fn(&Session) -> bool| self.sessions.values().filter(|it| like(it)).count();
         let from = host(leg.ip());
         let room = self.sessions.len() < self.config.sessions.min(MAX_SESSIONS)
-            && [peer, to]
-                .iter()
-                .all(|end| count(&|session| session.peers.contains(end)) < self.config.sessions_per_peer)
+            && count(&|session| session.peers == [peer, to]) < self.config.sessions_per_pair
+            // Apart: else whoever has somebody called often would keep it from calling anybody.
+            && count(&|session| session.peers[0] == peer) < self.config.sessions_per_opener
+            && count(&|session| session.peers[1] == to) < self.config.sessions_per_target
             && count(&|session| host(session.legs[0].ip()) == from) < self.config.sessions_per_host;
         if room { Ok(other) } else { Err(Refusal::Full) }
     }

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use kad_core::NodeId;
 use tokio::sync::{Notify, watch};
 
-use super::address::QuicAddress;
+use super::address::{QuicAddress, canonical};
 use super::error::{QuicError, code};
+use super::settled::{Seen, Settled, Whereabouts};
 use super::socket::Line;
 
 /// What came of a dial: the connection, held in use until all who waited for it have it.
@@ -29,6 +30,7 @@ pub(super) struct Link {
     /// Whether we opened it.
     pub(super) dialled: bool,
     opened: Instant,
+    settled: Mutex<Settled>,
     /// Exchanges under way, both directions.
     users: AtomicUsize,
     /// Requests of the peer that wait for their answer.
@@ -50,7 +52,9 @@ impl Link {
         address: QuicAddress,
         dialled: bool,
     ) -> Arc<Self> {
+        let at = canonical(connection.remote_address());
         Arc::new(Self {
+            settled: Mutex::new(Settled::new(at, connection.rtt())),
             peer,
             connection,
             address,
@@ -70,6 +74,17 @@ impl Link {
     pub(super) fn in_use(self: &Arc<Self>) -> InUse {
         self.users.fetch_add(1, Ordering::AcqRel);
         InUse(self.clone())
+    }
+
+    /// Where the peer is, as far as it has proven it.
+    pub(super) fn whereabouts(&self) -> Whereabouts {
+        let seen = Seen {
+            at: canonical(self.connection.remote_address()),
+            challenges: self.connection.stats().frame_tx.path_challenge,
+            rtt: self.connection.rtt(),
+        };
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.look(seen, Instant::now())
     }
 
     pub(super) fn is_idle(&self) -> bool {

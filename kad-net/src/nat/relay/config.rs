@@ -17,8 +17,12 @@ pub struct RelayConfig {
     pub reservation: Duration,
     /// Sessions at a time.
     pub sessions: usize,
-    /// Of them with one peer, at either end.
-    pub sessions_per_peer: usize,
+    /// Of them that one peer has opened to one other.
+    pub sessions_per_pair: usize,
+    /// Of them that one peer has opened.
+    pub sessions_per_opener: usize,
+    /// Of them that were opened to one peer: more than one or two others may have, so that these cannot lock it.
+    pub sessions_per_target: usize,
     /// Of them opened from one host.
     pub sessions_per_host: usize,
     /// How long a session lasts at most; whoever needs it longer opens another one.
@@ -39,7 +43,9 @@ impl Default for RelayConfig {
             reservations_per_site: 16,
             reservation: Duration::from_secs(60 * 60),
             sessions: 16,
-            sessions_per_peer: 4,
+            sessions_per_pair: 2,
+            sessions_per_opener: 4,
+            sessions_per_target: 8,
             sessions_per_host: 4,
             session: Duration::from_secs(15 * 60),
             session_bytes: 8 * 1024 * 1024,

@@ -20,7 +20,7 @@ pub enum Event {
         /// Whether that connection is itself relayed by somebody.
         relayed: bool,
     },
-    /// A peer wants its place no more.
+    /// A peer wants its place no more. The sessions that run go on.
     Release {
         /// Who.
         peer: NodeId,
@@ -43,7 +43,7 @@ pub enum Event {
         /// Who.
         peer: NodeId,
     },
-    /// The connection of a peer has another address than before, and has proven it.
+    /// The connection of a peer may have another address than before; it has proven this one.
     Moved {
         /// Who.
         peer: NodeId,

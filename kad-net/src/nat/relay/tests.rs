@@ -228,10 +228,17 @@ fn one_peer_and_one_host_get_a_part_of_the_sessions() {
         "a hog that opens"
     );
     assert_eq!(
+        (0..9).filter(|_| opened(opens(101, 10))).count(),
+        2,
+        "one that calls one other"
+    );
+    // One called twice already.
+    assert_eq!(
         (200..230).filter(|&n| opened(opens(n, 10))).count(),
-        4,
+        6,
         "a hog that is called"
     );
+    assert!(opened(opens(10, 11)), "which may still call others");
     let many_ids = |n: u64| Event::Open {
         peer: id(300 + n),
         leg: ([8, 8, 8, 8], 2000 + n as u16).into(),
@@ -240,12 +247,12 @@ fn one_peer_and_one_host_get_a_part_of_the_sessions() {
     };
     assert_eq!(
         (0..30).filter(|&n| opened(many_ids(n))).count(),
-        4,
+        3,
         "a hog with many ids"
     );
     assert_eq!(
         (400..430).filter(|&n| opened(opens(n, n - 400))).count(),
-        4,
+        0,
         "all together"
     );
 }
@@ -382,6 +389,7 @@ enum Step {
     Reserve(u64),
     Open(u64, u64),
     Gone(u64),
+    Release(u64),
     Move(u64, u64),
     /// From one of the two legs, or from where nobody is.
     Forward {
@@ -401,6 +409,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => peer().prop_map(Step::Reserve),
         2 => (peer(), peer()).prop_map(|(from, to)| Step::Open(from, to)),
         1 => peer().prop_map(Step::Gone),
+        1 => peer().prop_map(Step::Release),
         1 => (peer(), 0u64..12).prop_map(|(peer, leg)| Step::Move(peer, leg)),
         20 => (0usize..8, 0usize..8, 1usize..1600)
             .prop_map(|(session, side, bytes)| Step::Forward { session, side: side % 5 % 3, bytes }),
@@ -471,6 +480,13 @@ proptest! {
                 Step::Gone(peer) => {
                     places.remove(&peer);
                     tell(&mut relay, millis, Event::Gone { peer: id(peer) })
+                }
+                Step::Release(peer) => {
+                    places.remove(&peer);
+                    let out = tell(&mut relay, millis, Event::Release { peer: id(peer) });
+                    let over = |action: &Action| matches!(action, Action::Closed { why: End::Time | End::Bytes, .. });
+                    prop_assert!(out.iter().all(over), "running sessions go on: {out:?}");
+                    out
                 }
                 Step::Move(peer, to) => {
                     places.entry(peer).and_modify(|place| *place = leg(to));
@@ -570,4 +586,32 @@ fn a_relay_knows_who_has_something_here() {
     tell(&mut relay, 0, Event::Close { session, peer });
     assert!(relay.knows(id(1)) && !relay.knows(id(2)));
     assert_eq!(relay.between(session), None);
+}
+
+#[test]
+fn who_gives_its_place_up_keeps_the_sessions_that_run() {
+    let mut relay = relay(RelayConfig::default());
+    tell(&mut relay, 0, reserve(id(1), leg(1)));
+    let session = open(&mut relay, 0, 2, 1);
+    assert_eq!(tell(&mut relay, 1, Event::Release { peer: id(1) }), []);
+    assert!(!relay.has_place(id(1)) && relay.knows(id(1)) && relay.knows(id(2)));
+    for (from, to) in [(2, 1), (1, 2)] {
+        let verdict = relay.forward(at(2), session, leg(from), 1200);
+        assert_eq!(verdict, Verdict::Forward { to: leg(to) });
+    }
+    assert_eq!(
+        refusal(&tell(&mut relay, 2, opens(3, 1))),
+        Some(Refusal::NoReservation)
+    );
+    let peer = id(1);
+    tell(&mut relay, 3, Event::Moved { peer, leg: leg(9) });
+    assert_eq!(
+        relay.forward(at(3), session, leg(2), 1),
+        Verdict::Forward { to: leg(9) }
+    );
+    let gone = tell(&mut relay, 4, Event::Gone { peer });
+    assert!(
+        matches!(gone[..], [Action::Closed { why: End::Gone, .. }]),
+        "{gone:?}"
+    );
 }

@@ -89,6 +89,8 @@ pub(in super::super) struct Driver {
     probes: mpsc::Receiver<Probed>,
     calls: mpsc::Receiver<Called>,
     next_tick: Instant,
+    /// When the relays of running sessions are told that this node is still here.
+    pub(super) keep_sessions_at: Instant,
     pub(super) complained: bool,
 }
 
@@ -149,6 +151,7 @@ impl Driver {
             asking: FuturesUnordered::new(),
             told: Told::default(),
             next_tick: Instant::ZERO,
+            keep_sessions_at: Instant::ZERO,
             complained: false,
             shared,
             alive,
@@ -222,6 +225,7 @@ impl Driver {
     fn due(&self) -> Option<Instant> {
         let relay = self.relay().and_then(|relay| relay.poll_timeout());
         let looks = self.asks() || !self.legs.is_empty() || !self.places.is_empty();
+        let looks = looks || self.reach_of().sessions.any();
         [
             self.observations.poll_timeout(),
             self.reachability.poll_timeout(),
@@ -262,6 +266,7 @@ impl Driver {
         if self.next_tick <= now {
             self.next_tick = now + TICK;
             self.look_at_links();
+            self.keep_sessions(now);
             if self.asks() {
                 self.greet(now);
                 self.remind_nat(now);

@@ -85,6 +85,20 @@ impl Driver {
         }
     }
 
+    /// Says a word to the relays of running sessions at which this node has no place: without any, their connections
+    /// would end as unused after some minutes, and the sessions with them.
+    pub(super) fn keep_sessions(&mut self, now: Instant) {
+        if now < self.keep_sessions_at {
+            return;
+        }
+        self.keep_sessions_at = now + self.config.keep;
+        for (relay, link) in self.reach_of().sessions.links() {
+            if !self.places.contains_key(&relay) {
+                self.tell_later(link.in_use(), ReachRequest::Hello);
+            }
+        }
+    }
+
     pub(super) fn on_kept(&mut self, relay: NodeId, answer: Result<SocketAddr, NotHeard>) {
         let now = self.now();
         let Some(place) = self.places.get_mut(&relay) else {

@@ -9,7 +9,6 @@ use super::driver::{Driver, Heard};
 use crate::nat::coordinator::Party;
 use crate::nat::reachability::Role;
 use crate::nat::relay::{self, Action, Event, SessionId};
-use crate::quic::address::canonical;
 use crate::quic::pool::InUse;
 use crate::quic::relayed::is_fake;
 use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest, SessionLimits};
@@ -65,10 +64,16 @@ impl Driver {
         peer: NodeId,
         from: SocketAddr,
     ) -> Result<ReachAnswer, ReachRefusal> {
+        if !self.relays_for_others() {
+            // Sessions that run end by themselves.
+            self.account(Event::Release { peer });
+            return Err(ReachRefusal::NoReservation);
+        }
         if !self.relay().is_some_and(|relay| relay.has_place(peer)) {
             return Err(ReachRefusal::NoReservation);
         }
-        self.account(Event::Moved { peer, leg: from });
+        let leg = link.link().whereabouts().at;
+        self.account(Event::Moved { peer, leg });
         self.legs.insert(peer, link.clone());
         Ok(ReachAnswer::Kept { observed: from })
     }
@@ -80,6 +85,9 @@ impl Driver {
         from: SocketAddr,
         to: NodeId,
     ) -> Result<ReachAnswer, ReachRefusal> {
+        if !self.relays_for_others() {
+            return Err(ReachRefusal::NoReservation);
+        }
         let open = Event::Open {
             peer,
             leg: from,
@@ -97,7 +105,7 @@ impl Driver {
             self.close_session(session, to);
             return Err(ReachRefusal::NoReservation);
         };
-        let other_at = canonical(other.link().connection.remote_address());
+        let other_at = other.link().whereabouts().at;
         let limits = self.limits();
         let incoming = ReachRequest::Incoming {
             session,
@@ -135,9 +143,12 @@ impl Driver {
         let (Some(own), Some(others)) = (self.legs.get(&peer), self.legs.get(&other).cloned()) else {
             return Err(ReachRefusal::NoSession);
         };
+        if !others.link().whereabouts().settled {
+            return Err(ReachRefusal::Busy);
+        }
         let party = |id, link: &InUse| Party {
             id,
-            host: link.link().connection.remote_address().ip(),
+            host: link.link().whereabouts().at.ip(),
             rtt: link.link().connection.rtt(),
         };
         let (one, two) = (party(peer, own), party(other, &others));
@@ -175,7 +186,7 @@ impl Driver {
         let legs: Vec<(NodeId, InUse)> = self.legs.iter().map(|(id, link)| (*id, link.clone())).collect();
         for (peer, link) in legs {
             if link.link().connection.close_reason().is_none() {
-                let leg = canonical(link.link().connection.remote_address());
+                let leg = link.link().whereabouts().at;
                 self.account(Event::Moved { peer, leg });
                 continue;
             }
@@ -183,7 +194,7 @@ impl Driver {
             // It may have opened another connection in the meantime.
             match self.shared.pool.open(&peer) {
                 Some(other) if other.link().connection.close_reason().is_none() => {
-                    let leg = canonical(other.link().connection.remote_address());
+                    let leg = other.link().whereabouts().at;
                     self.legs.insert(peer, other);
                     self.account(Event::Moved { peer, leg });
                 }

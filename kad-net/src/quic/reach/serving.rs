@@ -31,7 +31,17 @@ impl Driver {
         let peer = knock.link().link().peer;
         let from = canonical(knock.link().link().connection.remote_address());
         let serves = self.role() == Role::Server;
+        let settled = knock.link().link().whereabouts().settled;
         let answer = match request {
+            // Others would be sent something because of an address that may be forged.
+            ReachRequest::Check { .. }
+            | ReachRequest::Reserve
+            | ReachRequest::Open { .. }
+            | ReachRequest::Meet { .. }
+                if !settled =>
+            {
+                Err(ReachRefusal::Busy)
+            }
             ReachRequest::Hello => Ok(ReachAnswer::Hello {
                 observed: from,
                 serves,

@@ -12,21 +12,21 @@ use tokio::sync::{Notify, mpsc};
 use super::asking::{NotHeard, ask};
 use crate::nat::relay::SessionId;
 use crate::quic::mux::Side;
-use crate::quic::pool::InUse;
+use crate::quic::pool::{InUse, Link};
 use crate::quic::relayed::Route;
 use crate::quic::shared::Shared;
 use crate::quic::{QuicAddress, QuicError, connect};
 use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest, SessionLimits};
 
-/// Sessions that others opened to this node, and calls to punch, that wait to be looked at. A relay lets a peer have
-/// four, and there are three relays. Full: refused as busy.
-const MAX_ARRIVALS: usize = 16;
+/// Sessions that others opened to this node, and calls to punch, that wait to be looked at. A relay lets eight be
+/// opened to a peer, and there are three relays. Full: refused as busy.
+const MAX_ARRIVALS: usize = 32;
 
 /// Sessions that were given up and of which the relay is not told yet: as many as there can be. Full: it is not told,
 /// and they run out of time there.
 const MAX_CLOSING: usize = 64;
 
-/// Sessions that one relay may say that others have opened to this node: twice what a relay lets a peer have. Full:
+/// Sessions that one relay may say that others have opened to this node: as many as a relay lets it have. Full:
 /// refused.
 const MAX_PER_RELAY: usize = 8;
 
@@ -145,7 +145,7 @@ pub(in super::super) enum Arrival {
 /// The sessions of this node.
 pub(super) struct Sessions {
     /// By relay and session, as long as the [`Opened`] of it lives.
-    open: Mutex<BTreeMap<(NodeId, SessionId), Arc<Over>>>,
+    open: Mutex<BTreeMap<(NodeId, SessionId), Running>>,
     closing: mpsc::Sender<Closing>,
     closed: Mutex<Option<mpsc::Receiver<Closing>>>,
     arriving: mpsc::Sender<Arrival>,
@@ -208,11 +208,24 @@ impl Sessions {
 
     /// The relay says that it is over. Whether it was one of ours.
     pub(super) fn end(&self, relay: NodeId, session: SessionId) -> bool {
-        let over = self.lock().get(&(relay, session)).cloned();
+        let over = self.lock().get(&(relay, session)).map(|it| it.over.clone());
         over.is_some_and(|over| {
             over.tell();
             true
         })
+    }
+
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
+    /// The connections over which sessions run, by relay.
+    pub(super) fn links(&self) -> BTreeMap<NodeId, Arc<Link>> {
+        let all = self.lock();
+        all.iter()
+            .map(|((relay, _), it)| (*relay, it.link.clone()))
+            .collect()
     }
 
     fn is_full_of(&self, relay: NodeId) -> bool {
@@ -226,9 +239,15 @@ impl Sessions {
         self.lock().remove(&(relay, session));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(NodeId, SessionId), Arc<Over>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(NodeId, SessionId), Running>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A session whose [`Opened`] lives, and which keeps the link in use.
+struct Running {
+    over: Arc<Over>,
+    link: Arc<Link>,
 }
 
 /// What both ends are told of a session.
@@ -261,7 +280,11 @@ pub(super) fn begin(shared: &Arc<Shared>, link: &InUse, told: &Told) -> Option<O
     };
     let over = Arc::new(Over::default());
     // As many as there are routes.
-    sessions.lock().insert((relay, told.session), over.clone());
+    let running = Running {
+        over: over.clone(),
+        link: link.link().clone(),
+    };
+    sessions.lock().insert((relay, told.session), running);
     Some(Opened {
         route,
         session: told.session,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::nat::reachability::Role;
+use crate::wire::reach::ReachRefusal;
 
 #[tokio::test]
 async fn in_a_private_network_everybody_serves_at_once_and_asks_nobody() {
@@ -245,4 +246,31 @@ async fn a_server_behind_a_nat_reminds_it_that_it_is_there() {
     // Everybody has said hello by then, and is not asked again for minutes.
     let before = hellos.load(Relaxed);
     eventually("the NAT is reminded", || hellos.load(Relaxed) >= before + 3).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_only_asks_from_now_on_keeps_no_places() {
+    let relay = node(183, config(RoleChoice::Auto));
+    relay.reach().network_changed(vec![host(183).ip()]);
+    let callers: Vec<_> = (184..187).map(|n| node(n, ReachConfig::default())).collect();
+    for caller in &callers {
+        dial(caller, &relay).await;
+    }
+    stands(&relay, "serves", |standing| standing.role == Role::Server).await;
+    let reserved = question(&callers[0], &relay.local(), &ReachRequest::Reserve).await;
+    assert!(
+        matches!(reserved, Ok(ReachAnswer::Reserved { .. })),
+        "{reserved:?}"
+    );
+    let kept = question(&callers[0], &relay.local(), &ReachRequest::Keep).await;
+    assert!(matches!(kept, Ok(ReachAnswer::Kept { .. })), "{kept:?}");
+    relay.reach().network_changed(vec![host(184).ip()]);
+    stands(&relay, "only asks", |standing| standing.role == Role::Client).await;
+    let none = Err(NotHeard::Refused(ReachRefusal::NoReservation));
+    let to = callers[0].local().id;
+    let opened = question(&callers[1], &relay.local(), &ReachRequest::Open { to }).await;
+    assert_eq!(opened, none);
+    let kept = question(&callers[0], &relay.local(), &ReachRequest::Keep).await;
+    assert_eq!(kept, none);
+    assert_eq!(relay.quic_stats().relay.reservations, 0);
 }

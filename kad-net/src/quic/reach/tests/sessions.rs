@@ -167,11 +167,11 @@ async fn nobody_has_a_session_with_one_that_has_no_place_or_wants_none() {
             .unwrap_err(),
         NotOpened::Refused(ReachRefusal::Same)
     );
-    // A peer is in four at a time, and in others when those are over.
+    // A peer has two with one other at a time, and others when those are over.
     let _waiting = other.reach().sessions.intercept();
     let stranger = node(107, config(RoleChoice::Client));
     let mut opened = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..2 {
         opened.push(
             soon(open(&stranger.shared, &relay.local(), other.local().id))
                 .await
@@ -208,7 +208,9 @@ async fn a_session_that_nobody_waits_for_any_more_is_closed_when_it_is_there() {
 #[tokio::test]
 async fn who_declines_a_session_ends_it_for_who_opened_it() {
     let many = RelayConfig {
-        sessions_per_peer: 16,
+        sessions_per_pair: 16,
+        sessions_per_opener: 16,
+        sessions_per_target: 16,
         sessions_per_host: 16,
         ..RelayConfig::default()
     };
@@ -231,4 +233,21 @@ async fn who_declines_a_session_ends_it_for_who_opened_it() {
         relay.quic_stats().relay.sessions == 8
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_gives_its_place_up_keeps_its_sessions() {
+    let [relay, one, other] = meeting(181, RelayConfig::default()).await;
+    let mut arrivals = other.reach().sessions.intercept();
+    let opened = soon(open(&one.shared, &relay.local(), other.local().id))
+        .await
+        .unwrap();
+    let arrived = arrival(&mut arrivals).await;
+    let released = question(&other, &relay.local(), &ReachRequest::Release).await;
+    assert_eq!(released, Ok(ReachAnswer::Done));
+    one.shared.mux.send_relayed(opened.route.fake(), b"\x40 still");
+    eventually("it came through", || other.quic_stats().socket.relayed == 1).await;
+    assert_eq!(relay.quic_stats().relay.sessions, 1);
+    drop(opened);
+    soon(arrived.over()).await;
 }
