@@ -126,7 +126,9 @@ fn two_pipes_meet_by_an_id_and_each_direction_ends_by_itself() {
         (&3_000_000.into(), &1_000_000.into())
     );
     assert_eq!(told["paths"][0]["kind"], "lan", "{told}");
-    assert!(told["found_ms"].as_f64().is_some() && told["connected_ms"].as_f64() >= told["found_ms"].as_f64());
+    assert!(
+        told["found_ms"].as_f64().is_some() && told["connected_ms"].as_f64() >= told["found_ms"].as_f64()
+    );
     assert!(told["first_byte_ms"].as_f64() >= told["connected_ms"].as_f64());
     let told = listening.says();
     assert_eq!(

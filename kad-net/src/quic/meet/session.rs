@@ -153,7 +153,7 @@ pub(super) async fn open(
         // The peer did not want it, or is gone.
         () = session.opened.over() => return Err(vain(NotThrough::Silent)),
     };
-    if peering.best().borrow().is_some() {
+    if peering.is_trusted() {
         // Through another relay, or directly.
         discard(&connection);
         return Ok(());
