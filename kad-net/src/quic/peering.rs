@@ -58,6 +58,8 @@ pub(super) struct Peering {
     report: watch::Sender<PathReport>,
     wanted: watch::Sender<bool>,
     trusted: watch::Sender<bool>,
+    /// Streams that the peer has opened, of all its connections.
+    pub(super) streams: Arc<AtomicUsize>,
     /// Something has changed that the tending task should look at.
     news: Notify,
 }
@@ -119,6 +121,7 @@ impl Peering {
             }),
             wanted: watch::Sender::new(false),
             trusted: watch::Sender::new(false),
+            streams: Arc::default(),
             news: Notify::new(),
         })
     }
