@@ -15,8 +15,9 @@
 //! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants.
 //!
 //! What it refuses to do: dial or punch for somebody else. A card and the word of a relay name addresses, so dials to each host are
-//! rationed, local addresses are dialled only where both are seen at one host, and only the host is punched at which the relay sees
-//! the peer.
+//! rationed, relays that a card names included. Local addresses are dialled only where both are seen at one host; of a card this is its
+//! own word, so that a card can have some hosts of the own network dialled, as rarely as any. Only the host is punched at which the
+//! relay sees the peer.
 
 mod direct;
 mod finder;

@@ -57,6 +57,9 @@ pub(super) struct Peering {
     best: watch::Sender<Option<Arc<LivePath>>>,
     report: watch::Sender<PathReport>,
     wanted: watch::Sender<bool>,
+    trusted: watch::Sender<bool>,
+    /// Streams that the peer has opened, of all its connections.
+    pub(super) streams: Arc<AtomicUsize>,
     /// Something has changed that the tending task should look at.
     news: Notify,
 }
@@ -117,6 +120,8 @@ impl Peering {
                 changes: 0,
             }),
             wanted: watch::Sender::new(false),
+            trusted: watch::Sender::new(false),
+            streams: Arc::default(),
             news: Notify::new(),
         })
     }
@@ -139,6 +144,17 @@ impl Peering {
     /// Whether there are connections, which want a path: whoever looks for paths looks as long as this holds.
     pub(super) fn wanted(&self) -> watch::Receiver<bool> {
         self.wanted.subscribe()
+    }
+
+    /// Whether there is a path that is not doubted: while there is none, another one is worth to be looked for. A change is told within a
+    /// second.
+    pub(super) fn trusted(&self) -> watch::Receiver<bool> {
+        self.trusted.subscribe()
+    }
+
+    /// The same, as of now.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.best.borrow().as_ref().is_some_and(|best| !best.is_doubted())
     }
 
     pub(super) fn report(&self) -> watch::Receiver<PathReport> {
@@ -206,6 +222,7 @@ impl Peering {
         };
         let mut best = self.best();
         let mut ended = state.ended();
+        let deadline = self.all.stream_deadline;
         loop {
             let path = tokio::select! {
                 error = ended_with(&mut ended) => return Err(ConnectError::of_end(error)),
@@ -215,7 +232,18 @@ impl Peering {
                 error = ended_with(&mut ended) => return Err(ConnectError::of_end(error)),
                 // Asked once more over the better one: the id says that it is the same connection.
                 () = another_path(&mut best, &path) => continue,
-                answer = application::ask(&path, &header) => answer,
+                answer = tokio::time::timeout(deadline, application::ask(&path, &header)) => answer,
+            };
+            let Ok(answer) = answer else {
+                if path.is_doubted() {
+                    // It is the path that is silent: it recovers, or ends, or another one is found.
+                    continue;
+                }
+                // It may have taken it in, and is to hear that it is over.
+                self.forget(&state, ConnectionError::ClosedHere, true);
+                return Err(ConnectError::Unreachable {
+                    reason: "the peer did not answer when it was asked for a connection".to_owned(),
+                });
             };
             let error = match answer {
                 Ok(Some(Answer::Accepted)) => return Ok(connection),
@@ -324,8 +352,9 @@ impl Peering {
         let state = State::new(id, protocol, dialled, self.clone());
         inner.connections.insert(id, state.clone());
         inner.unused_since = None;
-        drop(inner);
+        // Told under the lock, so that the last word is the latest one.
         self.wanted.send_replace(true);
+        drop(inner);
         Ok(state)
     }
 

@@ -19,6 +19,7 @@ use super::mux::Mux;
 use super::peering::Peerings;
 use super::pool::{Link, Pool};
 use super::reach::Reach;
+use super::relayed::is_fake;
 use super::socket::Line;
 use super::tasks::Tasks;
 use crate::transport::Inbound;
@@ -169,7 +170,8 @@ impl Shared {
             // One site has at least a /64 (RFC 6177).
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         };
-        let limited = self.limits.limit_loopback || !ip_is_loopback(ip);
+        // Those behind relays share one network that does not exist; how many there are the routes bound.
+        let limited = (self.limits.limit_loopback || !ip_is_loopback(ip)) && !is_fake(ip);
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let count = sources.entry(ip).or_insert(0);
         if limited && *count >= self.limits.connections_per_ip {

@@ -24,6 +24,9 @@ const MAX_STREAMS_OF_PEER: usize = 2 * MAX_STREAMS;
 /// Streams of all peers and connections together: each may hold 16 KiB whatever the others hold. Full: refused.
 const MAX_STREAMS_IN_ALL: usize = 4096;
 
+/// The same of one peer, so that eight are needed to leave nothing for the others. Full: refused.
+const MAX_STREAMS_OF_ONE: usize = 512;
+
 /// Datagrams of one connection that wait to be read: some 150 KiB. Full: the newest is lost.
 const MAX_DATAGRAMS: usize = 128;
 
@@ -197,7 +200,8 @@ impl State {
             Entry::Vacant(_) if old => Err((attachment, code::OVER)),
             Entry::Vacant(place) => {
                 let counted = Counted::new(&self.peering.all.streams, MAX_STREAMS_IN_ALL);
-                let (Some(counted), true) = (counted, open < MAX_STREAMS_OF_PEER) else {
+                let own = Counted::new(&self.peering.streams, MAX_STREAMS_OF_ONE);
+                let (Some(counted), Some(own), true) = (counted, own, open < MAX_STREAMS_OF_PEER) else {
                     return Err((attachment, code::BUSY));
                 };
                 let desk = Desk::new(self.peering.all.buffered.clone());
@@ -220,7 +224,7 @@ impl State {
                 };
                 tokio::spawn(async move {
                     pump.answer(attachment, attachments).await;
-                    drop((counted, alive));
+                    drop((counted, own, alive));
                 });
                 Ok(())
             }

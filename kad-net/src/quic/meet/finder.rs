@@ -134,7 +134,7 @@ pub(super) fn seek(
 
 async fn run(shared: Arc<Shared>, finder: Arc<Finder>, hold: Hold, _alive: Alive) {
     let peering = hold.peering();
-    let (mut best, mut wanted) = (peering.best(), peering.wanted());
+    let (mut trusted, mut wanted) = (peering.trusted(), peering.wanted());
     let mut changes = shared.meetings.changes.subscribe();
     let mut changed = false;
     // A peer that lets us in and out again is not dialled without a pause.
@@ -143,7 +143,7 @@ async fn run(shared: Arc<Shared>, finder: Arc<Finder>, hold: Hold, _alive: Alive
         if forget(&shared, &finder, &wanted, peering.peer) {
             return;
         }
-        let lacks = best.borrow_and_update().is_none();
+        let lacks = !*trusted.borrow_and_update();
         wanted.borrow_and_update();
         if lacks || changed {
             changed = false;
@@ -163,7 +163,7 @@ async fn run(shared: Arc<Shared>, finder: Arc<Finder>, hold: Hold, _alive: Alive
             }
         } else {
             tokio::select! {
-                _ = best.changed() => {}
+                _ = trusted.changed() => {}
                 _ = wanted.changed() => {}
                 _ = changes.changed() => changed = true,
                 () = finder.news.notified() => {}
@@ -223,7 +223,7 @@ async fn search(shared: &Arc<Shared>, finder: &Finder, peering: &Arc<Peering>) -
         let through = async move {
             if place > 0 {
                 tokio::time::sleep(SECOND_RELAY).await;
-                if peering.best().borrow().is_some() {
+                if peering.is_trusted() {
                     return Ok(Found::Relayed);
                 }
             }
@@ -241,7 +241,7 @@ async fn search(shared: &Arc<Shared>, finder: &Finder, peering: &Arc<Peering>) -
             Err(why) => vain.push(why),
         }
     }
-    // Perhaps the peer came to us meanwhile.
+    // Perhaps the peer came to us meanwhile. One that is doubted may recover yet: nobody is told to give up.
     if peering.best().borrow().is_some() {
         return Ok(());
     }

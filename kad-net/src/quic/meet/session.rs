@@ -27,6 +27,7 @@ use crate::quic::path::{Path, PathKind};
 use crate::quic::peering::Peering;
 use crate::quic::reach::{self, NotOpened, Opened};
 use crate::quic::shared::Shared;
+use crate::transport::WireAddress;
 use crate::wire::reach::{MAX_REACH_FRAME, ReachAnswer, ReachRefusal, ReachRequest};
 
 /// Calls to punch that wait for their session: one, and one that comes again.
@@ -136,6 +137,12 @@ pub(super) async fn open(
         relay: relay.clone(),
         why,
     };
+    if !may_dial(shared, relay) {
+        let reason = "the host was dialled too often".to_owned();
+        return Err(vain(NotThrough::NotOpened(NotOpened::NoRelay(
+            QuicError::Unreachable { reason },
+        ))));
+    }
     let opened = reach::open(shared, relay, peering.peer).await;
     let opened = opened.map_err(|why| match why {
         NotOpened::NoRelay(QuicError::Closed) => Vain::Closed,
@@ -153,7 +160,7 @@ pub(super) async fn open(
         // The peer did not want it, or is gone.
         () = session.opened.over() => return Err(vain(NotThrough::Silent)),
     };
-    if peering.best().borrow().is_some() {
+    if peering.is_trusted() {
         // Through another relay, or directly.
         discard(&connection);
         return Ok(());
@@ -175,6 +182,17 @@ pub(super) async fn open(
         }
     });
     Ok(())
+}
+
+/// Whether a relay is there already, or may be dialled: that a card names it says nothing about who is there.
+fn may_dial(shared: &Shared, relay: &Contact<QuicAddress>) -> bool {
+    if shared.pool.open(&relay.id).is_some() {
+        return true;
+    }
+    let now = shared.mux.now();
+    let mut dials = shared.meetings.dials();
+    let mut sockets = relay.address.sockets().iter();
+    sockets.all(|socket| dials.take(now, socket.ip(), shared.meetings.scope))
 }
 
 /// A peer has opened a session to this node, and will come through it.

@@ -287,6 +287,32 @@ async fn a_path_that_is_lost_is_found_again_and_streams_go_on() {
 }
 
 #[tokio::test]
+async fn a_stream_goes_on_through_the_relay_while_a_path_that_fell_silent_is_not_yet_dead() {
+    let world = World::new(156, wide()).await;
+    let connection = world.connect_by(&world.card_behind_nat()).await;
+    path(&connection, "is direct", |report| {
+        report.kind == Some(PathKind::Punched)
+    })
+    .await;
+    let (mut read, mut write) = tokio::io::split(soon(connection.open()).await.unwrap());
+    soon(write.write_all(b"before")).await.unwrap();
+    let mut word = [0; 6];
+    soon(read.read_exact(&mut word)).await.unwrap();
+    let hold = world.one.shared.peerings.with(world.other.local().id).unwrap();
+    let direct = hold.peering().best().borrow().clone().unwrap();
+    drop(hold);
+    world.bar();
+    soon(write.write_all(b"behind")).await.unwrap();
+    soon(read.read_exact(&mut word)).await.unwrap();
+    assert_eq!(&word, b"behind");
+    assert_eq!(connection.path().borrow().kind, Some(PathKind::Relayed));
+    assert!(
+        direct.connection.close_reason().is_none(),
+        "it was given up before QUIC did"
+    );
+}
+
+#[tokio::test]
 async fn both_may_connect_to_each_other_at_once() {
     let world = World::new(139, wide()).await;
     let back = world.one.listen(protocol()).unwrap();

@@ -54,7 +54,8 @@ pub(in crate::quic) struct Peerings {
     pub(in crate::quic) buffered: Arc<AtomicUsize>,
     /// Streams that peers have opened, all together.
     pub(in crate::quic) streams: Arc<AtomicUsize>,
-    expected: Mutex<HashMap<SocketAddr, Path>>,
+    /// Each with its number, so that a guard forgets only its own.
+    expected: Mutex<HashMap<SocketAddr, (u64, Path)>>,
     /// `None` once the transport is closed.
     alive: Mutex<Option<Alive>>,
     random: RandomState,
@@ -185,8 +186,13 @@ impl Peerings {
         if expected.len() >= MAX_EXPECTED && !expected.contains_key(&remote) {
             return None;
         }
-        expected.insert(remote, path);
+        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
+        let before = expected.insert(remote, (number, path));
+        drop(expected);
+        // What it keeps may want to take locks when it ends.
+        drop(before);
         Some(Expected {
+            number,
             all: self.clone(),
             remote,
         })
@@ -195,7 +201,7 @@ impl Peerings {
     /// What is known of a path that has come in from this address.
     pub(in crate::quic) fn expected(&self, remote: SocketAddr) -> Option<Path> {
         let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        expected.remove(&remote)
+        expected.remove(&remote).map(|(_, path)| path)
     }
 
     /// An id that no other connection has. It need not be secret: only the peer whose key opened a connection may use it.
@@ -234,6 +240,7 @@ impl Peerings {
 pub(in crate::quic) struct Expected {
     all: Arc<Peerings>,
     remote: SocketAddr,
+    number: u64,
 }
 
 impl Expected {
@@ -244,7 +251,12 @@ impl Expected {
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        let forgotten = self.all.expected(self.remote);
+        let mut expected = self.all.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = match expected.entry(self.remote) {
+            Entry::Occupied(entry) if entry.get().0 == self.number => Some(entry.remove()),
+            _ => None,
+        };
+        drop(expected);
         drop(forgotten);
     }
 }

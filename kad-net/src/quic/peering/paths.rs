@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -31,7 +32,26 @@ pub(in crate::quic) struct LivePath {
     doubted: AtomicBool,
     /// Datagrams that had come when it was doubted.
     heard: AtomicU64,
+    silence: Mutex<Silence>,
 }
+
+/// What was seen of a path at the last look.
+#[derive(Default)]
+struct Silence {
+    /// Datagrams that had come.
+    heard: u64,
+    /// Frames sent by then that want an acknowledgement.
+    asked: u64,
+    /// Since when more of those went out and nothing came.
+    since: Option<Instant>,
+}
+
+/// A path on which nothing comes although something should is doubted after so long, or three of its probe timeouts if these are
+/// longer (RFC 9002, section 6.2).
+const SILENT: Duration = Duration::from_secs(2);
+
+/// What a peer may take before it acknowledges (RFC 9000, section 18.2: `max_ack_delay`, by default).
+const ACK_DELAY: Duration = Duration::from_millis(25);
 
 impl LivePath {
     pub(super) fn new(connection: quinn::Connection, path: Path, number: u64) -> Self {
@@ -46,6 +66,7 @@ impl LivePath {
             idle_since: Mutex::new(None),
             doubted: AtomicBool::new(false),
             heard: AtomicU64::new(0),
+            silence: Mutex::default(),
         }
     }
 
@@ -76,8 +97,36 @@ impl LivePath {
         self.doubted.store(true, Ordering::Relaxed);
     }
 
+    /// Doubts it if what was sent has had no answer for too long: a router with a new address tells nobody of it. The path is kept: it
+    /// is the best as long as there is no other, and again once something comes.
+    pub(super) fn listen(&self, now: Instant) {
+        let stats = self.connection.stats();
+        let (heard, sent) = (stats.udp_rx.datagrams, stats.frame_tx);
+        // Acknowledgements have no answer. What QUIC sends again counts again, so what is left out here is only noticed later.
+        let asked = sent.ping + sent.stream + sent.datagram + sent.reset_stream + sent.stop_sending;
+        let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard != silence.heard {
+            *silence = Silence {
+                heard,
+                asked,
+                since: None,
+            };
+            return;
+        }
+        if asked == silence.asked {
+            return;
+        }
+        let since = *silence.since.get_or_insert(now);
+        drop(silence);
+        // The variance is not told; half a round trip is what QUIC begins with.
+        let probe_timeout = 3 * stats.path.rtt + ACK_DELAY;
+        if now.duration_since(since) >= SILENT.max(3 * probe_timeout) && !self.is_doubted() {
+            self.doubt();
+        }
+    }
+
     /// A doubt lasts until something is heard.
-    fn is_doubted(&self) -> bool {
+    pub(super) fn is_doubted(&self) -> bool {
         self.doubted.load(Ordering::Relaxed)
             && self.connection.stats().udp_rx.datagrams == self.heard.load(Ordering::Relaxed)
     }
@@ -104,7 +153,7 @@ impl LivePath {
     }
 
     /// When it is to be closed for want of use, if it is out of use.
-    pub(super) fn unused(&self, is_best: bool, now: Instant, linger: std::time::Duration) -> Option<Instant> {
+    pub(super) fn unused(&self, is_best: bool, now: Instant, linger: Duration) -> Option<Instant> {
         let mut since = self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
         if is_best || self.attached.load(Ordering::Acquire) > 0 {
             *since = None;
@@ -210,6 +259,9 @@ impl Peering {
             }
             !same
         });
+        let trusted = best.as_ref().is_some_and(|best| !best.is_doubted());
+        self.trusted
+            .send_if_modified(|told| std::mem::replace(told, trusted) != trusted);
         let kind_told = best
             .as_ref()
             .is_none_or(|best| self.report.borrow().kind == Some(best.kind()));

@@ -37,8 +37,12 @@ impl Peering {
     /// Tends it until it has been of no use for a while, or the transport is closed.
     pub(super) async fn tend(self: Arc<Self>, alive: Alive) {
         loop {
+            let now = Instant::now();
+            for path in &self.lock().paths {
+                path.listen(now);
+            }
             self.choose();
-            let due = self.due(Instant::now());
+            let due = self.due(now);
             for state in due.failed {
                 let waited = self.all.path_patience;
                 self.forget(&state, ConnectionError::NoPath { waited }, false);
@@ -67,6 +71,8 @@ impl Peering {
         let best = self.best.borrow().clone();
         for path in &inner.paths {
             let is_best = best.as_ref().is_some_and(|best| best.number == path.number);
+            // One that is doubted may recover, or ends of silence.
+            let linger = if path.is_doubted() { LONG_LINGER } else { linger };
             match path.unused(is_best, now, linger) {
                 Some(when) if when <= now => path.connection.close(code::UNUSED, b""),
                 Some(when) => next = next.min(when),
@@ -93,9 +99,10 @@ impl Peering {
         };
         let end = inner.ends(now, self.all.path_linger, &mut next);
         let wanted = !inner.connections.is_empty() && !inner.ended;
-        drop(inner);
+        // Told under the lock, so that the last word is the latest one.
         self.wanted
             .send_if_modified(|told| std::mem::replace(told, wanted) != wanted);
+        drop(inner);
         Due {
             tell,
             failed,
@@ -112,11 +119,13 @@ impl Peering {
         for path in inner.paths.drain(..) {
             path.connection.close(code, b"");
         }
+        // Nothing is taken in any more, so nobody says otherwise.
         drop(inner);
         for state in connections {
             state.end(error.clone());
         }
         self.best.send_replace(None);
+        self.trusted.send_replace(false);
         self.wanted.send_replace(false);
         self.news.notify_one();
     }

@@ -307,6 +307,38 @@ async fn a_path_that_is_doubted_gives_way_to_any_newer_one_until_it_is_heard_of(
 }
 
 #[tokio::test]
+async fn a_path_that_falls_silent_is_doubted_long_before_it_dies_and_taken_again_when_it_recovers() {
+    let pair = Pair::new();
+    let middle = Middle::before(pair.b.local().address.sockets()[0]).await;
+    let direct = pair.path_at(PathKind::Lan, middle.address).await;
+    let (ours, theirs) = pair.connect().await;
+    let (mut one, mut other) = opened(&ours, &theirs).await;
+    let mut trusted = pair.hold.peering().trusted();
+    soon(trusted.wait_for(|trusted| *trusted)).await.unwrap();
+    middle.mute.store(true, Ordering::Relaxed);
+    one.write_all(b"lost on the way").await.unwrap();
+    soon(trusted.wait_for(|trusted| !trusted)).await.unwrap();
+    assert!(
+        direct.connection.close_reason().is_none(),
+        "it is doubted before QUIC gives it up"
+    );
+    assert_eq!(
+        ours.path().borrow().kind,
+        Some(PathKind::Lan),
+        "it is better than none"
+    );
+    let _relayed = pair.path(PathKind::Relayed).await;
+    let mut buffer = [0; 15];
+    soon(other.read_exact(&mut buffer)).await.unwrap();
+    assert_eq!(&buffer, b"lost on the way");
+    middle.mute.store(false, Ordering::Relaxed);
+    eventually("it is heard of, and taken again", || {
+        ours.path().borrow().kind == Some(PathKind::Lan)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn connections_without_a_path_fail_in_time_and_the_finder_is_told_at_once() {
     let patience = Duration::from_millis(300);
     let pair = Pair::with_patience(patience);
@@ -443,12 +475,20 @@ async fn what_is_expected_of_a_path_is_told_when_it_comes() {
             .expected("192.0.2.1:9".parse().unwrap())
             .is_none()
     );
+    // A guard forgets only its own.
+    let older = pair
+        .b
+        .shared
+        .peerings
+        .expect(remote, path(PathKind::Punched))
+        .unwrap();
     let _expected = pair
         .b
         .shared
         .peerings
         .expect(remote, path(PathKind::Relayed))
         .unwrap();
+    drop(older);
     // The one who dials says that it is punched; that there is a relay the other one knows better.
     let _path = pair.path(PathKind::Punched).await;
     let (_ours, theirs) = pair.connect().await;

@@ -10,6 +10,7 @@ use kad_net::wire::Scope;
 use kad_store::memory::MemoryStore;
 
 use super::*;
+use crate::builder::Assembly;
 use crate::{Builder, Node};
 
 /// Long enough for a busy machine.
@@ -46,8 +47,15 @@ fn node(n: u8, transport: &Arc<QuicTransport>, builder: Builder) -> Node {
     let presence = Presence::follow(transport.reach().standing());
     let store = MemoryStore::new(kad_store::Limits::default());
     let builder = builder.network("proof").scope(Scope::Any);
-    let (transport, watched) = (transport.clone(), (Some(presence), None));
-    builder.assemble(key(n), transport, store, None, watched).unwrap()
+    let assembly = Assembly {
+        keypair: key(n),
+        transport: transport.clone(),
+        store,
+        files: None,
+        presence: Some(presence),
+        sockets: None,
+    };
+    builder.assemble(assembly).unwrap()
 }
 
 async fn identify(from: &QuicTransport, to: &QuicTransport) {
