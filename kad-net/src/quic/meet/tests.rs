@@ -103,6 +103,16 @@ impl World {
         self.connect_by(&self.card()).await
     }
 
+    /// A connection of two behind NATs that have punched through.
+    async fn punched(&self) -> Connection {
+        let connection = self.connect_by(&self.card_behind_nat()).await;
+        path(&connection, "is direct", |report| {
+            report.kind == Some(PathKind::Punched)
+        })
+        .await;
+        connection
+    }
+
     async fn connect_by(&self, card: &Card<QuicAddress>) -> Connection {
         let connecting = self.one.connect(self.other.local().id, card, protocol());
         soon(connecting).await.unwrap()
@@ -260,11 +270,7 @@ async fn a_relay_reaches_those_who_have_a_place_there_without_a_relay() {
 #[tokio::test]
 async fn a_path_that_is_lost_is_found_again_and_streams_go_on() {
     let world = World::new(136, wide()).await;
-    let connection = world.connect_by(&world.card_behind_nat()).await;
-    path(&connection, "is direct", |report| {
-        report.kind == Some(PathKind::Punched)
-    })
-    .await;
+    let connection = world.punched().await;
     let (mut read, mut write) = tokio::io::split(soon(connection.open()).await.unwrap());
     soon(write.write_all(b"before")).await.unwrap();
     let mut word = [0; 6];
@@ -289,15 +295,12 @@ async fn a_path_that_is_lost_is_found_again_and_streams_go_on() {
 #[tokio::test]
 async fn a_stream_goes_on_through_the_relay_while_a_path_that_fell_silent_is_not_yet_dead() {
     let world = World::new(156, wide()).await;
-    let connection = world.connect_by(&world.card_behind_nat()).await;
-    path(&connection, "is direct", |report| {
-        report.kind == Some(PathKind::Punched)
-    })
-    .await;
+    let connection = world.punched().await;
     let (mut read, mut write) = tokio::io::split(soon(connection.open()).await.unwrap());
     soon(write.write_all(b"before")).await.unwrap();
     let mut word = [0; 6];
     soon(read.read_exact(&mut word)).await.unwrap();
+    assert_eq!(&word, b"before");
     let hold = world.one.shared.peerings.with(world.other.local().id).unwrap();
     let direct = hold.peering().best().borrow().clone().unwrap();
     drop(hold);
