@@ -34,7 +34,7 @@ use crate::nat::relay::SessionId;
 /// further relayed connection.
 pub(super) const MAX_ROUTES: usize = 64;
 
-/// Datagrams from relays that wait for quinn: what two sessions may send in a second at the rate of a relay. Full: dropped and
+/// Datagrams from relays that wait for quinn: what a session may send in a second at the rate of a relay. Full: dropped and
 /// counted; QUIC sends them again.
 const MAX_QUEUED: usize = 128;
 

@@ -112,11 +112,13 @@ impl Peerings {
             return Ok(hold);
         }
         if inner.peers.len() >= most && !inner.peers.contains_key(&peer) {
+            // The one that has been so for longest: a peer that has just come may be about to open a connection.
             let unused = inner
                 .peers
                 .values()
-                .find(|peering| peering.lock().is_unused())
-                .cloned();
+                .filter_map(|peering| Some((peering.lock().unused()?, peering)))
+                .min_by_key(|(unused, _)| *unused)
+                .map(|(_, peering)| peering.clone());
             let Some(unused) = unused else {
                 return Err(ConnectError::TooMany);
             };

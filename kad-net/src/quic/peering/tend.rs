@@ -154,8 +154,15 @@ impl Inner {
     }
 
     /// Whether somebody else may have its place.
-    pub(super) fn is_unused(&self) -> bool {
+    fn is_unused(&self) -> bool {
         self.holds == 0 && self.connections.is_empty()
+    }
+
+    /// How soon somebody else may have its place: whoever is unused for longest comes first, and last whoever is so since a
+    /// moment ago. `None` if it is used.
+    pub(super) fn unused(&self) -> Option<(bool, Option<Instant>)> {
+        self.is_unused()
+            .then_some((self.unused_since.is_none(), self.unused_since))
     }
 }
 
