@@ -9,18 +9,23 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Parser;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kad_core::AddressGroups;
 use kad_net::WireAddress as _;
 use kad_net::wire::Scope;
-use kad_node::{Builder, Node, Peer, RoleChoice};
+use kad_node::{Builder, JoinError, Node, Peer, RoleChoice};
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
 /// Nodes that join at a time, as many as `kad-node testnet` lets.
 const JOIN_AT_ONCE: usize = 8;
+
+/// How often, and how many times, to look whether a node that failed to join has joined since: half a minute.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+const MAX_LOOKS: u32 = 120;
 
 /// So many nodes are told to those who want to begin somewhere; bootstrap lists of real networks are not longer.
 const MAX_TOLD: usize = 4;
@@ -85,7 +90,7 @@ pub(crate) async fn start(
             let builder = known.into_iter().fold(builder(*address), Builder::bootstrap);
             async move {
                 let node = builder.spawn().await?;
-                node.joined().await?;
+                join(&node).await?;
                 Ok::<_, Box<dyn Error>>(node)
             }
         });
@@ -105,6 +110,20 @@ pub(crate) async fn start(
             .await?;
     }
     Ok(nodes)
+}
+
+/// Waits until a node has joined. The first attempt may fail where many start at a time on a busy machine; the node goes on
+/// by itself.
+async fn join(node: &Node) -> Result<(), JoinError> {
+    let mut joined = node.joined().await;
+    for _ in 0..MAX_LOOKS {
+        if !matches!(joined, Err(JoinError::Unreachable(_))) {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        joined = node.joined().await;
+    }
+    joined
 }
 
 /// Ends all nodes in order.
