@@ -33,8 +33,9 @@ use super::application::header::{Answer, ConnectionId, Header};
 use super::connection::{ConnectError, Connection, ConnectionError, Protocol, State};
 use super::error::code;
 use super::path::{Path, PathReport};
+use super::stream::Buffered;
 
-pub(super) use self::all::{Expected, MAX_BUFFERED, Peerings};
+pub(super) use self::all::{Expected, Peerings};
 pub(super) use self::paths::{Attached, LivePath};
 
 /// Connections with one peer, those included that it opened. Full: a further one is refused.
@@ -60,6 +61,8 @@ pub(super) struct Peering {
     trusted: watch::Sender<bool>,
     /// Streams that the peer has opened, of all its connections.
     pub(super) streams: Arc<AtomicUsize>,
+    /// What waits in streams with the peer.
+    pub(super) buffered: Buffered,
     /// Something has changed that the tending task should look at.
     news: Notify,
 }
@@ -99,6 +102,7 @@ impl Peering {
     fn new(peer: NodeId, all: Arc<Peerings>) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            buffered: all.buffered.of_another(),
             all,
             inner: Mutex::new(Inner {
                 paths: Vec::new(),

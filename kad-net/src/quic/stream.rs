@@ -9,6 +9,7 @@
 //! The application reads and writes at the desk; a task, the pump, carries what lies there over whatever path there is. The one
 //! who opened a stream moves it; the other one follows.
 
+mod buffered;
 mod desk;
 mod frames;
 mod pump;

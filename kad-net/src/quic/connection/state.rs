@@ -131,7 +131,7 @@ impl State {
         let (Ok(place), Some(alive)) = (place, self.peering.all.token()) else {
             return Err(ConnectionError::TransportClosed);
         };
-        let desk = Desk::new(self.peering.all.buffered.clone());
+        let desk = Desk::new(self.peering.buffered.clone());
         desk.hold(handle.clone());
         let number = {
             let mut streams = self.lock();
@@ -204,7 +204,7 @@ impl State {
                 let (Some(counted), Some(own), true) = (counted, own, open < MAX_STREAMS_OF_PEER) else {
                     return Err((attachment, code::BUSY));
                 };
-                let desk = Desk::new(self.peering.all.buffered.clone());
+                let desk = Desk::new(self.peering.buffered.clone());
                 // As long as the streams that a peer may have; those that wait are among them.
                 if self.arrived.try_send(desk.clone()).is_err() {
                     return Err((attachment, code::BUSY));
@@ -252,7 +252,7 @@ impl State {
     }
 
     /// Resolves once the peer has taken everything that was shut down.
-    pub(super) async fn until_delivered(&self) {
+    pub(in crate::quic) async fn until_delivered(&self) {
         loop {
             let delivered = self.delivered.notified();
             tokio::pin!(delivered);

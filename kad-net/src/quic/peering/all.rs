@@ -19,6 +19,7 @@ use crate::quic::connection::{ConnectError, Connection, ConnectionError, Protoco
 use crate::quic::error::code;
 use crate::quic::listener::ListenError;
 use crate::quic::path::Path;
+use crate::quic::stream::Buffered;
 use crate::quic::tasks::Alive;
 
 /// Peers with paths or connections. Full: one with whom there is no connection makes room, or the newcomer is refused.
@@ -29,10 +30,6 @@ const MAX_CALLERS: usize = 96;
 
 /// Protocols that somebody listens for. Full: no further one can be listened for.
 const MAX_LISTENERS: usize = 256;
-
-/// Bytes that peers have sent and applications have not read, of all streams. Full: a stream that already holds the largest frame is
-/// not read on until its application has read.
-pub(in crate::quic) const MAX_BUFFERED: usize = 64 * 1024 * 1024;
 
 /// Paths that are about to come in and of which more is known than their address tells: as many as routes through relays, twice.
 /// Full: a path that comes in is told by its address alone.
@@ -50,8 +47,8 @@ pub(in crate::quic) struct Peerings {
     pub(in crate::quic) on_reach: OnceLock<OnReach>,
     /// Streams of peers that were refused.
     pub(in crate::quic) refused_streams: AtomicU64,
-    /// See [`MAX_BUFFERED`].
-    pub(in crate::quic) buffered: Arc<AtomicUsize>,
+    /// What waits in the streams of all peers.
+    pub(super) buffered: Buffered,
     /// Streams that peers have opened, all together.
     pub(in crate::quic) streams: Arc<AtomicUsize>,
     /// Each with its number, so that a guard forgets only its own.
@@ -78,7 +75,7 @@ impl Peerings {
             inner: Mutex::default(),
             on_reach: OnceLock::new(),
             refused_streams: AtomicU64::new(0),
-            buffered: Arc::default(),
+            buffered: Buffered::default(),
             streams: Arc::default(),
             expected: Mutex::default(),
             alive: Mutex::new(alive),

@@ -402,15 +402,12 @@ async fn a_reader_that_takes_nothing_bounds_what_the_writer_writes() {
     });
     // All of a window has arrived, and is held for the application that does not read.
     let buffered = &pair.b.shared.peerings.buffered;
-    eventually("the window is full", || {
-        buffered.load(Ordering::Relaxed) == 1024 * 1024
-    })
-    .await;
+    eventually("the window is full", || buffered.in_all() == 1024 * 1024).await;
     assert!(written.load(Ordering::Relaxed) <= 1024 * 1024);
     let mut all = Vec::new();
     soon(other.read_to_end(&mut all)).await.unwrap();
     assert_eq!(all.len(), 4_000_000);
-    assert_eq!(buffered.load(Ordering::Relaxed), 0);
+    assert_eq!(buffered.in_all(), 0);
     soon(writing).await.unwrap();
 }
 

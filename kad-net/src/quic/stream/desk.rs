@@ -1,6 +1,5 @@
 //! Where an application and the task that carries its bytes meet.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -10,18 +9,18 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::StreamError;
+use super::buffered::Buffered;
 use super::frames::{Item, MAX_DATA};
 use super::tape::{Tape, Violation};
 use crate::quic::connection::Handle;
-use crate::quic::peering::MAX_BUFFERED;
 
 /// A tape, who waits at it, and why it has ended if it has.
 pub(in crate::quic) struct Desk {
     inner: Mutex<Inner>,
     /// There is something for the pump: to be sent, to be read on, to be ended.
     changed: Notify,
-    /// Bytes that wait in all streams.
-    buffered: Arc<AtomicUsize>,
+    /// Bytes that wait in streams, those of this one among them.
+    buffered: Buffered,
 }
 
 #[derive(Default)]
@@ -41,7 +40,7 @@ struct Inner {
 }
 
 impl Desk {
-    pub(in crate::quic) fn new(buffered: Arc<AtomicUsize>) -> Arc<Self> {
+    pub(in crate::quic) fn new(buffered: Buffered) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::default(),
             changed: Notify::new(),
@@ -209,7 +208,7 @@ impl Desk {
     /// Whether the pump may read on. If not, it is told when the application has read.
     pub(super) fn may_read(&self) -> bool {
         let mut inner = self.lock();
-        let fair = inner.tape.waiting() < MAX_DATA || self.buffered.load(Ordering::Relaxed) < MAX_BUFFERED;
+        let fair = inner.tape.waiting() < MAX_DATA || self.buffered.has_room();
         inner.paused = !fair;
         fair
     }
@@ -220,6 +219,12 @@ impl Desk {
 
     pub(super) fn has_ended(&self) -> bool {
         self.lock().tape.has_ended()
+    }
+
+    /// Whether the end of what the peer writes has come, read or not.
+    #[cfg(test)]
+    pub(super) fn has_all(&self) -> bool {
+        self.lock().tape.has_all()
     }
 
     pub(super) fn is_settled_if_forgotten(&self) -> bool {
@@ -233,17 +238,14 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        self.buffered.fetch_sub(self.lock().counted, Ordering::Relaxed);
+        self.buffered.change(self.lock().counted, 0);
     }
 }
 
 impl Inner {
-    fn count(&mut self, buffered: &AtomicUsize) {
+    fn count(&mut self, buffered: &Buffered) {
         let waiting = self.tape.waiting();
-        match waiting.checked_sub(self.counted) {
-            Some(more) => buffered.fetch_add(more, Ordering::Relaxed),
-            None => buffered.fetch_sub(self.counted - waiting, Ordering::Relaxed),
-        };
+        buffered.change(self.counted, waiting);
         self.counted = waiting;
     }
 }
@@ -260,18 +262,33 @@ mod tests {
     use futures::FutureExt;
     use futures::task::noop_waker;
 
+    use super::super::tape::WINDOW;
     use super::*;
 
     #[test]
-    fn where_too_much_waits_in_all_a_stream_reads_on_when_its_application_has_read() {
-        let buffered = Arc::new(AtomicUsize::new(MAX_BUFFERED));
-        let desk = Desk::new(buffered.clone());
+    fn where_too_much_waits_a_stream_reads_on_when_its_application_has_read_and_other_peers_do_not_suffer() {
+        let all = Buffered::default();
+        let greedy = all.of_another();
         let data = |count| Item::Data(vec![7; count].into());
+        // The applications of these read nothing, so their windows fill the share of their peer.
+        let mut windows = Vec::new();
+        while greedy.has_room() {
+            let full = Desk::new(greedy.clone());
+            full.take(&data(WINDOW)).unwrap();
+            windows.push(full);
+        }
+        assert_eq!(windows.len(), 8);
+
+        let desk = Desk::new(greedy.clone());
         desk.take(&data(MAX_DATA - 1)).unwrap();
         assert!(desk.may_read(), "each may hold a frame");
         desk.take(&data(1)).unwrap();
         assert!(!desk.may_read());
         assert!(desk.changed().now_or_never().is_none());
+
+        let other = Desk::new(all.of_another());
+        other.take(&data(WINDOW / 2)).unwrap();
+        assert!(other.may_read(), "another peer has a share of its own");
 
         let waker = noop_waker();
         let mut cx = Context::from_waker(&waker);
@@ -280,11 +297,13 @@ mod tests {
         assert!(desk.poll_read(&mut cx, &mut into).is_ready());
         assert!(desk.changed().now_or_never().is_some(), "the pump is told");
         assert!(desk.may_read());
-        assert_eq!(buffered.load(Ordering::Relaxed), MAX_BUFFERED + MAX_DATA - 10);
-        desk.abandon();
-        assert_eq!(buffered.load(Ordering::Relaxed), MAX_BUFFERED);
-        desk.take(&data(5)).unwrap();
-        drop(desk);
-        assert_eq!(buffered.load(Ordering::Relaxed), MAX_BUFFERED);
+
+        // What is let go of, and what is dropped, counts no more.
+        desk.take(&data(10)).unwrap();
+        assert!(!desk.may_read());
+        windows[0].abandon();
+        assert!(desk.may_read());
+        drop(windows);
+        assert!(greedy.has_room());
     }
 }
