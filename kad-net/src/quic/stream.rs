@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{ConnectionError, Handle};
 
+pub(super) use self::buffered::Buffered;
 pub(super) use self::desk::Desk;
 pub(super) use self::pump::{Attachment, Pump};
 
@@ -85,6 +86,12 @@ impl From<StreamError> for io::Error {
 impl Stream {
     pub(super) const fn new(desk: Arc<Desk>, handle: Arc<Handle>) -> Self {
         Self { desk, handle }
+    }
+
+    /// Whether the end of what the peer writes has come, read or not.
+    #[cfg(test)]
+    pub(super) fn has_all(&self) -> bool {
+        self.desk.has_all()
     }
 
     /// The peer, whose key is proven.

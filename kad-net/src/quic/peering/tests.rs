@@ -337,6 +337,42 @@ async fn a_path_that_falls_silent_is_doubted_long_before_it_dies_and_taken_again
 }
 
 #[tokio::test]
+async fn the_last_word_of_a_stream_is_said_again_where_it_was_lost_with_its_path() {
+    let pair = Pair::new();
+    let middle = Middle::before(pair.b.local().address.sockets()[0]).await;
+    let lost = pair.path_at(PathKind::Punched, middle.address).await;
+    let (ours, theirs) = pair.connect().await;
+    let (mut one, mut other) = opened(&ours, &theirs).await;
+    one.write_all(b"ask").await.unwrap();
+    one.shutdown().await.unwrap();
+    let mut asked = Vec::new();
+    soon(other.read_to_end(&mut asked)).await.unwrap();
+    other.write_all(b"answer").await.unwrap();
+    other.shutdown().await.unwrap();
+    // Each end has all that the other one has written, and one of them has not yet said so.
+    let state = |of: &Pair| of.hold.peering().lock().connections.values().next().cloned();
+    soon(state(&pair).unwrap().until_delivered()).await;
+    eventually("the answer is there", || one.has_all()).await;
+    middle.mute.store(true, Ordering::Relaxed);
+    let mut answer = Vec::new();
+    soon(one.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"answer");
+    assert!(lost.connection.close_reason().is_none());
+
+    let _next = pair.path(PathKind::Punched).await;
+    let back = pair.b.shared.peerings.with(pair.a.local().id).unwrap();
+    let state = back.peering().lock().connections.values().next().cloned();
+    soon(state.unwrap().until_delivered()).await;
+    // It is over, and not given up: what follows on the connection is as if nothing had been.
+    drop((one, other));
+    let (mut one, mut other) = opened(&ours, &theirs).await;
+    one.write_all(b"more").await.unwrap();
+    let mut more = [0; 4];
+    soon(other.read_exact(&mut more)).await.unwrap();
+    assert_eq!(&more, b"more");
+}
+
+#[tokio::test]
 async fn connections_without_a_path_fail_in_time_and_the_finder_is_told_at_once() {
     let patience = Duration::from_millis(300);
     let pair = Pair::with_patience(patience);

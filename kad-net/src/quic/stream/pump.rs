@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -51,9 +51,18 @@ impl Pump {
     }
 
     /// Carries a stream that the peer has opened, until it is over.
-    pub(in crate::quic) async fn answer(self, first: Attachment, attachments: mpsc::Receiver<Attachment>) {
-        let error = self.run_theirs(first, attachments).await.err();
+    pub(in crate::quic) async fn answer(
+        self,
+        first: Attachment,
+        mut attachments: mpsc::Receiver<Attachment>,
+    ) {
+        let error = self.run_theirs(first, &mut attachments).await.err();
         self.over(error);
+        // From here on nobody is given to this stream any more; those who were a moment ago would wait in vain for a place.
+        while let Ok(mut late) = attachments.try_recv() {
+            let _ = late.send.reset(code::OVER);
+            let _ = late.recv.stop(code::OVER);
+        }
     }
 
     fn over(&self, error: Option<StreamError>) {
@@ -139,13 +148,26 @@ impl Pump {
             }
         };
         wire.leave(&leaves);
-        leaves
+        let Leaves::Over = leaves else {
+            return leaves;
+        };
+        // The last word may be lost with its path, and the peer waits for it: only this end can go on with the stream elsewhere. So
+        // it keeps its place among those that are open until the peer's machine has all.
+        tokio::select! {
+            error = ended_with(ended) => Leaves::Fails(error.into()),
+            () = &mut moved => Leaves::Moves,
+            () = self.let_go() => Leaves::Fails(StreamError::Lost),
+            heard = wire.send.stopped() => match heard {
+                Err(StoppedError::ConnectionLost(_)) => Leaves::Moves,
+                _ => Leaves::Over,
+            },
+        }
     }
 
     async fn run_theirs(
         &self,
         first: Attachment,
-        mut attachments: mpsc::Receiver<Attachment>,
+        attachments: &mut mpsc::Receiver<Attachment>,
     ) -> Result<(), StreamError> {
         let mut ended = self.connection.ended();
         let mut attachment = first;

@@ -136,9 +136,16 @@ impl Tape {
         self.out.end != End::Open
     }
 
-    /// Whether both directions are over, although this side may still have to say that it knows.
+    /// Whether both directions are over, although this side may still have to say that it knows. A peer that ends before it has said
+    /// where it is has said nothing.
     pub(super) fn has_ended(&self) -> bool {
-        self.out.is_over() && self.inc.is_over()
+        self.attached && self.out.is_over() && self.inc.is_over()
+    }
+
+    /// Whether the end of what the peer writes has come, read or not.
+    #[cfg(test)]
+    pub(super) fn has_all(&self) -> bool {
+        self.inc.end == End::Finished
     }
 
     /// Whether the end was written, and the peer has not taken all of it.
@@ -162,18 +169,17 @@ impl Tape {
         (said || self.out.is_over()) && self.inc.is_over()
     }
 
-    /// The path is gone: no frames until the next one.
+    /// The path is gone: no frames until the next one, where whatever the peer may have missed is said once more.
     pub(super) const fn detach(&mut self) {
         self.attached = false;
+        self.inc.told = 0;
+        self.inc.stop_said = false;
+        self.inc.say_stop = self.inc.stopped;
     }
 
     /// There is a path, and the peer lacks what begins at this place.
     pub(super) fn attach(&mut self, peer_lacks: u64) -> Result<(), Violation> {
         self.out.attached(peer_lacks)?;
-        // Whatever the peer may have missed is said once more.
-        self.inc.told = 0;
-        self.inc.stop_said = false;
-        self.inc.say_stop = self.inc.stopped;
         self.attached = true;
         Ok(())
     }
