@@ -7,11 +7,14 @@
 //! A second kind of endpoint has no socket of the system. What it sends to a *fake address* leaves over the real socket in RELAY
 //! packets, and what comes in such packets from that relay for that session comes in as from the fake address. So QUIC runs end
 //! to end, unread by the relay, and knows nothing of it. A datagram is a packet: no segmentation offload, no question of families.
+//! What comes waits in a queue for each route (`waiting.rs`), so that a busy session costs the others nothing.
 //!
 //! Fake addresses lie in one unique local prefix with a host part that is drawn at random for each route, so that no peer can name
 //! one of somebody else's. What comes over a real socket from such an address is dropped, and nothing is sent to one.
 
-use std::collections::{HashMap, VecDeque};
+mod waiting;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSliceMut};
@@ -24,6 +27,7 @@ use bytes::Bytes;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
+use self::waiting::Waiting;
 use super::address::canonical;
 use super::mux::Mux;
 use super::socket::{Count, Line};
@@ -33,10 +37,6 @@ use crate::nat::relay::SessionId;
 /// Routes at a time: two relays for each of thirty peers, which are more than a node is meant to have through relays. Full: no
 /// further relayed connection.
 pub(super) const MAX_ROUTES: usize = 64;
-
-/// Datagrams from relays that wait for quinn: what a session may send in a second at the rate of a relay. Full: dropped and
-/// counted; QUIC sends them again.
-const MAX_QUEUED: usize = 128;
 
 /// The /64 of fake addresses: unique local (RFC 4193), drawn once at random, in no network.
 const FAKE_PREFIX: u128 = 0xfd37_c2a8_91e5_0001 << 64;
@@ -66,7 +66,8 @@ struct Inner {
     fakes: HashMap<(SocketAddr, SessionId), SocketAddr>,
     /// By the fake address, as they go out.
     behind: HashMap<SocketAddr, (SocketAddr, SessionId)>,
-    queue: VecDeque<(SocketAddr, Bytes)>,
+    /// Of routes that there are.
+    waiting: Waiting,
     waker: Option<Waker>,
 }
 
@@ -96,6 +97,7 @@ impl Drop for Route {
         let mut inner = self.relayed.lock();
         if let Some(place) = inner.behind.remove(&self.fake) {
             inner.fakes.remove(&place);
+            inner.waiting.forget(&self.fake);
         }
     }
 }
@@ -144,12 +146,11 @@ impl Relayed {
         let Some(&fake) = inner.fakes.get(&(from, session)) else {
             return false;
         };
-        if datagram.is_empty() || inner.queue.len() >= MAX_QUEUED {
+        if datagram.is_empty() || !inner.waiting.push(fake, Bytes::copy_from_slice(datagram)) {
             drop(inner);
             self.line.count(Count::Overflow);
             return true;
         }
-        inner.queue.push_back((fake, Bytes::copy_from_slice(datagram)));
         let waker = inner.waker.take();
         drop(inner);
         self.line.count(Count::Relayed);
@@ -168,7 +169,7 @@ impl Relayed {
         let mut inner = self.lock();
         let mut count = 0;
         for (buf, meta) in bufs.iter_mut().zip(meta) {
-            let Some((fake, datagram)) = inner.queue.pop_front() else {
+            let Some((fake, datagram)) = inner.waiting.pop() else {
                 break;
             };
             // quinn's buffers hold the largest datagram that it accepts; more would be none of its own.

@@ -420,8 +420,18 @@ async fn what_waits_for_a_relayed_connection_is_bounded() {
     for _ in 0..1000 {
         node.shared.mux.take(relay, &packet);
     }
-    let stats = stats(&node);
-    assert_eq!((stats.relayed, stats.overflowed), (128, 872));
+    assert_eq!((stats(&node).relayed, stats(&node).overflowed), (128, 872));
+    // Another session has room of its own, and so has one that follows it.
+    let of_another = |session: u64| [&[2][..], &session.to_be_bytes(), &[0x40; 30]].concat();
+    let quiet = node.shared.mux.route(relay, SessionId(2)).unwrap();
+    node.shared.mux.take(relay, &of_another(2));
+    assert_eq!((stats(&node).relayed, stats(&node).overflowed), (129, 872));
+    drop(quiet);
+    let _third = node.shared.mux.route(relay, SessionId(3)).unwrap();
+    for _ in 0..128 {
+        node.shared.mux.take(relay, &of_another(3));
+    }
+    assert_eq!((stats(&node).relayed, stats(&node).overflowed), (257, 872));
 }
 
 #[test]
