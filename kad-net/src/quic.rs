@@ -61,6 +61,7 @@ pub use self::connection::{
 pub use self::error::QuicError;
 pub use self::exchange::QuicReply;
 pub use self::listener::{ListenError, Listener};
+pub use self::meet::Witnessed;
 pub use self::path::{PathKind, PathReport};
 pub use self::reach::{Reach, ReachConfig, Standing};
 pub use self::socket::SocketStats;

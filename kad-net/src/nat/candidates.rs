@@ -107,7 +107,7 @@ impl Meeting {
 }
 
 /// An address in a private network. Loopback and link-local ones are nobody's candidates.
-fn is_local(ip: IpAddr) -> bool {
+pub(crate) fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_private(),
         IpAddr::V6(ip) => ip.is_unique_local(),

@@ -15,9 +15,9 @@
 //! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants.
 //!
 //! What it refuses to do: dial or punch for somebody else. A card and the word of a relay name addresses, so dials to each host are
-//! rationed, relays that a card names included. Local addresses are dialled only where both are seen at one host; of a card this is its
-//! own word, so that a card can have some hosts of the own network dialled, as rarely as any. Only the host is punched at which the
-//! relay sees the peer.
+//! rationed, relays that a card names included, and so are rounds of punching. Addresses of the own network are dialled where the peer
+//! was heard over mDNS, or others have met it behind the same NAT ([`Witnessed`]), and punched where a relay sees both at one host; a
+//! card alone has nobody there dialled. Only the host is punched at which the relay sees the peer.
 
 mod direct;
 mod finder;
@@ -26,6 +26,7 @@ mod rations;
 mod session;
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kad_core::NodeId;
@@ -40,11 +41,23 @@ use crate::wire::Scope;
 use crate::wire::card::Card;
 
 use self::finder::Finder;
-use self::rations::{Dials, Silences};
+use self::rations::{Rations, Silences};
 use self::session::Sessions;
 
 /// Requests of peers over connections of applications that are read and answered at a time. Full: refused as busy.
 const MAX_ASKED: usize = 64;
+
+/// What others than a peer itself say of where it is. A card is the word of its owner alone, which could name any address in the
+/// network of whoever reads it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Witnessed {
+    /// Addresses in the own network at which the peer was heard, over mDNS say. They are dialled whatever its card says. Those that are
+    /// not private are left out, and all but the first four.
+    pub heard: Vec<SocketAddr>,
+    /// Hosts at which other nodes have met the peer. If this node is seen at one of them, both are behind one NAT, and addresses of the
+    /// own network that the card names are dialled too.
+    pub hosts: Vec<IpAddr>,
+}
 
 /// What all meetings of a transport share.
 pub(super) struct Meetings {
@@ -52,7 +65,8 @@ pub(super) struct Meetings {
     /// One for each peer that somebody here wants to be connected to: as many as there are peers of applications.
     finders: Mutex<HashMap<NodeId, Arc<Finder>>>,
     sessions: Arc<Sessions>,
-    dials: Mutex<Dials>,
+    dials: Mutex<Rations>,
+    rounds: Mutex<Rations>,
     silences: Mutex<Silences>,
     asked: Arc<Semaphore>,
     /// How often the network has changed.
@@ -65,7 +79,8 @@ impl Meetings {
             scope,
             finders: Mutex::default(),
             sessions: Arc::default(),
-            dials: Mutex::new(Dials::new()),
+            dials: Mutex::new(Rations::of_dials()),
+            rounds: Mutex::new(Rations::of_rounds()),
             silences: Mutex::default(),
             asked: Arc::new(Semaphore::new(MAX_ASKED)),
             changes: watch::Sender::new(0),
@@ -81,8 +96,12 @@ impl Meetings {
         self.finders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn dials(&self) -> MutexGuard<'_, Dials> {
+    fn dials(&self) -> MutexGuard<'_, Rations> {
         self.dials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rounds(&self) -> MutexGuard<'_, Rations> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn silences(&self) -> MutexGuard<'_, Silences> {
@@ -135,8 +154,26 @@ impl QuicTransport {
         card: &Card<QuicAddress>,
         protocol: Protocol,
     ) -> Result<Connection, ConnectError> {
+        self.connect_witnessed(to, card, &Witnessed::default(), protocol)
+            .await
+    }
+
+    /// The same with what others say of where the peer is, which is needed to find it in the own network by its card.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// As [`connect`](Self::connect).
+    pub async fn connect_witnessed(
+        &self,
+        to: NodeId,
+        card: &Card<QuicAddress>,
+        witnessed: &Witnessed,
+        protocol: Protocol,
+    ) -> Result<Connection, ConnectError> {
         let hold = self.shared.peerings.with(to)?;
-        let mut seeking = finder::seek(&self.shared, to, card)?;
+        let mut seeking = finder::seek(&self.shared, to, card, witnessed)?;
         tokio::select! {
             biased;
             connected = hold.peering().connect(protocol) => connected,

@@ -1,14 +1,14 @@
 //! Connections of applications with a peer, by its id alone.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kad_core::{Command, Contact, NodeId, Outcome};
 use kad_net::card::Card;
 use kad_net::nat::candidates::{Candidate, CandidateKind};
-use kad_net::quic::{self, Connection, Listener, Protocol, QuicAddress, QuicTransport};
+use kad_net::quic::{self, Connection, Listener, Protocol, QuicAddress, QuicTransport, Witnessed};
 use kad_net::{Transport as _, WireAddress as _};
 use tokio::time::{Instant, timeout};
 
@@ -84,6 +84,23 @@ impl Applications {
         self.cards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Connects to a peer where it was found, and where it is heard now.
+    async fn connect(
+        &self,
+        to: NodeId,
+        found: &Found,
+        protocol: Protocol,
+    ) -> Result<Connection, quic::ConnectError> {
+        let witnessed = Witnessed {
+            heard: self.heard(&to),
+            hosts: found.hosts.clone(),
+        };
+        let transport = &self.transport;
+        transport
+            .connect_witnessed(to, &found.card, &witnessed, protocol)
+            .await
+    }
+
     /// Knocks where a neighbour was heard. If it is there, it is the first place that the transport tries: where a
     /// connection stands, whatever lies between lets us through.
     async fn knock(&self, id: &NodeId) {
@@ -108,26 +125,33 @@ impl Applications {
 
 /// Cards that were read a moment ago.
 #[derive(Debug, Default)]
-struct Cards(BTreeMap<NodeId, (Instant, Card<QuicAddress>)>);
+struct Cards(BTreeMap<NodeId, (Instant, Found)>);
+
+/// A card with what else is known of where its owner is, and where others have met it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Found {
+    card: Card<QuicAddress>,
+    hosts: Vec<IpAddr>,
+}
 
 impl Cards {
-    fn get(&self, id: &NodeId, now: Instant) -> Option<Card<QuicAddress>> {
-        let (read, card) = self.0.get(id)?;
-        (now.saturating_duration_since(*read) < FRESH).then(|| card.clone())
+    fn get(&self, id: &NodeId, now: Instant) -> Option<Found> {
+        let (read, found) = self.0.get(id)?;
+        (now.saturating_duration_since(*read) < FRESH).then(|| found.clone())
     }
 
     fn forget(&mut self, id: &NodeId) {
         self.0.remove(id);
     }
 
-    fn note(&mut self, id: NodeId, now: Instant, card: Card<QuicAddress>) {
+    fn note(&mut self, id: NodeId, now: Instant, found: Found) {
         if self.0.len() >= MAX_CARDS && !self.0.contains_key(&id) {
             let oldest = self.0.iter().min_by_key(|(_, (read, _))| *read);
             if let Some(oldest) = oldest.map(|(id, _)| *id) {
                 self.0.remove(&oldest);
             }
         }
-        self.0.insert(id, (now, card));
+        self.0.insert(id, (now, found));
     }
 }
 
@@ -148,8 +172,8 @@ impl Node<QuicAddress> {
             return Err(quic::ConnectError::Ourselves.into());
         }
         let known = applications.cards().get(&peer, Instant::now());
-        if let Some(card) = &known {
-            match applications.transport.connect(peer, card, protocol.clone()).await {
+        if let Some(found) = &known {
+            match applications.connect(peer, found, protocol.clone()).await {
                 Err(quic::ConnectError::Unreachable { reason }) => {
                     tracing::debug!(%peer, reason, "a card of a moment ago does not help; reading it anew");
                 }
@@ -157,8 +181,8 @@ impl Node<QuicAddress> {
             }
         }
         applications.cards().forget(&peer);
-        let card = self.card(peer).await?;
-        let connection = applications.transport.connect(peer, &card, protocol).await;
+        let found = self.found(applications, peer).await?;
+        let connection = applications.connect(peer, &found, protocol).await;
         if connection.is_err() {
             // Kept only if it is good for something.
             applications.cards().forget(&peer);
@@ -177,13 +201,7 @@ impl Node<QuicAddress> {
         if peer == self.id() {
             return Err(quic::ConnectError::Ourselves.into());
         }
-        if let Some(known) = applications.cards().get(&peer, Instant::now()) {
-            return Ok(known);
-        }
-        let (card, ()) = tokio::join!(self.card_of(applications, peer), applications.knock(&peer));
-        let card = card?;
-        applications.cards().note(peer, Instant::now(), card.clone());
-        Ok(card)
+        Ok(self.found(applications, peer).await?.card)
     }
 
     /// Accepts the connections that peers open for this protocol, until the listener is dropped.
@@ -198,12 +216,19 @@ impl Node<QuicAddress> {
         self.inner.doors.applications.as_ref().ok_or(ConnectError::NoQuic)
     }
 
+    /// Where a peer is, as it was found in the last minute, or is now.
+    async fn found(&self, applications: &Applications, peer: NodeId) -> Result<Found, ConnectError> {
+        if let Some(known) = applications.cards().get(&peer, Instant::now()) {
+            return Ok(known);
+        }
+        let (found, ()) = tokio::join!(self.look_for(applications, peer), applications.knock(&peer));
+        let found = found?;
+        applications.cards().note(peer, Instant::now(), found.clone());
+        Ok(found)
+    }
+
     /// What a peer says of where it is, and what others and its announcements in the own network say.
-    async fn card_of(
-        &self,
-        applications: &Applications,
-        id: NodeId,
-    ) -> Result<Card<QuicAddress>, ConnectError> {
+    async fn look_for(&self, applications: &Applications, id: NodeId) -> Result<Found, ConnectError> {
         let heard = applications.heard(&id);
         let located = self.inner.asker.ask(Command::Locate { id }).await;
         let (contact, record) = match located {
@@ -219,11 +244,13 @@ impl Node<QuicAddress> {
         let record = record.filter(|record| self.inner.policy.admit(record).is_ok());
         let written = record.and_then(|record| Card::of(&record, self.inner.scope));
         let has_stopped = written.as_ref().is_some_and(Card::is_nowhere);
+        let met = contact.iter().flat_map(|contact| contact.address.sockets());
+        let hosts = met.map(SocketAddr::ip).collect();
         let card = whole(written.unwrap_or_default(), contact, &heard);
         match (card.is_nowhere(), has_stopped) {
             (true, true) => Err(ConnectError::Stopped { id }),
             (true, false) => Err(ConnectError::NotFound { id }),
-            _ => Ok(card),
+            _ => Ok(Found { card, hosts }),
         }
     }
 }
@@ -261,7 +288,7 @@ mod tests {
     #[test]
     fn cards_are_remembered_for_a_minute_and_not_without_end() {
         let (mut cards, begin) = (Cards::default(), Instant::now());
-        cards.note(id(1), begin, Card::default());
+        cards.note(id(1), begin, Found::default());
         assert!(cards.get(&id(1), begin + Duration::from_secs(59)).is_some());
         assert!(cards.get(&id(1), begin + FRESH).is_none());
         for n in 0..1000_u16 {
@@ -269,7 +296,7 @@ mod tests {
             let mut secret = [high; 32];
             secret[0] = low;
             let id = kad_core::Keypair::from_secret(&secret).node_id();
-            cards.note(id, begin + Duration::from_millis(n.into()), Card::default());
+            cards.note(id, begin + Duration::from_millis(n.into()), Found::default());
         }
         assert_eq!(cards.0.len(), MAX_CARDS);
         assert!(

@@ -1,6 +1,6 @@
 //! Dialling a peer where its card says that it is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kad_core::NodeId;
 
+use super::Witnessed;
 use super::finder::Vain;
-use crate::nat::candidates::{Candidate, CandidateKind, Meeting};
+use crate::nat::candidates::{Candidate, CandidateKind, Meeting, is_local};
 use crate::quic::address::{QuicAddress, canonical};
 use crate::quic::connect;
 use crate::quic::error::{QuicError, code};
@@ -17,11 +18,15 @@ use crate::quic::path::{Path, PathKind};
 use crate::quic::peering::Peering;
 use crate::quic::relayed::is_fake;
 use crate::quic::shared::Shared;
+use crate::wire::Scope;
 use crate::wire::card::Card;
 
 /// How long one address has before the next one is tried too. Shorter than where requests are dialled (RFC 8305, section 5, allows
 /// 100 ms and more): somebody waits, and the addresses are few.
 const STAGGER: Duration = Duration::from_millis(100);
+
+/// Addresses at which a peer was heard in the own network: a cable and wireless, of both families. Further ones are not tried.
+const MAX_HEARD: usize = 4;
 
 /// One address that is worth a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +41,9 @@ pub(super) async fn dial(
     shared: &Arc<Shared>,
     peering: &Arc<Peering>,
     card: &Card<QuicAddress>,
+    witnessed: &Witnessed,
 ) -> Result<(), Vain> {
-    let mut waiting = targets(shared, peering.peer, card).into_iter();
+    let mut waiting = targets(shared, peering.peer, card, witnessed).into_iter();
     if waiting.len() == 0 {
         return Err(Vain::NoAddress);
     }
@@ -124,7 +130,7 @@ pub(super) fn discard(connection: &quinn::Connection) {
 
 /// Where to dial, the best first. An address at which a connection of requests stands comes first: whatever lies between lets us
 /// through, even to one that nobody else could dial.
-fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>) -> Vec<Target> {
+fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>, witnessed: &Witnessed) -> Vec<Target> {
     let mut targets = Vec::new();
     if let Some(link) = shared.pool.open(&peer) {
         let address = canonical(link.link().connection.remote_address());
@@ -137,7 +143,7 @@ fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>) -> Vec<Targe
     let standing = shared.reach.standing();
     let own = standing.borrow().candidates();
     let scope = shared.meetings.scope;
-    for target in of_card(card, scope, &own) {
+    for target in of_card(card, witnessed, scope, &own) {
         if targets.iter().all(|known| known.address != target.address) && !is_fake(target.address.ip()) {
             targets.push(target);
         }
@@ -145,23 +151,22 @@ fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>) -> Vec<Targe
     targets
 }
 
-/// The addresses of a card that are worth a dial: those that strangers reach, those that a router forwards, those of the own network;
-/// and, of a node that serves, those where it is seen.
-fn of_card(card: &Card<QuicAddress>, scope: crate::wire::Scope, own: &[Candidate]) -> Vec<Target> {
-    let seen_at = |candidates: &[Candidate]| {
-        let mut seen = candidates
-            .iter()
-            .filter(|candidate| matches!(candidate.kind, CandidateKind::Observed | CandidateKind::Verified));
-        seen.find(|candidate| candidate.address.is_ipv4())
-            .or_else(|| seen.next())
-            .map(|candidate| candidate.address.ip())
-    };
-    // Where one of the two does not know, they are not in one network.
-    let unknown = [[192, 0, 2, 1], [192, 0, 2, 2]].map(std::net::IpAddr::from);
+/// The addresses that are worth a dial: those of the own network at which the peer was heard, then of its card those that strangers
+/// reach, those that a router forwards, and, of a node that serves, those where it is seen. Addresses of the own network that only
+/// its card names are tried where others than the peer itself have seen it behind the same NAT.
+fn of_card(card: &Card<QuicAddress>, witnessed: &Witnessed, scope: Scope, own: &[Candidate]) -> Vec<Target> {
+    let mut seen_at = own
+        .iter()
+        .filter(|candidate| matches!(candidate.kind, CandidateKind::Observed | CandidateKind::Verified))
+        .map(|candidate| candidate.address.ip().to_canonical());
+    let met_at = |host: &IpAddr| witnessed.hosts.iter().any(|met| met.to_canonical() == *host);
+    // Where one of the two is not known, they are not in one network.
+    let apart = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
+    let [own_host, peer_host] = seen_at.find(met_at).map_or(apart, |host| [host; 2]);
     let meeting = Meeting {
         scope,
-        own_host: seen_at(own).unwrap_or(unknown[0]),
-        peer_host: seen_at(&card.candidates).unwrap_or(unknown[1]),
+        own_host,
+        peer_host,
     };
     let ranked = meeting.rank(&card.candidates);
     let target = |candidate: Candidate| {
@@ -183,19 +188,34 @@ fn of_card(card: &Card<QuicAddress>, scope: crate::wire::Scope, own: &[Candidate
         };
         Some(Target { address, kind, why })
     };
-    ranked.into_iter().filter_map(target).collect()
+    let heard = witnessed.heard.iter().take(MAX_HEARD);
+    let heard = heard
+        .map(|address| canonical(*address))
+        .filter(|address| is_local(address.ip()) && address.port() >= 1024)
+        .map(|address| Target {
+            address,
+            kind: PathKind::Lan,
+            why: "dialled where it was heard in the own network",
+        });
+    heard.chain(ranked.into_iter().filter_map(target)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Scope;
 
     fn candidate(kind: CandidateKind, address: &str) -> Candidate {
         Candidate {
             address: address.parse().unwrap(),
             kind,
         }
+    }
+
+    fn told(card: &Card<QuicAddress>, witnessed: &Witnessed, own: &[Candidate]) -> Vec<(PathKind, String)> {
+        of_card(card, witnessed, Scope::Global, own)
+            .iter()
+            .map(|target| (target.kind, target.address.to_string()))
+            .collect()
     }
 
     #[test]
@@ -211,28 +231,63 @@ mod tests {
             candidates,
             ..Card::default()
         };
-        let told = |card: &Card<QuicAddress>, own: &[Candidate]| {
-            of_card(card, Scope::Global, own)
-                .iter()
-                .map(|target| (target.kind, target.address.to_string()))
-                .collect::<Vec<_>>()
-        };
         let elsewhere = [candidate(CandidateKind::Observed, "9.9.9.9:1")];
         let beside = [candidate(CandidateKind::Observed, "8.8.8.8:5001")];
+        let met_there = Witnessed {
+            hosts: vec!["8.8.8.8".parse().unwrap()],
+            ..Witnessed::default()
+        };
         let expected = [
             (PathKind::DirectV6, "[2001:db8::1]:4003".to_owned()),
             (PathKind::DirectV4, "8.8.8.8:4003".to_owned()),
             (PathKind::Mapped, "8.8.8.8:4002".to_owned()),
         ];
-        assert_eq!(told(&card, &elsewhere), expected);
+        assert_eq!(told(&card, &met_there, &elsewhere), expected);
         assert_eq!(
-            told(&card, &[]),
+            told(&card, &met_there, &[]),
             expected,
             "who does not know where it is, is not beside anybody"
         );
         let lan = (PathKind::Lan, "192.168.0.7:4001".to_owned());
-        assert_eq!(told(&card, &beside)[0], lan);
+        assert_eq!(told(&card, &met_there, &beside)[0], lan);
         card.serves = true;
-        assert_eq!(told(&card, &elsewhere).last().unwrap().1, "8.8.8.8:4001");
+        assert_eq!(
+            told(&card, &met_there, &elsewhere).last().unwrap().1,
+            "8.8.8.8:4001"
+        );
+    }
+
+    /// The host of the victim is no secret: whoever writes a card can say to be behind the same router.
+    #[test]
+    fn a_card_alone_has_nobody_in_the_own_network_dialled() {
+        let lan = |n: u8| candidate(CandidateKind::Lan, &format!("192.168.0.{n}:4001"));
+        let mut card = Card {
+            candidates: (1..8).map(lan).collect(),
+            ..Card::default()
+        };
+        let own = [candidate(CandidateKind::Observed, "8.8.8.8:5001")];
+        for kind in [CandidateKind::Observed, CandidateKind::Verified] {
+            card.candidates.push(candidate(kind, "8.8.8.8:4001"));
+        }
+        let dialled = told(&card, &Witnessed::default(), &own);
+        assert_eq!(dialled, [(PathKind::DirectV4, "8.8.8.8:4001".to_owned())]);
+    }
+
+    #[test]
+    fn a_peer_that_was_heard_in_the_own_network_is_dialled_there_and_nowhere_else() {
+        let heard = [
+            "192.168.0.9:4001",
+            "8.8.8.8:4001",
+            "192.168.0.1:53",
+            "10.0.0.9:4001",
+            "10.0.0.8:4001",
+        ];
+        let witnessed = Witnessed {
+            heard: heard.map(|address| address.parse().unwrap()).to_vec(),
+            ..Witnessed::default()
+        };
+        let dialled = told(&Card::default(), &witnessed, &[]);
+        let lan = |address: &str| (PathKind::Lan, address.to_owned());
+        assert_eq!(dialled, [lan("192.168.0.9:4001"), lan("10.0.0.9:4001")]);
     }
 }

@@ -12,7 +12,7 @@ use kad_core::{Contact, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::{direct, session};
+use super::{Witnessed, direct, session};
 use crate::quic::address::QuicAddress;
 use crate::quic::connection::ConnectError;
 use crate::quic::peering::{Hold, Peering};
@@ -39,8 +39,9 @@ pub(super) struct Finder {
 }
 
 struct Inner {
-    /// The newest that somebody knows.
+    /// The newest that somebody knows, and what others say.
     card: Card<QuicAddress>,
+    witnessed: Witnessed,
     /// Those who wait for a connection.
     seekers: usize,
     /// How often somebody came, and so perhaps the card is another.
@@ -91,11 +92,12 @@ impl Finder {
     }
 }
 
-/// Has a peer looked for, from now on by this card.
+/// Has a peer looked for, from now on by this card and what others say.
 pub(super) fn seek(
     shared: &Arc<Shared>,
     peer: NodeId,
     card: &Card<QuicAddress>,
+    witnessed: &Witnessed,
 ) -> Result<Seeking, ConnectError> {
     let hold = shared.peerings.with(peer)?;
     let alive = shared.tasks.token().ok_or(ConnectError::Closed)?;
@@ -104,6 +106,7 @@ pub(super) fn seek(
         Some(finder) => {
             let mut inner = finder.lock();
             inner.card = card.clone();
+            inner.witnessed = witnessed.clone();
             inner.seekers += 1;
             inner.asked += 1;
             drop(inner);
@@ -113,6 +116,7 @@ pub(super) fn seek(
             let finder = Arc::new(Finder {
                 inner: Mutex::new(Inner {
                     card: card.clone(),
+                    witnessed: witnessed.clone(),
                     seekers: 1,
                     asked: 1,
                 }),
@@ -208,13 +212,13 @@ async fn nobody_wants(finder: &Finder, wanted: &mut watch::Receiver<bool>) {
 /// # Errors
 /// A sentence on what was tried, if there is no path.
 async fn search(shared: &Arc<Shared>, finder: &Finder, peering: &Arc<Peering>) -> Result<(), InVain> {
-    let (card, asked) = {
+    let (card, witnessed, asked) = {
         let inner = finder.lock();
-        (inner.card.clone(), inner.asked)
+        (inner.card.clone(), inner.witnessed.clone(), inner.asked)
     };
     let mut ways: FuturesUnordered<BoxFuture<'_, Result<Found, Vain>>> = FuturesUnordered::new();
     ways.push(
-        direct::dial(shared, peering, &card)
+        direct::dial(shared, peering, &card, &witnessed)
             .map(|dialled| dialled.map(|()| Found::Direct))
             .boxed(),
     );

@@ -1,7 +1,7 @@
 //! One attempt to punch, as both ends make it: carries out what [`Punch`] wants, beside the relayed path that brought them together.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +124,12 @@ impl Attempt {
             own_host: opened.seen.ip(),
             peer_host: opened.peer_host,
         };
+        let Some(targets) = self.granted(meeting.targets(&meeting.rank(candidates))) else {
+            let why =
+                "relayed: too many rounds of punching were aimed at the peer's network in the last minute";
+            self.peering.explain(&self.relayed, why);
+            return None;
+        };
         let (own_class, _) = own(&self.shared, opened);
         let setup = Setup {
             local: self.shared.local,
@@ -131,7 +137,7 @@ impl Attempt {
             asks,
             own_class,
             peer_class,
-            targets: meeting.targets(&meeting.rank(candidates)),
+            targets,
         };
         tracing::debug!(?setup, "an attempt to punch");
         let punch = match Punch::new(setup, mux.now()) {
@@ -162,6 +168,28 @@ impl Attempt {
             expected: None,
             sent: false,
         })
+    }
+
+    /// Those that may be punched now. `None` if it is too soon for all of them: who has a node meet one peer after another could aim it
+    /// at a third party.
+    fn granted(&self, mut targets: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
+        let any = !targets.is_empty();
+        let (now, scope) = (self.shared.mux.now(), self.shared.meetings.scope);
+        let mut rounds = self.shared.meetings.rounds();
+        let mut hosts: Vec<(IpAddr, bool)> = Vec::new();
+        targets.retain(|target| {
+            let ip = target.ip();
+            let asked = hosts
+                .iter()
+                .find(|(host, _)| *host == ip)
+                .map(|(_, granted)| *granted);
+            asked.unwrap_or_else(|| {
+                let granted = rounds.take(now, ip, scope);
+                hosts.push((ip, granted));
+                granted
+            })
+        });
+        (!any || !targets.is_empty()).then_some(targets)
     }
 
     /// Feeds the machine, and does what it wants. Never ends by itself.

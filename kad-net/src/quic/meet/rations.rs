@@ -1,10 +1,12 @@
-//! How often others may be dialled because a card says so, and peers that are to be left alone after a round of punching in vain.
+//! How often others may be dialled because a card says so, or punched because a relay does, and peers that are to be left alone after a
+//! round of punching in vain.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use kad_core::{Duration, Instant, NodeId};
 
+use crate::nat::candidates::is_local;
 use crate::nat::prefix::{host, site};
 use crate::nat::ration::Ration;
 use crate::wire::Scope;
@@ -19,35 +21,64 @@ const MAX_DIALS_PER_SITE: usize = 24;
 /// Dials in a minute, because of cards: a connection a second, each by four addresses.
 const MAX_DIALS: usize = 240;
 
+/// Rounds of punching that begin in a minute and are aimed at one host: half of all, since many peers may be behind one NAT of a
+/// provider. A round is some hundred packets of 17 bytes at most.
+const MAX_ROUNDS_PER_HOST: usize = 30;
+
+/// The same for one site: two hosts' worth.
+const MAX_ROUNDS_PER_SITE: usize = 60;
+
+/// Rounds of punching that begin in a minute: twice as many as there are routes through relays.
+const MAX_ROUNDS_AT_ALL: usize = 120;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Peers that are left alone after a round in vain: as many as there are peers of applications. Full: the one that would be forgotten
 /// first.
 const MAX_SILENCES: usize = 128;
 
-/// A card is the word of its owner, and could name anybody's addresses. Who has many nodes look for it can aim at a host what
-/// each of them grants, and no more.
-pub(super) struct Dials {
+/// A card is the word of its owner, and could name anybody's addresses; a relay could say of anybody that it sees a peer there. Who has
+/// many nodes look for it can aim at a host what each of them grants, and no more.
+pub(super) struct Rations {
     of_host: Ration<IpAddr>,
     of_site: Ration<IpAddr>,
+    per_host: usize,
+    per_site: usize,
 }
 
-impl Dials {
-    pub(super) const fn new() -> Self {
+impl Rations {
+    /// Dials because of cards.
+    pub(super) const fn of_dials() -> Self {
+        Self::new(MAX_DIALS_PER_HOST, MAX_DIALS_PER_SITE, MAX_DIALS)
+    }
+
+    /// Rounds of punching.
+    pub(super) const fn of_rounds() -> Self {
+        Self::new(MAX_ROUNDS_PER_HOST, MAX_ROUNDS_PER_SITE, MAX_ROUNDS_AT_ALL)
+    }
+
+    const fn new(per_host: usize, per_site: usize, in_all: usize) -> Self {
         Self {
-            of_host: Ration::new(MINUTE, MAX_DIALS),
-            of_site: Ration::new(MINUTE, MAX_DIALS),
+            of_host: Ration::new(MINUTE, in_all),
+            of_site: Ration::new(MINUTE, in_all),
+            per_host,
+            per_site,
         }
     }
 
-    /// Whether this host may be dialled now; then it counts. Where addresses are not global there is nobody to protect.
+    /// Whether something may be sent to this host now; then it counts. Where addresses are not global there is nobody to protect.
+    /// Elsewhere all private addresses are one site: the network that this node is in.
     pub(super) fn take(&mut self, now: Instant, to: IpAddr, scope: Scope) -> bool {
         if scope == Scope::Any {
             return true;
         }
-        let (host, site) = (host(to), site(to, scope));
-        let granted = self.of_host.has(now, &host, MAX_DIALS_PER_HOST)
-            && self.of_site.has(now, &site, MAX_DIALS_PER_SITE);
+        let site = match is_local(to) {
+            true => Ipv4Addr::UNSPECIFIED.into(),
+            false => site(to, scope),
+        };
+        let host = host(to);
+        let granted =
+            self.of_host.has(now, &host, self.per_host) && self.of_site.has(now, &site, self.per_site);
         if granted {
             self.of_host.take(now, host);
             self.of_site.take(now, site);
@@ -91,7 +122,7 @@ mod tests {
 
     #[test]
     fn cards_have_no_host_and_no_site_dialled_more_often_than_its_ration() {
-        let mut dials = Dials::new();
+        let mut dials = Rations::of_dials();
         let mut granted = |secs, last: u8| {
             (0..100)
                 .filter(|_| dials.take(at(secs), [8, 8, 8, last].into(), Scope::Global))
@@ -111,6 +142,37 @@ mod tests {
             dials.take(at(60), [10, 0, 0, 1].into(), Scope::Any),
             "nobody to protect"
         );
+    }
+
+    #[test]
+    fn the_own_network_has_the_ration_of_one_site_whatever_addresses_cards_name() {
+        let mut dials = Rations::of_dials();
+        let addresses = (0..1000u32).map(|n| match n % 3 {
+            0 => IpAddr::from([192, 168, (n / 256) as u8, n as u8]),
+            1 => IpAddr::from([10, (n / 256) as u8, n as u8, 1]),
+            _ => format!("fd00::{n:x}:0:0:0:1").parse().unwrap(),
+        });
+        let granted = addresses.filter(|ip| dials.take(at(0), *ip, Scope::Global));
+        assert_eq!(granted.count(), MAX_DIALS_PER_SITE);
+    }
+
+    #[test]
+    fn relays_have_no_host_and_no_site_punched_more_often_than_its_ration() {
+        let mut rounds = Rations::of_rounds();
+        let mut granted = |secs, last: u8| {
+            (0..1000)
+                .filter(|_| rounds.take(at(secs), [8, 8, 8, last].into(), Scope::Global))
+                .count()
+        };
+        assert_eq!(granted(0, 1), MAX_ROUNDS_PER_HOST);
+        assert_eq!(granted(1, 2), MAX_ROUNDS_PER_HOST);
+        assert_eq!(granted(2, 3), 0, "the site is used up");
+        assert_eq!(granted(60, 1), MAX_ROUNDS_PER_HOST);
+        let all = (0..1000u32).filter(|n| {
+            let ip = Ipv4Addr::from_bits(0x0900_0000 + (n << 8));
+            rounds.take(at(200), ip.into(), Scope::Global)
+        });
+        assert_eq!(all.count(), MAX_ROUNDS_AT_ALL);
     }
 
     #[test]
