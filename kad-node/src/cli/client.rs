@@ -48,8 +48,8 @@ where
 {
     let file = network.config()?;
     let peers = network.bootstrap(&file)?;
-    // Whoever names a way in wants that one, and does not wait for others.
-    let mdns = match peers.is_empty() {
+    // Whoever names a way in wants that one, and does not wait for others; but a peer may be in the own network.
+    let mdns = match reach || peers.is_empty() {
         true => network.mdns(&file, Mdns::Hear),
         false => Mdns::Off,
     };
