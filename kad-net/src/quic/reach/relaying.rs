@@ -47,15 +47,11 @@ impl Driver {
             leg: from,
             relayed: is_fake(from.ip()),
         };
-        match self.account(reserve) {
-            Some(Granted::Reserved(lifetime)) => {
-                self.legs.insert(peer, link.clone());
-                let limits = self.limits();
-                Ok(ReachAnswer::Reserved { lifetime, limits })
-            }
-            Some(Granted::Refused(why)) => Err(of_relay(why)),
-            _ => Err(ReachRefusal::Busy),
-        }
+        let Granted::Reserved(lifetime) = self.grant(link, peer, reserve)? else {
+            return Err(ReachRefusal::Busy);
+        };
+        let limits = self.limits();
+        Ok(ReachAnswer::Reserved { lifetime, limits })
     }
 
     pub(super) fn on_keep(
@@ -94,12 +90,9 @@ impl Driver {
             relayed: is_fake(from.ip()),
             to,
         };
-        let session = match self.account(open) {
-            Some(Granted::Opened(session)) => session,
-            Some(Granted::Refused(why)) => return Err(of_relay(why)),
-            _ => return Err(ReachRefusal::Unsupported),
+        let Granted::Opened(session) = self.grant(link, peer, open)? else {
+            return Err(ReachRefusal::Busy);
         };
-        self.legs.insert(peer, link.clone());
         let Some(other) = self.legs.get(&to).cloned() else {
             // Its connection has just ended.
             self.close_session(session, to);
@@ -203,6 +196,19 @@ impl Driver {
                     self.account(Event::Gone { peer });
                 }
             }
+        }
+    }
+
+    /// Has the accounts judge what a peer asks for; its connection is kept if it gets that.
+    fn grant(&mut self, link: &InUse, peer: NodeId, asked: Event) -> Result<Granted, ReachRefusal> {
+        match self.account(asked) {
+            Some(Granted::Refused(why)) => Err(of_relay(why)),
+            Some(granted) => {
+                self.legs.insert(peer, link.clone());
+                Ok(granted)
+            }
+            // Nothing else was asked for than what has an answer.
+            None => Err(ReachRefusal::Busy),
         }
     }
 
