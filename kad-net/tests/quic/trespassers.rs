@@ -1,5 +1,8 @@
 //! Peers that do not keep to the rules of connections of applications: each costs what is bounded, and only itself.
 
+#[path = "trespassers/hogs.rs"]
+mod hogs;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -276,128 +279,31 @@ async fn resumptions_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test]
-async fn thousands_of_streams_cost_no_more_than_may_be_open() {
-    let victim = Victim::new();
-    let peer = member(2).connect(&victim.node).await;
-    let connection = victim.connected(&peer, 7).await;
-    let (mut open, mut asked) = (Vec::new(), Vec::new());
-    // Their numbers need not be near to each other.
-    const APART: u64 = 37;
-    let (mut busy, mut number) = (0u32, 0);
-    while number < 20_000 * APART {
-        // All that the victim's QUIC allows at once; nobody accepts them.
-        let (send, recv) = match tokio::time::timeout(Duration::from_millis(5), peer.open_bi()).await {
-            Ok(opened) => opened.unwrap(),
-            Err(_) => {
-                for (send, mut recv) in asked.drain(..) {
-                    match refused(&mut recv).await {
-                        true => busy += 1,
-                        false => open.push((send, recv)),
-                    }
-                }
-                assert!(open.len() <= 128, "{}", open.len());
-                continue;
-            }
-        };
-        let mut send: SendStream = send;
-        let mut bytes = header(7, number, 0, 0);
-        // What an application may write before it is accepted is bounded as well.
-        bytes.extend(data(&[7; 100]));
-        soon(send.write_all(&bytes)).await.unwrap();
-        asked.push((send, recv));
-        number += APART;
-    }
-    assert!(busy > 19_000, "{busy}");
-    assert!(victim.node.quic_stats().refused_streams >= u64::from(busy));
-    let mut accepted = Vec::new();
-    while accepted.len() < 128 {
-        accepted.push(soon(connection.accept()).await.unwrap());
-    }
-    assert!(
-        tokio::time::timeout(Duration::from_millis(20), connection.accept())
-            .await
-            .is_err()
-    );
-}
-
-/// Whether a stream was refused as too many; else it is open.
-async fn refused(recv: &mut RecvStream) -> bool {
-    let mut place = [0; 8];
-    match soon(recv.read_exact(&mut place)).await {
-        Ok(()) => false,
-        Err(ReadExactError::ReadError(ReadError::Reset(code))) => {
-            assert_eq!(code.into_inner(), BUSY);
-            true
-        }
-        Err(other) => panic!("{other}"),
-    }
-}
-
-#[tokio::test]
-async fn a_flood_of_connections_and_peers_is_bounded() {
-    let victim = Victim::new();
-    let peer = member(2).connect(&victim.node).await;
-    let mut answers = [0; 3];
-    for id in 0..200 {
-        let (mut send, mut recv) = say(&peer, &connect(id, b"test")).await;
-        let _ = send.finish();
-        let answer = soon(recv.read_to_end(1)).await.unwrap();
-        answers[usize::from(answer[0])] += 1;
-    }
-    assert_eq!(answers, [32, 0, 168]);
-    // Asked once more for one that is there: it is the same.
-    let (mut send, mut recv) = say(&peer, &connect(0, b"test")).await;
-    let _ = send.finish();
-    assert_eq!(soon(recv.read_to_end(1)).await.unwrap(), [0]);
-
-    // Where an application accepts them all, one peer has no more either.
-    let greedy = member(200).connect(&victim.node).await;
-    let accepted = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let accepting = tokio::spawn({
-        let accepted = accepted.clone();
-        async move {
-            while let Some(connection) = victim.listener.accept().await {
-                accepted.lock().unwrap().push(connection);
-            }
-        }
-    });
-    let mut answers = [0; 3];
-    for id in 0..100 {
-        let (mut send, mut recv) = say(&greedy, &connect(id, b"test")).await;
-        let _ = send.finish();
-        answers[usize::from(soon(recv.read_to_end(1)).await.unwrap()[0])] += 1;
-    }
-    assert_eq!(answers, [32, 0, 68]);
-    let id = key(200).node_id();
-    eventually("those that were promised were accepted", || {
-        let accepted = accepted.lock().unwrap();
-        accepted
-            .iter()
-            .filter(|connection| connection.peer() == id)
-            .count()
-            == 32
-    })
-    .await;
-    accepting.abort();
-
-    // Those who open a path and want nothing make room for others.
-    let idle: Vec<_> = {
-        let mut all = Vec::new();
-        for n in 3..140 {
-            let plain = member(n);
-            all.push((plain.connect(&victim.node).await, plain));
-        }
-        all
+async fn a_peer_that_does_not_answer_when_it_is_asked_for_a_connection_is_given_up_and_told_so() {
+    let limits = QuicLimits {
+        stream_deadline: Duration::from_millis(200),
+        ..QuicLimits::default()
     };
-    eventually("some were closed to make room", || {
-        idle.iter()
-            .any(|(connection, _)| connection.close_reason().is_some())
-    })
-    .await;
-    let open = idle
-        .iter()
-        .filter(|(connection, _)| connection.close_reason().is_none());
-    assert!(open.count() <= 128);
-    assert!(peer.close_reason().is_none(), "who has connections stays");
-    assert!(victim.node.stats().refused <= 137);
+    let node = bind(QuicConfig { limits, ..config(1) });
+    let listener = node.listen(Protocol::new("test").unwrap()).unwrap();
+    let victim = Victim { node, listener };
+    let peer = member(2).connect(&victim.node).await;
+    // So the path is known to be in use.
+    let _connection = victim.connected(&peer, 7).await;
+    let protocol = Protocol::new("test").unwrap();
+    let card = kad_net::card::Card::default();
+    let id = key(2).node_id();
+    let refused = soon(victim.node.connect(id, &card, protocol)).await.unwrap_err();
+    assert!(refused.to_string().contains("did not answer"), "{refused}");
+    assert!(peer.close_reason().is_none(), "the path is as good as before");
+    // What was asked for, and that it is over, with the same id. What kind of path it is may have been said before.
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        let (_send, mut recv) = soon(peer.accept_bi()).await.unwrap();
+        let mut beginning = [0; 18];
+        soon(recv.read_exact(&mut beginning)).await.unwrap();
+        heard.push(beginning);
+    }
+    assert_eq!([heard[0][..2].to_vec(), heard[1][..2].to_vec()], [[3, 1], [3, 3]]);
+    assert_eq!(heard[0][2..], heard[1][2..]);
 }
