@@ -434,6 +434,19 @@ async fn what_waits_for_a_relayed_connection_is_bounded() {
     assert_eq!((stats(&node).relayed, stats(&node).overflowed), (257, 872));
 }
 
+#[tokio::test]
+async fn peers_behind_relays_are_not_taken_for_one_host_that_has_too_many_connections() {
+    let node = node(2, [127, 0, 0, 2]);
+    let relay = SocketAddr::from(([127, 0, 0, 1], 4000));
+    let route = node.shared.mux.route(relay, SessionId(1)).unwrap();
+    // All fake addresses lie in one /64, for which real peers share a few connections.
+    let sources = |ip| std::iter::from_fn(move || Some(ip)).map_while(|ip| node.shared.source(ip));
+    let behind_relays: Vec<_> = sources(route.fake().ip()).take(MAX_ROUTES).collect();
+    assert_eq!(behind_relays.len(), MAX_ROUTES);
+    let real: Vec<_> = sources("2001:db8::1".parse().unwrap()).take(MAX_ROUTES).collect();
+    assert_eq!(real.len(), node.shared.limits.connections_per_ip);
+}
+
 #[test]
 fn times_of_the_machines_and_of_timers_are_the_same() {
     let mux = Mux::new(Arc::new(Line::default()));
