@@ -254,6 +254,12 @@ fn note(record: &mut Record, way: Way, at: Duration) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use kad_core::{Contact, Keypair, NetworkId, Parameters};
+    use kad_net::card::Card;
+    use kad_net::nat::candidates::{Candidate, CandidateKind};
+    use kad_net::quic::{Listener, Protocol, QuicConfig, QuicLimits, QuicTransport};
+    use kad_net::{Transport as _, WireAddress as _};
+
     use super::*;
 
     fn way(kind: Option<PathKind>, remote: &str, relay: Option<u8>) -> Way {
@@ -317,6 +323,75 @@ mod tests {
             "connected: 192.168.1.7:4001, in the same network, after 7 ms"
         );
         assert_eq!(record.direct, record.connected);
+    }
+
+    fn node(n: u8) -> QuicTransport {
+        let network = NetworkId::new("test", &Parameters::default());
+        let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        let limits = QuicLimits {
+            path_linger: Duration::from_millis(20),
+            ..QuicLimits::default()
+        };
+        let keypair = Keypair::from_secret(&[n; 32]);
+        QuicTransport::bind(QuicConfig {
+            limits,
+            ..QuicConfig::new(keypair, network, listen)
+        })
+        .unwrap()
+    }
+
+    /// A connection of both, as each of them has it.
+    async fn connected(one: &QuicTransport, listener: &Listener, to: &QuicTransport) -> [Connection; 2] {
+        let Contact { id, address } = to.local();
+        let card = Card {
+            candidates: vec![Candidate {
+                address: address.sockets()[0],
+                kind: CandidateKind::Verified,
+            }],
+            ..Card::default()
+        };
+        let connecting = one.connect(id, &card, listener.protocol().clone());
+        let (ours, theirs) = tokio::join!(connecting, listener.accept());
+        [ours.unwrap(), theirs.unwrap()]
+    }
+
+    /// The kinds of the paths that are listed, once there are so many.
+    async fn kinds(journal: &Journal, count: usize) -> Vec<Option<PathKind>> {
+        let listed = async {
+            loop {
+                let kinds: Vec<_> = journal.lock().ways.iter().map(|(_, way)| way.kind).collect();
+                if kinds.len() >= count {
+                    return kinds;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let listed = tokio::time::timeout(Duration::from_secs(60), listed).await;
+        listed.unwrap_or_else(|_| panic!("{:?}", journal.lock().ways))
+    }
+
+    #[tokio::test]
+    async fn a_journal_goes_on_with_the_connection_that_takes_the_place_of_one_that_has_ended() {
+        let (one, other) = (node(1), node(2));
+        let listener = other.listen(Protocol::new("test").unwrap()).unwrap();
+        let [first, theirs] = connected(&one, &listener, &other).await;
+        let journal = Journal::follow(&first, Instant::now(), None, true);
+        assert_eq!(kinds(&journal, 1).await, [Some(PathKind::DirectV4)]);
+        // Nothing tells of paths any more once the peer is forgotten.
+        let mut path = first.path();
+        drop((first, theirs));
+        while path.changed().await.is_ok() {}
+
+        let [second, _theirs] = connected(&one, &listener, &other).await;
+        journal.turn_to(&second);
+        // The same place, and yet another path.
+        assert_eq!(kinds(&journal, 2).await[1], Some(PathKind::DirectV4));
+        other.close().await;
+        assert_eq!(
+            kinds(&journal, 3).await[2],
+            None,
+            "it is the second one that is followed"
+        );
     }
 
     #[test]
