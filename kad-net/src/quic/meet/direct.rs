@@ -88,7 +88,11 @@ pub(super) async fn dial(
     }
 }
 
-async fn attempt(shared: &Shared, address: SocketAddr, peer: NodeId) -> Result<quinn::Connection, QuicError> {
+pub(super) async fn attempt(
+    shared: &Shared,
+    address: SocketAddr,
+    peer: NodeId,
+) -> Result<quinn::Connection, QuicError> {
     let granted = {
         let now = shared.mux.now();
         let mut dials = shared.meetings.dials();

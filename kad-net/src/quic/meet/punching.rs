@@ -124,7 +124,7 @@ impl Attempt {
             own_host: opened.seen.ip(),
             peer_host: opened.peer_host,
         };
-        let Some(targets) = self.granted(meeting.targets(&meeting.rank(candidates))) else {
+        let Some(targets) = granted(&self.shared, meeting.targets(&meeting.rank(candidates))) else {
             let why =
                 "relayed: too many rounds of punching were aimed at the peer's network in the last minute";
             self.peering.explain(&self.relayed, why);
@@ -168,28 +168,6 @@ impl Attempt {
             expected: None,
             sent: false,
         })
-    }
-
-    /// Those that may be punched now. `None` if it is too soon for all of them: who has a node meet one peer after another could aim it
-    /// at a third party.
-    fn granted(&self, mut targets: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
-        let any = !targets.is_empty();
-        let (now, scope) = (self.shared.mux.now(), self.shared.meetings.scope);
-        let mut rounds = self.shared.meetings.rounds();
-        let mut hosts: Vec<(IpAddr, bool)> = Vec::new();
-        targets.retain(|target| {
-            let ip = target.ip();
-            let asked = hosts
-                .iter()
-                .find(|(host, _)| *host == ip)
-                .map(|(_, granted)| *granted);
-            asked.unwrap_or_else(|| {
-                let granted = rounds.take(now, ip, scope);
-                hosts.push((ip, granted));
-                granted
-            })
-        });
-        (!any || !targets.is_empty()).then_some(targets)
     }
 
     /// Feeds the machine, and does what it wants. Never ends by itself.
@@ -340,6 +318,26 @@ impl Attempt {
             keep: None,
         }
     }
+}
+
+/// Those that may be punched now. `None` if it is too soon for all of them: who has a node meet one peer after another could aim it
+/// at a third party.
+pub(super) fn granted(shared: &Shared, mut targets: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
+    let none_asked = targets.is_empty();
+    let (now, scope) = (shared.mux.now(), shared.meetings.scope);
+    let mut rounds = shared.meetings.rounds();
+    // A round is aimed at a host, whatever ports it tries there.
+    let mut hosts: Vec<(IpAddr, bool)> = Vec::new();
+    targets.retain(|target| {
+        let ip = target.ip();
+        let known = hosts.iter().find(|(host, _)| *host == ip).map(|known| known.1);
+        known.unwrap_or_else(|| {
+            let granted = rounds.take(now, ip, scope);
+            hosts.push((ip, granted));
+            granted
+        })
+    });
+    (none_asked || !targets.is_empty()).then_some(targets)
 }
 
 /// What comes of a future, if there is one.

@@ -185,7 +185,7 @@ pub(super) async fn open(
 }
 
 /// Whether a relay is there already, or may be dialled: that a card names it says nothing about who is there.
-fn may_dial(shared: &Shared, relay: &Contact<QuicAddress>) -> bool {
+pub(super) fn may_dial(shared: &Shared, relay: &Contact<QuicAddress>) -> bool {
     if shared.pool.open(&relay.id).is_some() {
         return true;
     }
