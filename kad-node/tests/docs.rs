@@ -1,4 +1,5 @@
-//! The tables of `docs/bounds.md` and `docs/defaults.md` say what the code does.
+//! The tables of `docs/bounds.md` and `docs/defaults.md` say what the code does, and those of `docs/guarantees.md` and
+//! `docs/nat.md` name tests that there are.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -124,12 +125,26 @@ fn every_reason_to_refuse_a_record_is_told_and_shown_by_a_test() {
     for (reason, _) in kad_core::Refused::default().by_name() {
         assert!(told.contains(&reason), "guarantees.md lacks {reason}");
     }
-    for row in &rows {
-        let shown = row[3].replace('`', "");
-        let (file, test) = shown.split_once(", ").expect("a file and a test");
-        let text = fs::read_to_string(root().join(file)).expect(file);
-        assert!(text.contains(&format!("fn {test}(")), "{file} has no {test}");
-    }
+    rows.iter().for_each(|row| is_shown(&row[3]));
+}
+
+#[test]
+fn every_attack_on_reaching_is_shown_by_a_test() {
+    let text = fs::read_to_string(root().join("docs/nat.md")).expect("docs/nat.md");
+    let (_, section) = text.split_once("## Who attacks it").expect("its section");
+    let section = section.split("\n## ").next().unwrap_or(section);
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let shown = rows.filter_map(|line| line.trim_end_matches(" |").rsplit(" | ").next());
+    let shown = shown.inspect(|shown| is_shown(shown)).count();
+    assert!(shown > 20, "the table could not be read");
+}
+
+/// A cell names a file and a test in it.
+fn is_shown(cell: &str) {
+    let shown = cell.replace('`', "");
+    let (file, test) = shown.split_once(", ").expect("a file and a test");
+    let text = fs::read_to_string(root().join(file)).expect(file);
+    assert!(text.contains(&format!("fn {test}(")), "{file} has no {test}");
 }
 
 fn root() -> PathBuf {
