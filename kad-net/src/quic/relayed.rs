@@ -254,3 +254,32 @@ impl UdpPoller for AlwaysWritable {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::task::noop_waker;
+
+    use super::*;
+
+    #[test]
+    fn what_came_through_a_route_that_is_no_more_is_forgotten_with_it() {
+        let relayed = Arc::new(Relayed::new(Arc::new(Line::default())));
+        let relay = SocketAddr::from(([192, 0, 2, 1], 4001));
+        let [gone, other] =
+            [1, 2].map(|session| Relayed::route(&relayed, relay, SessionId(session)).unwrap());
+        for (session, datagram) in [(1, b"lost"), (2, b"kept")] {
+            assert!(relayed.take(relay, SessionId(session), datagram));
+        }
+        drop(gone);
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let mut bytes = [[0; 8]; 2];
+        let mut bufs = bytes.each_mut().map(|buf| IoSliceMut::new(buf));
+        let mut meta = [RecvMeta::default(); 2];
+        let taken = relayed.poll(&mut cx, &mut bufs, &mut meta);
+        assert!(matches!(taken, Poll::Ready(Ok(1))), "{taken:?}");
+        assert_eq!((meta[0].addr, &bytes[0][..4]), (other.fake(), &b"kept"[..]));
+        let mut bufs = bytes.each_mut().map(|buf| IoSliceMut::new(buf));
+        assert!(relayed.poll(&mut cx, &mut bufs, &mut meta).is_pending());
+    }
+}
