@@ -108,7 +108,7 @@ impl Driver {
         match answer {
             Ok(observed) => {
                 (place.missed, place.keep_at) = (0, now + self.config.keep);
-                let from = place.link.link().connection.remote_address().ip();
+                let from = place.link.link().whereabouts().at.ip();
                 self.vote(from, observed);
             }
             Err(NotHeard::Nothing) => {
