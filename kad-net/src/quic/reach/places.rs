@@ -140,6 +140,7 @@ impl Driver {
                 self.places.insert(relay, place);
                 self.reserve(reservations::Event::Granted { relay, lifetime });
             }
+            Err(NotHeard::Refused(ReachRefusal::Busy)) => self.reserve(reservations::Event::Busy { relay }),
             Err(_) => self.reserve(reservations::Event::Refused { relay }),
         }
         // Of one that came too late, or was not renewed, nothing is kept.
