@@ -377,14 +377,16 @@ fn a_peer_that_was_lost_is_connected_to_again_and_its_paths_are_told() {
     let forwarding = Forwarding::start(&first, &id, service);
     assert_eq!(ask(&forwarding.at, b"drawer"), b"reward");
     assert_eq!(daemon.stop(Signal::SIGTERM).0, Some(0));
-    let daemon = Daemon::start_at(&address, &arguments);
+    let mut daemon = Daemon::start_at(&address, &arguments);
     assert_eq!(daemon.id, id);
-    // The first one to ask may be the one that finds out that the peer was lost.
-    until("the peer is connected to again", || {
-        ask(&forwarding.at, b"reviled") == b"deliver"
-    });
+    // The first one to ask is the one that finds out that the peer was lost.
+    assert_eq!(ask(&forwarding.at, b"reviled"), b"deliver");
+    // And that it does not even know that it was.
+    daemon.kill();
+    let _daemon = Daemon::start_at(&address, &arguments);
+    assert_eq!(ask(&forwarding.at, b"stressed"), b"desserts");
     let told = forwarding.ends();
-    assert_eq!(told["connections"], 2, "{told}");
+    assert_eq!((&told["connections"], &told["failed"]), (&3.into(), &0.into()), "{told}");
     let paths = told["paths"].as_array().unwrap();
     let found = paths.iter().filter(|path| path["kind"].is_string()).count();
     assert!(found >= 2 && paths.last().unwrap()["kind"].is_string(), "{told}");

@@ -2,7 +2,8 @@
 //!
 //! A few relays at different sites, the nearest by round-trip time. Not those with the nearest ids: an id can be made
 //! to be near, and whoever relays for a node learns who calls it. A relay that is gone, or refuses, is replaced by the
-//! next one; one that answers is asked again at half of the time that it granted.
+//! next one; one that answers is asked again at half of the time that it granted. One that is busy is asked again soon, as
+//! that passes, and the next one meanwhile; it keeps the place that it has granted until that runs out.
 
 use std::net::IpAddr;
 
@@ -23,6 +24,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// A relay that refused, or was silent, is left alone for so long.
 const REST: Duration = Duration::from_secs(600);
+
+/// The first time that a relay is busy it is left alone for so long: what makes it busy are a queue of requests, which is
+/// empty in a moment, rations of a minute, and an address of this node that it has yet to see proven, for which it waits 4 s.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Each further time in a row it is left alone for twice as long, until it is as good as one that refused.
+const MAX_BUSY: u32 = 6;
 
 /// What is granted counts as at least so much, so that a relay cannot be a reason for haste.
 const SHORTEST: Duration = Duration::from_secs(120);
@@ -58,6 +66,11 @@ pub enum Event {
         relay: NodeId,
         /// For how long.
         lifetime: Duration,
+    },
+    /// It has too much to do at the moment.
+    Busy {
+        /// Who.
+        relay: NodeId,
     },
     /// It refused, or could not be asked.
     Refused {
@@ -124,6 +137,8 @@ struct Relay {
     site: IpAddr,
     rtt: Duration,
     state: State,
+    /// How often in a row it was busy.
+    busy: u32,
 }
 
 /// The reservations of a node.
@@ -155,8 +170,10 @@ impl Reservations {
             Event::RelayKnown { relay, ip, rtt } => self.on_relay(relay, ip, rtt),
             Event::RelayGone { relay } => self.relays.retain(|known| known.id != relay),
             Event::Granted { relay, lifetime } => self.on_grant(now, relay, lifetime, out),
+            Event::Busy { relay } => self.on_busy(now, relay),
             Event::Refused { relay } => {
                 if let Some(known) = self.find(relay).filter(|known| !known.state.is_idle()) {
+                    known.busy = 0;
                     known.state = State::Idle {
                         rests_until: now + REST,
                     };
@@ -164,6 +181,7 @@ impl Reservations {
             }
             Event::NetworkChanged => {
                 for relay in self.relays.iter_mut().filter(|relay| relay.state.is_idle()) {
+                    relay.busy = 0;
                     relay.state = State::Idle { rests_until: now };
                 }
             }
@@ -241,7 +259,14 @@ impl Reservations {
         let state = State::Idle {
             rests_until: Instant::ZERO,
         };
-        self.relays.push(Relay { id, site, rtt, state });
+        let busy = 0;
+        self.relays.push(Relay {
+            id,
+            site,
+            rtt,
+            state,
+            busy,
+        });
     }
 
     fn on_grant(&mut self, now: Instant, relay: NodeId, lifetime: Duration, out: &mut Vec<Action>) {
@@ -250,11 +275,35 @@ impl Reservations {
         let renew = now + self.draws.lengthened(lifetime / 2);
         let ends = now + lifetime;
         match self.find(relay) {
-            Some(known) if !known.state.is_idle() => known.state = State::Held { renew, ends },
+            Some(known) if !known.state.is_idle() => {
+                (known.state, known.busy) = (State::Held { renew, ends }, 0);
+            }
             // It has answered after it was given up, and keeps a place for nothing.
             Some(_) => out.push(Action::Release { relay }),
             None => {}
         }
+    }
+
+    fn on_busy(&mut self, now: Instant, relay: NodeId) {
+        let Some(place) = self.relays.iter().position(|known| known.id == relay) else {
+            return;
+        };
+        let busy = self.relays[place].busy;
+        // A little later is as good, and spreads those who were told at the same moment.
+        let rests_until = now + self.draws.lengthened((BUSY * (1 << busy.min(MAX_BUSY))).min(REST));
+        let known = &mut self.relays[place];
+        known.state = match known.state {
+            State::Idle { .. } => return,
+            State::Renewing { ends, .. } if rests_until < ends => State::Held {
+                renew: rests_until,
+                ends,
+            },
+            // Its time would be over before it is asked again.
+            State::Asked { .. } | State::Renewing { .. } => State::Idle { rests_until },
+            // An answer that came late.
+            held @ State::Held { .. } => held,
+        };
+        known.busy = busy.saturating_add(1);
     }
 
     fn on_timeout(&mut self, now: Instant, out: &mut Vec<Action>) {

@@ -95,8 +95,9 @@ pub(super) async fn dial(
     expected: Option<NodeId>,
 ) -> Result<InUse, QuicError> {
     let (connection, peer) = shake_hands(shared, &shared.setup.client, address, expected).await?;
-    let address = QuicAddress::from(connection.remote_address());
-    let link = Link::new(peer, connection, address, true);
+    // A client does not follow its server, so it is where it was dialled.
+    let at = connection.remote_address();
+    let link = Link::new(peer, connection, at, QuicAddress::from(at), true);
     let Some(alive) = shared.tasks.token() else {
         return Err(QuicError::Closed);
     };

@@ -279,8 +279,9 @@ impl Asked {
             return;
         }
         let link = self.link.link();
-        // A peer behind a NAT may have moved; the address is shared as long as it has not.
-        let now = super::address::canonical(link.connection.remote_address());
+        // A peer behind a NAT may have moved; the address is shared as long as it has not. It is passed on to others, so it counts
+        // once it is proven.
+        let now = link.whereabouts().at;
         let address = match crate::WireAddress::sockets(&link.address) {
             [then] if *then == now => link.address.clone(),
             _ => QuicAddress::from(now),

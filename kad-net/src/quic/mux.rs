@@ -80,6 +80,9 @@ pub(super) struct Mux {
     /// Hosts that are never let in, as if no packet could pass between the two.
     #[cfg(test)]
     pub(super) barred: Mutex<Vec<IpAddr>>,
+    /// Packets of ours that left, for those who send them again.
+    #[cfg(test)]
+    pub(super) tapped: Mutex<Vec<(SocketAddr, Vec<u8>)>>,
 }
 
 /// Hosts that something was sent to.
@@ -113,6 +116,8 @@ impl Mux {
             walled: std::sync::atomic::AtomicBool::default(),
             #[cfg(test)]
             barred: Mutex::default(),
+            #[cfg(test)]
+            tapped: Mutex::default(),
         }
     }
 
@@ -306,6 +311,11 @@ impl Mux {
             return;
         };
         self.note(to.ip());
+        #[cfg(test)]
+        self.tapped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((to, bytes.to_vec()));
         match socket.send_to(bytes, to) {
             Ok(_) => self.line.sent(1, bytes.len()),
             // No room for it now is as good as lost on the way; so is whatever else the system says.

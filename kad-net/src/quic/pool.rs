@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kad_core::NodeId;
 use tokio::sync::{Notify, watch};
 
@@ -46,15 +48,17 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// `at` is the address of the handshake.
     pub(super) fn new(
         peer: NodeId,
         connection: quinn::Connection,
+        at: SocketAddr,
         address: QuicAddress,
         dialled: bool,
     ) -> Arc<Self> {
-        let at = canonical(connection.remote_address());
+        let at = canonical(at);
         Arc::new(Self {
-            settled: Mutex::new(Settled::new(at, connection.rtt())),
+            settled: Mutex::new(Settled::new(at)),
             peer,
             connection,
             address,
@@ -78,13 +82,39 @@ impl Link {
 
     /// Where the peer is, as far as it has proven it.
     pub(super) fn whereabouts(&self) -> Whereabouts {
+        let before = self.connection.remote_address();
+        let sent = self.connection.stats().frame_tx;
         let seen = Seen {
-            at: canonical(self.connection.remote_address()),
-            challenges: self.connection.stats().frame_tx.path_challenge,
-            rtt: self.connection.rtt(),
+            at: canonical(before),
+            challenges: sent.path_challenge,
+            frames: sent.acks + sent.stream + sent.datagram,
         };
+        let same = self.connection.remote_address() == before;
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        settled.look(seen, Instant::now())
+        settled.look(same.then_some(seen))
+    }
+
+    /// Waits until the peer has proven where it is, for [`PROOF_WITHIN`] at most; whether it has. A round trip and a few
+    /// looks, after the peer was followed to where a packet of it came from.
+    pub(super) async fn settles(&self) -> bool {
+        let until = tokio::time::Instant::now() + PROOF_WITHIN;
+        let mut reminded = None;
+        loop {
+            if self.whereabouts().settled {
+                return true;
+            }
+            if tokio::time::Instant::now() >= until || self.connection.close_reason().is_some() {
+                return false;
+            }
+            // So that frames leave, by which it shows whether a challenge does. One at a time waits to be sent.
+            let left = self.connection.stats().frame_tx.datagram;
+            if reminded != Some(left) {
+                reminded = Some(left);
+                // A peer that takes none proves itself with the answers to its next requests.
+                let _ = self.connection.send_datagram(Bytes::from_static(&REMINDER));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -131,6 +161,17 @@ impl Link {
         }
     }
 }
+
+/// A datagram that means nothing: whoever gets it drops it. Longer than a challenge, which so finds room in any packet in which
+/// this one does.
+pub(super) const REMINDER: [u8; 16] = [0; 16];
+
+/// How long a proof of a new address is waited for: as long as QUIC itself does where no round trip is known yet, three probe
+/// timeouts, and a little longer.
+const PROOF_WITHIN: Duration = Duration::from_secs(4);
+
+/// Between two looks at whether an address is proven.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Added to a link's users when it was closed as idle: more than there can ever be.
 const SHUT: usize = usize::MAX / 2 + 1;

@@ -11,7 +11,7 @@ use super::QuicAddress;
 use super::application;
 use super::error::code;
 use super::exchange::Asked;
-use super::pool::{Admission, Link};
+use super::pool::{Admission, Link, REMINDER};
 use super::relayed::is_fake;
 use super::shared::{Open, Shared, Source};
 use super::tasks::Alive;
@@ -70,6 +70,8 @@ fn refuse(shared: &Shared, incoming: Incoming) {
 }
 
 async fn shake_hands(shared: Arc<Shared>, incoming: Incoming, stranger: bool, source: Source, alive: Alive) {
+    // The handshake is bound to it, and so proves it; whatever comes afterwards may be from elsewhere.
+    let at = incoming.remote_address();
     let handshake = tokio::time::timeout(shared.limits.handshake_timeout, async {
         incoming.accept()?.await
     })
@@ -88,21 +90,20 @@ async fn shake_hands(shared: Arc<Shared>, incoming: Incoming, stranger: bool, so
             return;
         }
     };
-    let address = QuicAddress::from(connection.remote_address());
-    if !is_fake(connection.remote_address().ip()) {
-        shared.mux.tell_of_call(connection.remote_address(), stranger);
+    if !is_fake(at.ip()) {
+        shared.mux.tell_of_call(at, stranger);
     }
     if tls::is_of_applications(&connection) {
         application::accepted(&shared, connection, peer, source);
         return;
     }
-    if is_fake(connection.remote_address().ip()) {
+    if is_fake(at.ip()) {
         // A peer behind a relay can be connected to; requests go to those who can be reached.
         shared.counters.refused.fetch_add(1, Relaxed);
         connection.close(code::UNUSED, b"");
         return;
     }
-    let link = Link::new(peer, connection, address, false);
+    let link = Link::new(peer, connection, at, QuicAddress::from(at), false);
     let open = Open::accepted(&shared);
     let Some(open) = open.filter(|_| !matches!(shared.pool.admit(&link), Admission::Refused)) else {
         shared.counters.refused.fetch_add(1, Relaxed);
@@ -127,11 +128,12 @@ async fn serve(shared: Arc<Shared>, link: Arc<Link>, _open: Open, _source: Optio
             biased;
             accepted = link.connection.accept_bi() => accepted,
             datagram = link.connection.read_datagram() => {
-                // There are none among requests. Read, so that they take no memory, and counted.
-                if datagram.is_err() {
-                    break;
+                // There are none among requests. Read, so that they take no memory, and counted unless they are known to mean
+                // nothing.
+                let Ok(datagram) = datagram else { break };
+                if datagram[..] != REMINDER {
+                    shared.counters.unknown_streams.fetch_add(1, Relaxed);
                 }
-                shared.counters.unknown_streams.fetch_add(1, Relaxed);
                 continue;
             }
             () = link.until_retired(), if !retiring => {

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use futures::FutureExt as _;
 use kad_core::NodeId;
-use kad_net::quic::{Connection, ConnectionError};
+use kad_net::quic::{Connection, Stream};
 use kad_node::Node;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use self::link::Link;
 pub(crate) use self::serve::ForwardArgs;
@@ -36,6 +37,14 @@ use super::run::Stop;
 
 /// TCP connections that are forwarded at once: as many streams as a connection may have open. The next one waits.
 const MAX_FORWARDED: usize = 64;
+
+/// How often a peer is asked for one of them: it may have started anew meanwhile, and only the second connection is with
+/// the one that runs now.
+const ASKED: u32 = 2;
+
+/// How long a place for one more stream is waited for. There is one for each TCP connection that is forwarded, and the
+/// peer frees it when it has heard of the end of the one before: some round trips, unless it is lost.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Accepting fails when the system has no more file descriptors; some are free before long.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -174,10 +183,7 @@ impl Forwarder {
     async fn forward(&self, socket: TcpStream, target: &Target) -> Result<(), String> {
         // Also what was never forwarded is reset and not ended: nothing is not the answer.
         let local = Local::new(socket);
-        let connection = self.connection().await?;
-        let mut stream = connection.open().await.map_err(|error| error.to_string())?;
-        let asked = request::ask(&mut stream, target).await;
-        asked.map_err(|error| error.to_string())??;
+        let stream = self.stream(target).await?;
         let (sent, received) = (
             |length| self.journal.sent(length),
             |length| self.journal.received(length),
@@ -186,11 +192,29 @@ impl Forwarder {
         spliced.map_err(|error| format!("it broke off: {error}"))
     }
 
-    /// The connection to the peer, or a new one if that has ended.
-    async fn connection(&self) -> Result<Connection, String> {
-        let ended = |connection: &Connection| connection.closed().now_or_never();
-        let again = async |error: ConnectionError| {
-            aside(&format!("{error}; connecting again"));
+    /// A stream that the peer has connected to the target. That a peer was lost, or has started anew and knows nothing of
+    /// the connection, may only show when it is asked; as nothing was forwarded yet, it is looked for and asked once more.
+    async fn stream(&self, target: &Target) -> Result<Stream, String> {
+        let mut lost = None;
+        for _ in 0..ASKED {
+            let (connection, number) = self.connection(lost.take()).await?;
+            match ask(&connection, target).await {
+                Ok(asked) => return asked,
+                Err(error) => lost = Some((number, error.to_string())),
+            }
+        }
+        Err(lost.map(|(_, why)| why).unwrap_or_default())
+    }
+
+    /// The connection to the peer, or a new one if that has ended, or is the one of this number that is no use for this
+    /// reason.
+    async fn connection(&self, lost: Option<(u64, String)>) -> Result<(Connection, u64), String> {
+        let ended = |connection: &Connection, number| {
+            let error = connection.closed().now_or_never().map(|error| error.to_string());
+            error.or(lost.filter(|(lost, _)| *lost == number).map(|(_, why)| why))
+        };
+        let again = async |why: String| {
+            aside(&format!("{why}; connecting again"));
             let reached = reach(&self.node, self.id, request::protocol(), self.json).await;
             let (again, _) = reached.map_err(|failure| failure.sentence().to_owned())?;
             self.journal.turn_to(&again);
@@ -198,4 +222,15 @@ impl Forwarder {
         };
         self.link.get(ended, again).await
     }
+}
+
+/// Asks for a stream to the target. The inner error is the peer's sentence.
+async fn ask(connection: &Connection, target: &Target) -> io::Result<Result<Stream, String>> {
+    let opening = timeout(OPENED_WITHIN, connection.open()).await.map_err(|_| {
+        let why = format!("no stream became free within {} s", OPENED_WITHIN.as_secs());
+        io::Error::new(io::ErrorKind::TimedOut, why)
+    })?;
+    let mut stream = opening.map_err(io::Error::other)?;
+    let asked = request::ask(&mut stream, target).await?;
+    Ok(asked.map(|()| stream))
 }

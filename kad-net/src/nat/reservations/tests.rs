@@ -94,6 +94,73 @@ fn the_nearest_at_three_different_sites_are_asked() {
 }
 
 #[test]
+fn a_relay_that_is_busy_is_asked_again_soon_and_ever_more_rarely_and_others_meanwhile() {
+    let mut node = Node::new();
+    node.tell(known(1, 1, 10));
+    node.tell(known(2, 2, 20));
+    assert_eq!(node.tell(Event::Needed(true)), [reserve(id(1)), reserve(id(2))]);
+    node.grant(2);
+    let rest = |node: &mut Node| {
+        let busy = node.1;
+        node.tell(Event::Busy { relay: id(1) });
+        loop {
+            let asked = node.wait();
+            if asked.contains(&reserve(id(2))) {
+                node.grant(2);
+            }
+            if asked.contains(&reserve(id(1))) {
+                return node.1.since(busy).as_secs();
+            }
+        }
+    };
+    for doubled in [10, 20, 40, 80, 160, 320, 600, 600, 600] {
+        let rest = rest(&mut node);
+        assert!((doubled..=doubled * 9 / 8).contains(&rest), "{rest} for {doubled}");
+    }
+    // Once it has granted something it is as any other.
+    node.grant(1);
+    assert_eq!(node.held(), [1, 2]);
+    while node.wait() != [reserve(id(1))] {
+        node.grant(2);
+    }
+    assert!((10..12).contains(&rest(&mut node)));
+}
+
+#[test]
+fn while_a_relay_is_busy_the_next_one_has_its_place() {
+    let mut node = Node::new();
+    for n in 1..=4 {
+        node.tell(known(n, n as u8, 10 * n));
+    }
+    let asked = node.tell(Event::Needed(true));
+    assert_eq!(asked, [reserve(id(1)), reserve(id(2)), reserve(id(3))]);
+    assert_eq!(node.tell(Event::Busy { relay: id(1) }), [reserve(id(4))]);
+}
+
+#[test]
+fn a_place_whose_renewal_finds_the_relay_busy_is_kept_while_its_time_lasts() {
+    let mut node = Node::settled();
+    let mut asked = 0;
+    while node.held().contains(&1) {
+        for action in node.wait() {
+            match action {
+                Action::Reserve { relay } if relay == id(1) => {
+                    asked += 1;
+                    node.tell(Event::Busy { relay });
+                }
+                Action::Reserve { relay } => {
+                    node.tell(Event::Granted { relay, lifetime: HOUR });
+                }
+                _ => {}
+            }
+        }
+        assert!(node.1 <= at(3601), "it is held for longer than was granted");
+    }
+    assert!(node.1 >= at(2900), "it was lost after {:?}", node.1);
+    assert!((5..12).contains(&asked), "{asked}");
+}
+
+#[test]
 fn places_are_renewed_at_half_of_their_time() {
     let mut node = Node::settled();
     for n in 1..=3 {
@@ -243,6 +310,7 @@ fn event() -> impl Strategy<Value = Event> {
             lifetime: Duration::from_secs(secs)
         }),
         relay().prop_map(|relay| Event::Refused { relay }),
+        relay().prop_map(|relay| Event::Busy { relay }),
         Just(Event::NetworkChanged),
     ]
 }

@@ -11,7 +11,7 @@ use kad_core::NodeId;
 use super::Witnessed;
 use super::finder::Vain;
 use crate::nat::candidates::{Candidate, CandidateKind, Meeting, is_local};
-use crate::quic::address::{QuicAddress, canonical};
+use crate::quic::address::QuicAddress;
 use crate::quic::connect;
 use crate::quic::error::{QuicError, code};
 use crate::quic::path::{Path, PathKind};
@@ -137,7 +137,7 @@ pub(super) fn discard(connection: &quinn::Connection) {
 fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>, witnessed: &Witnessed) -> Vec<Target> {
     let mut targets = Vec::new();
     if let Some(link) = shared.pool.open(&peer) {
-        let address = canonical(link.link().connection.remote_address());
+        let address = link.link().whereabouts().at;
         targets.push(Target {
             address,
             kind: PathKind::of_address(address),

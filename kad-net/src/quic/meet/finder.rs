@@ -20,12 +20,19 @@ use crate::quic::reach::NotOpened;
 use crate::quic::shared::Shared;
 use crate::quic::tasks::Alive;
 use crate::wire::card::Card;
+use crate::wire::reach::ReachRefusal;
 
 /// Relays of a peer that are tried: the second is for when the first is gone.
 const RELAYS_TRIED: usize = 2;
 
 /// How long the first relay has before the second one is tried too.
 const SECOND_RELAY: Duration = Duration::from_millis(500);
+
+/// How long a relay that is busy has until it is asked again, in the same search; twice as long each time.
+const BUSY_REST: Duration = Duration::from_millis(500);
+
+/// How often it is asked again: half of the time that a search may take is over then.
+const BUSY_ASKED: u32 = 3;
 
 /// From the beginning of one search to that of the next, while connections wait for a path.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -231,9 +238,7 @@ async fn search(shared: &Arc<Shared>, finder: &Finder, peering: &Arc<Peering>) -
                     return Ok(Found::Relayed);
                 }
             }
-            session::open(shared, peering, relay)
-                .await
-                .map(|()| Found::Relayed)
+            through(shared, peering, relay).await
         };
         ways.push(through.boxed());
     }
@@ -251,6 +256,26 @@ async fn search(shared: &Arc<Shared>, finder: &Finder, peering: &Arc<Peering>) -
     }
     let why = sentence(&card, &vain);
     Err(InVain { asked, why })
+}
+
+/// Opens a path through a relay. One that is busy is asked again meanwhile: somebody waits, and it may be for a moment only.
+async fn through(
+    shared: &Arc<Shared>,
+    peering: &Arc<Peering>,
+    relay: &Contact<QuicAddress>,
+) -> Result<Found, Vain> {
+    let mut rest = BUSY_REST;
+    for _ in 0..BUSY_ASKED {
+        match session::open(shared, peering, relay).await {
+            Err(why) if why.is_busy() => tokio::time::sleep(rest).await,
+            outcome => return outcome.map(|()| Found::Relayed),
+        }
+        if peering.is_trusted() {
+            return Ok(Found::Relayed);
+        }
+        rest *= 2;
+    }
+    session::open(shared, peering, relay).await.map(|()| Found::Relayed)
 }
 
 enum Found {
@@ -276,6 +301,18 @@ pub(super) enum Vain {
     },
     TooMany,
     Closed,
+}
+
+impl Vain {
+    const fn is_busy(&self) -> bool {
+        matches!(
+            self,
+            Self::Relay {
+                why: NotThrough::NotOpened(NotOpened::Refused(ReachRefusal::Busy)),
+                ..
+            }
+        )
+    }
 }
 
 /// Why there is no path through a relay.

@@ -1,5 +1,7 @@
 //! Whole transports on hosts of the loopback network, of which some let in only those that they have sent to.
 
+mod replays;
+
 use kad_core::Contact;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use kad_core::NodeId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Hold, Peering};
 use crate::quic::application::OnReach;
@@ -51,6 +51,8 @@ pub(in crate::quic) struct Peerings {
     pub(super) buffered: Buffered,
     /// Streams that peers have opened, all together.
     pub(in crate::quic) streams: Arc<AtomicUsize>,
+    /// How often a path has fallen silent.
+    doubts: watch::Sender<u64>,
     /// Each with its number, so that a guard forgets only its own.
     expected: Mutex<HashMap<SocketAddr, (u64, Path)>>,
     /// `None` once the transport is closed.
@@ -77,6 +79,7 @@ impl Peerings {
             refused_streams: AtomicU64::new(0),
             buffered: Buffered::default(),
             streams: Arc::default(),
+            doubts: watch::Sender::new(0),
             expected: Mutex::default(),
             alive: Mutex::new(alive),
             random: RandomState::new(),
@@ -170,6 +173,15 @@ impl Peerings {
 
     pub(super) fn listener(&self, protocol: &Protocol) -> Option<mpsc::Sender<Connection>> {
         self.lock().listeners.get(protocol).cloned()
+    }
+
+    /// How often a path has fallen silent, now and whenever one does: the peer may be somewhere else than before, or this node.
+    pub(in crate::quic) fn doubts(&self) -> watch::Receiver<u64> {
+        self.doubts.subscribe()
+    }
+
+    pub(super) fn tell_of_doubt(&self) {
+        self.doubts.send_modify(|doubts| *doubts += 1);
     }
 
     /// The network has changed: no path is trusted until something is heard on it.

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use kad_core::NodeId;
@@ -36,15 +37,27 @@ pub(in crate::quic) struct LivePath {
 }
 
 /// What was seen of a path at the last look.
-#[derive(Default)]
 struct Silence {
     /// Datagrams that had come.
     heard: u64,
+    /// When that was seen first.
+    heard_at: Instant,
     /// Frames sent by then that want an acknowledgement.
     asked: u64,
     /// Since when more of those went out and nothing came.
     since: Option<Instant>,
+    /// Frames of streams, both ways, when the peer was last asked whether it hears us.
+    flowed: u64,
+    /// Whether it was asked for want of its keep-alives since it was last heard.
+    missed: bool,
 }
+
+/// When so long nothing has come on a path over which streams have just run, the peer is asked whether it hears us. Only who sends
+/// notices that a path is dead, and who has sent last may be the one at the other end.
+const ASKED_AFTER: Duration = Duration::from_secs(1);
+
+/// The same for a path on which nothing runs: whoever dialled says something every 5 s.
+const MISSED_AFTER: Duration = Duration::from_secs(6);
 
 /// A path on which nothing comes although something should is doubted after so long, or three of its probe timeouts if these are
 /// longer (RFC 9002, section 6.2).
@@ -66,7 +79,14 @@ impl LivePath {
             idle_since: Mutex::new(None),
             doubted: AtomicBool::new(false),
             heard: AtomicU64::new(0),
-            silence: Mutex::default(),
+            silence: Mutex::new(Silence {
+                heard: 0,
+                heard_at: Instant::now(),
+                asked: 0,
+                since: None,
+                flowed: 0,
+                missed: false,
+            }),
         }
     }
 
@@ -98,31 +118,51 @@ impl LivePath {
     }
 
     /// Doubts it if what was sent has had no answer for too long: a router with a new address tells nobody of it. The path is kept: it
-    /// is the best as long as there is no other, and again once something comes.
-    pub(super) fn listen(&self, now: Instant) {
+    /// is the best as long as there is no other, and again once something comes. Whether it is doubted since now.
+    pub(super) fn listen(&self, now: Instant) -> bool {
         let stats = self.connection.stats();
         let (heard, sent) = (stats.udp_rx.datagrams, stats.frame_tx);
         // Acknowledgements have no answer. What QUIC sends again counts again, so what is left out here is only noticed later.
         let asked = sent.ping + sent.stream + sent.datagram + sent.reset_stream + sent.stop_sending;
+        let flowed = sent.stream + stats.frame_rx.stream;
         let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
         if heard != silence.heard {
             *silence = Silence {
                 heard,
+                heard_at: now,
                 asked,
                 since: None,
+                flowed: silence.flowed,
+                missed: false,
             };
-            return;
+            return false;
+        }
+        let silent_for = now.duration_since(silence.heard_at);
+        let has_flowed = silent_for >= ASKED_AFTER && flowed != silence.flowed;
+        let is_missed = silent_for >= MISSED_AFTER && !silence.missed;
+        if self.is_attached() && (has_flowed || is_missed) {
+            (silence.flowed, silence.missed) = (flowed, silence.missed || is_missed);
+            // Too short for one of an application, so it means nothing to the peer, which acknowledges it all the same. One that
+            // takes none is heard of by what it says itself.
+            let _ = self.connection.send_datagram(Bytes::new());
         }
         if asked == silence.asked {
-            return;
+            return false;
         }
         let since = *silence.since.get_or_insert(now);
         drop(silence);
         // The variance is not told; half a round trip is what QUIC begins with.
         let probe_timeout = 3 * stats.path.rtt + ACK_DELAY;
-        if now.duration_since(since) >= SILENT.max(3 * probe_timeout) && !self.is_doubted() {
+        let doubts = now.duration_since(since) >= SILENT.max(3 * probe_timeout) && !self.is_doubted();
+        if doubts {
             self.doubt();
         }
+        doubts
+    }
+
+    /// Whether a stream runs over it.
+    pub(super) fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Acquire) > 0
     }
 
     /// A doubt lasts until something is heard.
@@ -155,7 +195,7 @@ impl LivePath {
     /// When it is to be closed for want of use, if it is out of use.
     pub(super) fn unused(&self, is_best: bool, now: Instant, linger: Duration) -> Option<Instant> {
         let mut since = self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_best || self.attached.load(Ordering::Acquire) > 0 {
+        if is_best || self.is_attached() {
             *since = None;
             return None;
         }
@@ -207,7 +247,7 @@ impl Inner {
     /// Closes the oldest path that is not the best and that nothing runs over; whether there was one.
     pub(super) fn make_room(&mut self, best: Option<&Arc<LivePath>>) -> bool {
         let idle = |path: &&Arc<LivePath>| {
-            path.attached.load(Ordering::Acquire) == 0 && best.is_none_or(|best| best.number != path.number)
+            !path.is_attached() && best.is_none_or(|best| best.number != path.number)
         };
         let Some(oldest) = self
             .paths

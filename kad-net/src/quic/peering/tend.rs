@@ -23,6 +23,9 @@ const LONG_LINGER: Duration = Duration::from_secs(30);
 /// How often doubted paths, and dead ones of which nobody has told, are looked at.
 const GLANCE: Duration = Duration::from_secs(1);
 
+/// The same for a peer with streams, for whom somebody waits: an eighth of the time after which a silent path is doubted.
+const CLOSE_GLANCE: Duration = Duration::from_millis(250);
+
 /// What is due now.
 struct Due {
     /// The peer is to be told over this path that these are closed.
@@ -38,10 +41,12 @@ impl Peering {
     pub(super) async fn tend(self: Arc<Self>, alive: Alive) {
         loop {
             let now = Instant::now();
-            for path in &self.lock().paths {
-                path.listen(now);
-            }
+            // Each of them, as each keeps its own record.
+            let doubted = self.lock().paths.iter().filter(|path| path.listen(now)).count();
             self.choose();
+            if doubted > 0 {
+                self.all.tell_of_doubt();
+            }
             let due = self.due(now);
             for state in due.failed {
                 let waited = self.all.path_patience;
@@ -63,7 +68,8 @@ impl Peering {
 
     fn due(&self, now: Instant) -> Due {
         let mut inner = self.lock();
-        let mut next = now + GLANCE;
+        let runs = inner.paths.iter().any(|path| path.is_attached());
+        let mut next = now + if runs { CLOSE_GLANCE } else { GLANCE };
         let linger = match self.all.local < self.peer {
             true => LINGER,
             false => LONG_LINGER,

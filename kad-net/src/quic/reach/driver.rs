@@ -1,6 +1,6 @@
 //! The task that owns the machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::asking::NotHeard;
 use super::observers::Observers;
 use super::places::Place;
 use super::sessions::Closing;
-use super::{Inbox, Reach, ReachConfig, Told};
+use super::{Inbox, Knock, Reach, ReachConfig, Told};
 use crate::nat::coordinator::Coordinator;
 use crate::nat::dial_back::{self, DialBack};
 use crate::nat::observation::{self, Observations};
@@ -28,7 +28,7 @@ use crate::quic::pool::{InUse, Link};
 use crate::quic::shared::Shared;
 use crate::quic::tasks::Alive;
 use crate::wire::Scope;
-use crate::wire::reach::ReachAnswer;
+use crate::wire::reach::{ReachAnswer, ReachRequest};
 
 /// Requests of this node under way. It asks a few at a time for itself; ends of sessions, of which a relay tells both,
 /// are the most. Full: of an end nobody is told, and other requests count as not answered.
@@ -36,6 +36,10 @@ const MAX_ASKING: usize = 512;
 
 /// Between two looks at who is connected, while there is something to look for.
 const TICK: Duration = Duration::from_secs(1);
+
+/// From one time that relays are told of this node because of silent paths to the next: peers that fall silent by turns, on purpose
+/// perhaps, cost each relay a word in so long.
+const DOUBTS_APART: Duration = Duration::from_secs(2);
 
 /// A request of this node that is under way.
 type Asking = Pin<Box<dyn Future<Output = Heard> + Send>>;
@@ -59,6 +63,10 @@ pub(super) enum Heard {
         relay: NodeId,
         answer: Result<SocketAddr, NotHeard>,
     },
+    /// A peer was given time to prove where it is, before this request of it is looked at.
+    Waited { knock: Knock, request: ReachRequest },
+    /// The same, of one whose packets are forwarded.
+    LegWaited { peer: NodeId },
     /// INCOMING: the end that was told of a session does not want it.
     Declined { session: SessionId, by: NodeId },
     /// Nobody waits for it.
@@ -82,6 +90,8 @@ pub(in super::super) struct Driver {
     pub(super) places: BTreeMap<NodeId, Place>,
     /// The connections of peers that have a place or a session here, so that nobody closes them as unused.
     pub(super) legs: BTreeMap<NodeId, InUse>,
+    /// Those of them that have yet to prove that they are where they were seen last.
+    pub(super) unproven: BTreeSet<NodeId>,
     asking: FuturesUnordered<Asking>,
     pub(super) told: Told,
     inbox: Inbox,
@@ -91,6 +101,8 @@ pub(in super::super) struct Driver {
     next_tick: Instant,
     /// When the relays of running sessions are told that this node is still here.
     pub(super) keep_sessions_at: Instant,
+    /// When relays were last told because of a path that had fallen silent, or will be.
+    doubted_at: Instant,
     pub(super) complained: bool,
 }
 
@@ -148,10 +160,12 @@ impl Driver {
             observers: Observers::default(),
             places: BTreeMap::new(),
             legs: BTreeMap::new(),
+            unproven: BTreeSet::new(),
             asking: FuturesUnordered::new(),
             told: Told::default(),
             next_tick: Instant::ZERO,
             keep_sessions_at: Instant::ZERO,
+            doubted_at: Instant::ZERO,
             complained: false,
             shared,
             alive,
@@ -164,6 +178,7 @@ impl Driver {
     /// Runs until the transport is closed.
     pub(in super::super) async fn run(mut self) {
         let shared = self.shared.clone();
+        let mut doubts = shared.peerings.doubts();
         self.on_role();
         self.tell_addresses();
         loop {
@@ -173,6 +188,7 @@ impl Driver {
                 Some(heard) = self.asking.next(), if !self.asking.is_empty() => self.on_heard(heard),
                 () = until(due) => self.on_time(),
                 () = shared.reach.news.notified() => self.on_news(),
+                Ok(()) = doubts.changed() => self.on_doubt(),
                 Some(closing) = self.closed.recv() => self.on_closing(closing),
                 Some(probe) = self.probes.recv() => {
                     let Probed { from, nonce, stranger } = probe;
@@ -313,6 +329,23 @@ impl Driver {
         }
     }
 
+    /// A path of applications has fallen silent, perhaps because this node is seen somewhere else than before: then its relays forward
+    /// to where it was, until it says a word to them.
+    fn on_doubt(&mut self) {
+        let now = self.now();
+        if self.doubted_at > now {
+            // They are about to be told.
+            return;
+        }
+        let at = now.max(self.doubted_at + DOUBTS_APART);
+        self.doubted_at = at;
+        for place in self.places.values_mut() {
+            place.keep_at = place.keep_at.min(at);
+        }
+        self.keep_sessions_at = self.keep_sessions_at.min(at);
+        self.next_tick = self.next_tick.min(at);
+    }
+
     /// Connections that have ended, and legs that are somewhere else than before.
     fn look_at_links(&mut self) {
         for (id, _) in self.observers.ended() {
@@ -330,6 +363,8 @@ impl Driver {
             }
             Heard::Reserved { relay, answer } => self.on_reserved(relay, answer),
             Heard::Kept { relay, answer } => self.on_kept(relay, answer),
+            Heard::Waited { knock, request } => self.on_waited(knock, request),
+            Heard::LegWaited { peer } => self.on_leg_waited(peer),
             Heard::Declined { session, by } => self.close_session(session, by),
             Heard::Nothing => {}
         }

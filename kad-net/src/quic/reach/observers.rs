@@ -131,7 +131,7 @@ impl Driver {
     pub(super) fn greet(&mut self, now: Instant) {
         let mut chosen = Vec::new();
         for link in self.shared.pool.links() {
-            let ip = link.connection.remote_address().ip().to_canonical();
+            let ip = link.whereabouts().at.ip();
             if link.dialled && !self.observers.was_asked(now, &link) && self.needs(now, Family::of(ip)) {
                 chosen.push((self.observations.has_vote_of(now, ip, FRESH), link, ip));
             }
@@ -267,7 +267,7 @@ impl Driver {
             known.remove(&gone);
             self.reserve(reservations::Event::RelayGone { relay: gone });
         }
-        let address = QuicAddress::from(link.connection.remote_address());
+        let address = QuicAddress::from(link.whereabouts().at);
         self.observers.relays.insert(id, address);
         true
     }

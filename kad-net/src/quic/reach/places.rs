@@ -108,7 +108,7 @@ impl Driver {
         match answer {
             Ok(observed) => {
                 (place.missed, place.keep_at) = (0, now + self.config.keep);
-                let from = place.link.link().connection.remote_address().ip();
+                let from = place.link.link().whereabouts().at.ip();
                 self.vote(from, observed);
             }
             Err(NotHeard::Nothing) => {
@@ -140,6 +140,7 @@ impl Driver {
                 self.places.insert(relay, place);
                 self.reserve(reservations::Event::Granted { relay, lifetime });
             }
+            Err(NotHeard::Refused(ReachRefusal::Busy)) => self.reserve(reservations::Event::Busy { relay }),
             Err(_) => self.reserve(reservations::Event::Refused { relay }),
         }
         // Of one that came too late, or was not renewed, nothing is kept.

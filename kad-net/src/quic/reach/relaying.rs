@@ -58,7 +58,7 @@ impl Driver {
         &mut self,
         link: &InUse,
         peer: NodeId,
-        from: SocketAddr,
+        seen: SocketAddr,
     ) -> Result<ReachAnswer, ReachRefusal> {
         if !self.relays_for_others() {
             // Sessions that run end by themselves.
@@ -68,10 +68,9 @@ impl Driver {
         if !self.relay().is_some_and(|relay| relay.has_place(peer)) {
             return Err(ReachRefusal::NoReservation);
         }
-        let leg = link.link().whereabouts().at;
-        self.account(Event::Moved { peer, leg });
         self.legs.insert(peer, link.clone());
-        Ok(ReachAnswer::Kept { observed: from })
+        self.look_at_legs();
+        Ok(ReachAnswer::Kept { observed: seen })
     }
 
     pub(super) fn on_open(
@@ -179,8 +178,14 @@ impl Driver {
         let legs: Vec<(NodeId, InUse)> = self.legs.iter().map(|(id, link)| (*id, link.clone())).collect();
         for (peer, link) in legs {
             if link.link().connection.close_reason().is_none() {
-                let leg = link.link().whereabouts().at;
-                self.account(Event::Moved { peer, leg });
+                let whereabouts = link.link().whereabouts();
+                self.account(Event::Moved {
+                    peer,
+                    leg: whereabouts.at,
+                });
+                if !whereabouts.settled {
+                    self.wait_for_leg(peer, link);
+                }
                 continue;
             }
             drop(link);
@@ -210,6 +215,26 @@ impl Driver {
             // Nothing else was asked for than what has an answer.
             None => Err(ReachRefusal::Busy),
         }
+    }
+
+    /// A leg moves as soon as its peer has proven that it has.
+    pub(super) fn wait_for_leg(&mut self, peer: NodeId, link: InUse) {
+        if !self.legs.contains_key(&peer) || !self.unproven.insert(peer) {
+            return;
+        }
+        let started = self.start(async move {
+            link.link().settles().await;
+            Heard::LegWaited { peer }
+        });
+        if !started {
+            // It is looked at again in a second.
+            self.unproven.remove(&peer);
+        }
+    }
+
+    pub(super) fn on_leg_waited(&mut self, peer: NodeId) {
+        self.unproven.remove(&peer);
+        self.look_at_legs();
     }
 
     /// Feeds the accounts of relaying, and tells both ends of sessions that are over.

@@ -21,29 +21,46 @@ use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 impl Driver {
-    /// A request of a peer.
+    /// A request of a peer. One because of which others would be sent something waits until the peer has proven where it is.
     pub(super) fn on_knock(&mut self, knock: Knock) {
         let request = match ReachRequest::decode(&knock.frame, self.config.scope) {
             Ok(request) => request,
             Err(error) => return self.refuse(knock, ReachRefusal::of_error(&error)),
         };
+        let link = knock.link();
+        let settled = link.link().whereabouts().settled;
+        if !settled {
+            self.wait_for_leg(link.link().peer, link.clone());
+        }
+        if settled || !reaches_others(&request) {
+            return self.on_request(knock, request);
+        }
+        // Without room for it the client is told that we are busy, as the reply is dropped.
+        self.start(async move {
+            knock.link().link().settles().await;
+            Heard::Waited { knock, request }
+        });
+    }
+
+    /// The time is over in which a peer was to prove where it is. One that was led astray once more has to ask again.
+    pub(super) fn on_waited(&mut self, knock: Knock, request: ReachRequest) {
+        self.look_at_legs();
+        match knock.link().link().whereabouts().settled {
+            true => self.on_request(knock, request),
+            false => self.refuse(knock, ReachRefusal::Busy),
+        }
+    }
+
+    fn on_request(&mut self, knock: Knock, request: ReachRequest) {
         let bytes = knock.frame.len();
         let peer = knock.link().link().peer;
-        let from = canonical(knock.link().link().connection.remote_address());
+        // Where its packets come from, which only it is told; what others are told or sent has to be about the other one.
+        let seen = canonical(knock.link().link().connection.remote_address());
+        let from = knock.link().link().whereabouts().at;
         let serves = self.role() == Role::Server;
-        let settled = knock.link().link().whereabouts().settled;
         let answer = match request {
-            // Others would be sent something because of an address that may be forged.
-            ReachRequest::Check { .. }
-            | ReachRequest::Reserve
-            | ReachRequest::Open { .. }
-            | ReachRequest::Meet { .. }
-                if !settled =>
-            {
-                Err(ReachRefusal::Busy)
-            }
             ReachRequest::Hello => Ok(ReachAnswer::Hello {
-                observed: from,
+                observed: seen,
                 serves,
                 relays: self.relays_for_others(),
             }),
@@ -82,7 +99,7 @@ impl Driver {
                 }
             }
             ReachRequest::Reserve => self.on_reserve(knock.link(), peer, from),
-            ReachRequest::Keep => self.on_keep(knock.link(), peer, from),
+            ReachRequest::Keep => self.on_keep(knock.link(), peer, seen),
             ReachRequest::Release => {
                 self.account(Event::Release { peer });
                 Ok(ReachAnswer::Done)
@@ -215,6 +232,24 @@ impl Driver {
             crate::Reply::send(knock.reply, frame).await;
             drop(alive);
         });
+    }
+}
+
+/// Whether others are told, or sent, something because of where the one who asks is.
+const fn reaches_others(request: &ReachRequest) -> bool {
+    match request {
+        ReachRequest::Check { .. }
+        | ReachRequest::Reserve
+        | ReachRequest::Open { .. }
+        | ReachRequest::Meet { .. } => true,
+        ReachRequest::Hello
+        | ReachRequest::DialBack { .. }
+        | ReachRequest::Keep
+        | ReachRequest::Release
+        | ReachRequest::Incoming { .. }
+        | ReachRequest::Close { .. }
+        | ReachRequest::Go { .. }
+        | ReachRequest::Candidates { .. } => false,
     }
 }
 

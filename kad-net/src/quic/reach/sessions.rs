@@ -263,12 +263,11 @@ pub(super) struct Told {
 /// Makes a way through the session. `None` if there are too many, or it is one that this node has already. Of one that
 /// this node has opened the relay is told then; to one that others have, it is refused.
 pub(super) fn begin(shared: &Arc<Shared>, link: &InUse, told: &Told) -> Option<Opened> {
-    let connection = &link.link().connection;
     let sessions = &shared.reach.sessions;
     let relay = link.link().peer;
     // What this node opens itself, it bounds itself.
     let may = told.side == Side::Opener || !sessions.is_full_of(relay);
-    let route = may.then(|| shared.mux.route(connection.remote_address(), told.session));
+    let route = may.then(|| shared.mux.route(link.link().whereabouts().at, told.session));
     let Some(route) = route.flatten() else {
         if told.side == Side::Opener {
             let _ = sessions.closing.try_send(Closing {

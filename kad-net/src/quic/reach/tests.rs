@@ -1,6 +1,7 @@
 //! Whole transports on hosts of the loopback network, each a site of its own, and peers that follow a script.
 
 mod abuse;
+mod moves;
 mod places;
 mod roles;
 mod sessions;

@@ -77,7 +77,7 @@ impl Driver {
         self.reach_of().eager.store(self.is_eager(), Ordering::Relaxed);
         let relays = self.reservations.held().filter_map(|id| {
             let place = self.places.get(&id)?;
-            let address = QuicAddress::from(place.link.link().connection.remote_address());
+            let address = QuicAddress::from(place.link.link().whereabouts().at);
             Some(Contact::new(id, address))
         });
         let standing = Standing {

@@ -15,6 +15,8 @@ pub(super) struct Link<C> {
 #[derive(Debug)]
 struct Held<C> {
     connection: C,
+    /// How many there were before it.
+    number: u64,
     why: String,
 }
 
@@ -23,31 +25,32 @@ impl<C: Clone> Link<C> {
         Self {
             held: Mutex::new(Held {
                 connection,
+                number: 0,
                 why: String::new(),
             }),
             failures: AtomicU64::default(),
         }
     }
 
-    /// The connection, or the one that `again` makes if it has `ended`, told with what. One at a time tries, and its
-    /// failure is that of all that waited for it: would each try for itself, the last of them waited as many times as
-    /// long.
+    /// The connection and its number, or the one that `again` makes if it has `ended`, told with what. One at a time tries,
+    /// and its failure is that of all that waited for it: would each try for itself, the last of them waited as many times
+    /// as long.
     pub(super) async fn get<E, Again>(
         &self,
-        ended: impl FnOnce(&C) -> Option<E>,
+        ended: impl FnOnce(&C, u64) -> Option<E>,
         again: impl FnOnce(E) -> Again,
-    ) -> Result<C, String>
+    ) -> Result<(C, u64), String>
     where
         Again: Future<Output = Result<C, String>>,
     {
         let failures = self.failures.load(Ordering::Acquire);
         let mut held = self.held.lock().await;
-        if let Some(end) = ended(&held.connection) {
+        if let Some(end) = ended(&held.connection, held.number) {
             if self.failures.load(Ordering::Acquire) != failures {
                 return Err(held.why.clone());
             }
             match again(end).await {
-                Ok(connection) => held.connection = connection,
+                Ok(connection) => (held.connection, held.number) = (connection, held.number + 1),
                 Err(why) => {
                     held.why.clone_from(&why);
                     self.failures.fetch_add(1, Ordering::Release);
@@ -55,7 +58,7 @@ impl<C: Clone> Link<C> {
                 }
             }
         }
-        Ok(held.connection.clone())
+        Ok((held.connection.clone(), held.number))
     }
 }
 
@@ -80,7 +83,7 @@ mod tests {
             Err(format!("attempt {}", attempts.get()))
         };
         let began = Instant::now();
-        let outcomes = join_all((0..64).map(|_| link.get(|_| Some(()), attempt))).await;
+        let outcomes = join_all((0..64).map(|_| link.get(|_, _| Some(()), attempt))).await;
         assert!(
             outcomes
                 .iter()
@@ -88,7 +91,7 @@ mod tests {
         );
         assert_eq!((attempts.get(), began.elapsed()), (1, LONG));
         // Who comes later tries again.
-        assert_eq!(link.get(|_| Some(()), attempt).await, Err("attempt 2".to_owned()));
+        assert_eq!(link.get(|_, _| Some(()), attempt).await, Err("attempt 2".to_owned()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -99,8 +102,8 @@ mod tests {
             Ok(1)
         };
         let began = Instant::now();
-        let outcomes = join_all((0..64).map(|_| link.get(|held| (*held == 0).then_some(()), attempt))).await;
-        assert!(outcomes.iter().all(|outcome| *outcome == Ok(1)));
+        let outcomes = join_all((0..64).map(|_| link.get(|held, _| (*held == 0).then_some(()), attempt))).await;
+        assert!(outcomes.iter().all(|outcome| *outcome == Ok((1, 1))));
         assert_eq!(began.elapsed(), LONG);
     }
 }
