@@ -10,7 +10,7 @@ use kad_core::{Contact, MAX_SEEDS, NodeId};
 use kad_net::{Transport, WireAddress};
 use tokio::sync::watch;
 
-use self::proof::MET_BEFORE;
+use self::proof::BEGIN_WITH;
 pub(crate) use self::proof::{PROOF_WITHIN, Proof};
 use crate::driver::Remembered;
 use crate::node::WeakAsker;
@@ -186,7 +186,7 @@ impl<T: Transport> Joiner<T> {
         }
         let mut errors = Vec::new();
         let knows = !remembered.is_empty();
-        let at_once = proof.as_ref().map_or(self.peers.len(), |_| MET_BEFORE);
+        let at_once = proof.as_ref().map_or(self.peers.len(), |_| BEGIN_WITH);
         let (mut met, tried) = self.meet(&self.peers, at_once, knows, &mut errors).await;
         let somebody = !met.is_empty() || knows;
         if let Some(proof) = proof.take_if(|_| somebody) {
@@ -210,8 +210,8 @@ impl<T: Transport> Joiner<T> {
         }
     }
 
-    /// Finds out who is at these places: so many at once, and one more for each that fails. Once somebody is known, the
-    /// others have [`GRACE`]. Tells whom it met, and how many places it tried.
+    /// Finds out who is at these places: so many at once, and one more for each that fails, and for each [`GRACE`] without
+    /// an answer. Once somebody is known, the others have as long. Tells whom it met, and how many places it tried.
     async fn meet(
         &self,
         peers: &[Peer],
@@ -229,7 +229,16 @@ impl<T: Transport> Joiner<T> {
         loop {
             let found = tokio::select! {
                 found = attempts.next() => found,
-                () = &mut grace, if !waiting => None,
+                () = &mut grace => match peers.get(tried) {
+                    Some(next) if waiting => {
+                        tried += 1;
+                        attempts.push(identify(next));
+                        grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
+                        continue;
+                    }
+                    _ if waiting => attempts.next().await,
+                    _ => None,
+                },
             };
             match found {
                 None => break,

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use kad_net::WireAddress;
 use kad_net::card::Card;
 use kad_net::nat::candidates::CandidateKind;
+use kad_net::nat::reachability::Prospect;
 pub use kad_net::nat::reachability::{Role, RoleChoice};
 use kad_net::quic::{QuicAddress, Standing};
 use tokio::sync::watch;
@@ -19,6 +20,8 @@ use crate::node::WeakAsker;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Presence<A> {
     pub(crate) role: Role,
+    /// What there is to wait for while nothing is proven.
+    pub(crate) prospect: Prospect,
     /// What the card of the node would say.
     pub(crate) card: Card<A>,
 }
@@ -27,6 +30,7 @@ impl Presence<QuicAddress> {
     fn of(standing: &Standing) -> Self {
         Self {
             role: standing.role,
+            prospect: standing.prospect,
             card: standing.card(),
         }
     }
@@ -114,6 +118,7 @@ mod tests {
         let card = Card::<SocketAddr>::default();
         let (told, presence) = watch::channel(Presence {
             role: Role::Client,
+            prospect: Prospect::Unclear,
             card,
         });
         let first = |choice| first_role(choice, Some(&presence));
@@ -131,6 +136,7 @@ mod tests {
         let kind = CandidateKind::Verified;
         let mut presence = Presence {
             role: Role::Server,
+            prospect: Prospect::Heard,
             card: Card::<SocketAddr> {
                 candidates: vec![Candidate { address, kind }],
                 ..Card::default()

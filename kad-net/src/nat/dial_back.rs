@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Every server is helper and target. The target is at another site than both ends, or, if the helper knows none there,
-//! on another host. A helper takes only addresses on the host at which it sees who asks, so a client
+//! on another host. The same address is probed from other sites each time, as a second probe from one says nothing new;
+//! sites take turns, however many targets each of them has. A helper takes only addresses on the host at which it sees who asks, so a client
 //! can aim nothing at others. A target has to believe the helper, so a helper that lies can have it send three packets
 //! of 17 bytes; for that it has to send as many bytes itself, and rations of each helper, of each host that is probed,
 //! and of all bound the rest. What is sent is never more than what came in.
@@ -68,6 +69,9 @@ pub enum Event {
         target: NodeId,
         /// Where it is.
         ip: IpAddr,
+        /// Whether this node has dialled it. Who calls us may be anybody, and is asked only if nobody else can say
+        /// something new.
+        dialled: bool,
     },
     /// It is not connected any more.
     TargetGone {
@@ -160,14 +164,26 @@ pub enum Refusal {
     NoTarget,
 }
 
+/// A server that can be asked to probe.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    id: NodeId,
+    ip: IpAddr,
+    dialled: bool,
+}
+
 /// A node that helps others.
 #[derive(Debug)]
 pub struct DialBack {
     scope: Scope,
     draws: Draws,
     own_host: Option<IpAddr>,
-    targets: Vec<(NodeId, IpAddr)>,
+    targets: Vec<Target>,
     checked: Ration<NodeId>,
+    /// Which address was probed from which host.
+    passed: Ration<(SocketAddr, IpAddr)>,
+    /// Whom this node has asked.
+    asked: Ration<NodeId>,
     dialled: Ration<NodeId>,
     hosts: Ration<IpAddr>,
     sites: Ration<IpAddr>,
@@ -185,6 +201,8 @@ impl DialBack {
             own_host: None,
             targets: Vec::new(),
             checked: Ration::new(MINUTE, MAX_PER_MINUTE),
+            passed: Ration::new(MINUTE, MAX_PER_MINUTE),
+            asked: Ration::new(MINUTE, MAX_PER_MINUTE),
             dialled: Ration::new(MINUTE, MAX_PER_MINUTE),
             hosts: Ration::new(MINUTE, MAX_PER_MINUTE),
             sites: Ration::new(MINUTE, MAX_PER_MINUTE),
@@ -196,13 +214,14 @@ impl DialBack {
     /// due, of which there are at most three for each request of the last second.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::TargetKnown { target, ip } => {
-                self.targets.retain(|(known, _)| *known != target);
+            Event::TargetKnown { target, ip, dialled } => {
+                self.targets.retain(|known| known.id != target);
                 if self.targets.len() < MAX_TARGETS && self.scope.admits_host(ip) {
-                    self.targets.push((target, ip.to_canonical()));
+                    let (id, ip) = (target, ip.to_canonical());
+                    self.targets.push(Target { id, ip, dialled });
                 }
             }
-            Event::TargetGone { target } => self.targets.retain(|(known, _)| *known != target),
+            Event::TargetGone { target } => self.targets.retain(|known| known.id != target),
             Event::OwnHost { ip } => self.own_host = Some(ip),
             Event::Check {
                 request,
@@ -271,28 +290,53 @@ impl DialBack {
         if !self.checked.has(now, &client, MAX_PER_PEER) {
             return Err(Refusal::Busy);
         }
-        let (family, scope) = (Family::of(observed), self.scope);
-        let ends = [Some(observed), self.own_host];
-        let beside = |ip: IpAddr, place: &dyn Fn(IpAddr) -> IpAddr| {
+        let target = self.choose_target(now, client, address).ok_or(Refusal::NoTarget)?;
+        self.checked.take(now, client);
+        self.passed.take(now, (address, host(target.ip)));
+        self.asked.take(now, target.id);
+        Ok(target.id)
+    }
+
+    /// One of those that can say most about this address. A site is drawn first, so that whoever has many nodes at one
+    /// is asked no oftener than others.
+    fn choose_target(&mut self, now: Instant, client: NodeId, address: SocketAddr) -> Option<Target> {
+        let scope = self.scope;
+        let at = |ip: IpAddr| site(ip, scope);
+        let ends = [Some(address.ip()), self.own_host];
+        let is_end = |ip: IpAddr, place: &dyn Fn(IpAddr) -> IpAddr| {
             let mut ends = ends.iter().flatten();
             ends.any(|end| place(*end) == place(ip))
         };
-        let fitting: Vec<(NodeId, IpAddr)> = self
-            .targets
-            .iter()
-            .filter(|(target, ip)| *target != client && Family::of(*ip) == family && !beside(*ip, &host))
-            .copied()
-            .collect();
-        let elsewhere = |(_, ip): &&(NodeId, IpAddr)| !beside(*ip, &|ip| site(ip, scope));
-        let mut best: Vec<NodeId> = fitting.iter().filter(elsewhere).map(|(id, _)| *id).collect();
-        // Where all servers lie at one site, others in it are all that there are. What their probes are worth decides the
-        // client, who knows where servers lie.
-        if best.is_empty() {
-            best = fitting.iter().map(|(id, _)| *id).collect();
-        }
-        let chosen = self.draws.pick(best.len()).ok_or(Refusal::NoTarget)?;
-        self.checked.take(now, client);
-        Ok(best[chosen])
+        let lately = |ip: IpAddr, place: &dyn Fn(IpAddr) -> IpAddr| {
+            let same = |known: &(SocketAddr, IpAddr)| known.0 == address && place(known.1) == place(ip);
+            self.passed.recent(now, same)
+        };
+        let fits = |target: &&Target| {
+            let is_family = Family::of(target.ip) == Family::of(address.ip());
+            target.id != client && is_family && !is_end(target.ip, &host)
+        };
+        // The first reason to ask somebody else counts most. Where all servers lie at one site, others in it are all that
+        // there are: what their probes are worth decides the client, who knows where servers lie.
+        let reasons = |target: &Target| {
+            [
+                is_end(target.ip, &at),
+                !self.asked.has(now, &target.id, MAX_PER_PEER),
+                lately(target.ip, &host),
+                lately(target.ip, &at),
+                !target.dialled,
+            ]
+        };
+        let fitting = self.targets.iter().filter(fits);
+        let mut best: Vec<(Target, [bool; 5])> =
+            fitting.map(|target| (*target, reasons(target))).collect();
+        let least = best.iter().map(|(_, reasons)| *reasons).min()?;
+        best.retain(|(_, reasons)| *reasons == least);
+        let mut sites: Vec<IpAddr> = best.iter().map(|(target, _)| at(target.ip)).collect();
+        sites.sort_unstable();
+        sites.dedup();
+        let drawn = sites[self.draws.pick(sites.len())?];
+        best.retain(|(target, _)| at(target.ip) == drawn);
+        Some(best[self.draws.pick(best.len())?].0)
     }
 
     fn may_probe(

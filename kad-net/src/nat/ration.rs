@@ -28,6 +28,12 @@ impl<K: PartialEq> Ration<K> {
         recent().count() < self.in_all && recent().filter(|(_, of)| of == key).count() < each
     }
 
+    /// Whether one was granted within the last span to a key like that.
+    pub(crate) fn recent(&self, now: Instant, is_like: impl Fn(&K) -> bool) -> bool {
+        let mut recent = self.granted.iter().filter(|(at, _)| now.since(*at) < self.span);
+        recent.any(|(_, of)| is_like(of))
+    }
+
     /// Counts one that was granted.
     pub(crate) fn take(&mut self, now: Instant, key: K) {
         while self

@@ -9,7 +9,8 @@
 //! - **Up** takes three probes from different sites, through helpers at two sites or more, and then to hold for
 //!   [`ReachabilityConfig::hold`]. A stranger that connects of its own accord is as good as a probe. Where all servers
 //!   lie at one or two sites, hosts count (`places.rs`).
-//! - **Nothing** says a probe from a host that was contacted: another helper is asked soon, and no try is counted.
+//! - **Nothing** says a probe from a host that was contacted: another helper is asked soon, and no try is counted. Nor
+//!   does a helper that refuses: it rests, and while nothing is proven another one is asked at once.
 //! - **Down** takes three silences in a row, through helpers at two sites or more: a single helper that claims to have
 //!   asked on can neither make a node serve nor keep it from it.
 //! - **At once down** when the network changes.
@@ -25,7 +26,7 @@ use kad_core::{Duration, Instant, NodeId};
 
 use self::address::{Change, Proving};
 pub use self::config::{ReachabilityConfig, Role, RoleChoice};
-pub use self::events::{Action, Event};
+pub use self::events::{Action, Event, Prospect};
 use self::places::Places;
 use super::draws::Draws;
 use super::prefix::Family;
@@ -172,6 +173,13 @@ impl Reachability {
     pub fn is_decided(&self) -> bool {
         let decided = |proving: &Proving| proving.is_reachable() || proving.is_unreachable();
         self.addresses.iter().any(decided)
+    }
+
+    /// What there is to wait for, where nothing is proven yet: the best of all addresses.
+    #[must_use]
+    pub fn prospect(&self, now: Instant) -> Prospect {
+        let prospects = self.addresses.iter().map(|proving| proving.prospect(now));
+        prospects.max().unwrap_or_default()
     }
 
     fn needs_no_proof(&self) -> bool {

@@ -50,6 +50,7 @@ impl World {
             let known = others.map(|other| dial_back::Event::TargetKnown {
                 target: id(other),
                 ip: server(other).ip(),
+                dialled: true,
             });
             let own = dial_back::Event::OwnHost { ip: server(n).ip() };
             for event in known.chain([own]) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use kad_net::memory::{Conditions, Network};
 use kad_net::nat::candidates::Candidate;
 use kad_net::nat::observation::NatClass;
+use kad_net::nat::reachability::Prospect;
 use kad_store::{Limits, MemoryStore};
 
 use super::*;
@@ -72,6 +73,7 @@ fn relayed(relay: u8) -> Presence<SocketAddr> {
     };
     Presence {
         role: Role::Client,
+        prospect: Prospect::Unclear,
         card: Card {
             candidates: vec![observed],
             class: NatClass::EndpointDependent,
@@ -173,6 +175,7 @@ async fn the_card_follows_what_is_found_out() {
 async fn who_has_nothing_to_say_for_a_while_does_not_say_that_it_has_stopped() {
     let unproven = Presence {
         role: Role::Server,
+        prospect: Prospect::Unclear,
         card: Card {
             candidates: vec![Candidate {
                 address: address(200),
@@ -184,6 +187,7 @@ async fn who_has_nothing_to_say_for_a_while_does_not_say_that_it_has_stopped() {
     };
     let nothing = Presence {
         role: Role::Client,
+        prospect: Prospect::Unclear,
         card: Card::default(),
     };
     let (network, nodes) = network(8).await;
@@ -239,8 +243,9 @@ async fn a_server_that_nobody_has_proven_to_be_reachable_has_no_card() {
             serves,
             ..Card::default()
         };
-        let role = Role::Server;
-        said_by(&Presence { role, card }).is_some()
+        let (role, prospect) = (Role::Server, Prospect::Heard);
+        let presence = Presence { role, prospect, card };
+        said_by(&presence).is_some()
     };
     assert!(!says(CandidateKind::Lan, true) && !says(CandidateKind::Observed, true));
     assert!(says(CandidateKind::Verified, true) && says(CandidateKind::Mapped, true));

@@ -48,6 +48,7 @@ fn helper(targets: &[&str]) -> DialBack {
         let event = Event::TargetKnown {
             target: id(n),
             ip: ip(target),
+            dialled: true,
         };
         assert_eq!(one(&mut helper, at(0), event), []);
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use kad_core::{Duration, Instant, NodeId};
 
+use super::Prospect;
 use super::places::Places;
 use crate::nat::draws::Draws;
 
@@ -23,10 +24,11 @@ const AT_ONCE: Duration = Duration::from_millis(250);
 /// changes in minutes.
 const LONGEST_VOID: Duration = Duration::from_secs(60);
 
-/// Between two checks while nothing is decided.
+/// Between two checks while nothing is decided, and the longest pause after which one still counts as under way.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Between two checks when a helper had no time, or a proven address was silent: a router may be starting anew.
+/// Between two checks of a proven address when a helper had no time, or the address was silent: a router may be starting
+/// anew.
 const LATER: Duration = Duration::from_secs(10);
 
 /// Between two checks of an address that was proven a short while ago, and the first pause of others.
@@ -173,11 +175,24 @@ impl Proving {
         }
     }
 
-    /// The check has said nothing. Returns whom it was asked of.
+    /// The check has said nothing. Returns whom it was asked of, who rests now: while nothing is proven another one is
+    /// asked at once, since whoever joins waits, and this is known without waiting for anybody.
     pub(super) fn give_up(&mut self, now: Instant, draws: &mut Draws) -> Option<NodeId> {
         let check = self.check.take()?;
-        self.arm(now, LATER, draws);
+        self.arm(now, if self.is_reachable() { LATER } else { AT_ONCE }, draws);
         Some(check.helper)
+    }
+
+    /// What there is to wait for.
+    pub(super) fn prospect(&self, now: Instant) -> Prospect {
+        let goes_on = self.is_checking() || !self.waits && self.due <= now + SOON;
+        match self.state {
+            State::Reachable { .. } => Prospect::Heard,
+            State::Unproven if goes_on && !self.proofs.is_empty() => Prospect::Heard,
+            State::Unproven if goes_on && self.silences.is_empty() => Prospect::Asked,
+            State::Unproven if self.silences.is_empty() => Prospect::Unclear,
+            State::Unproven | State::Unreachable => Prospect::Silent,
+        }
     }
 
     /// The probe has said nothing: no try was made, and another helper may know another target. An address that is
@@ -266,7 +281,7 @@ impl Proving {
         };
         self.avoid = None;
         if !check.passed_on {
-            self.arm(now, LATER, draws);
+            self.arm(now, if self.is_reachable() { LATER } else { AT_ONCE }, draws);
             return (None, Some(check.helper));
         }
         // Of many silences through one helper, no more than decide are kept.
@@ -283,7 +298,13 @@ impl Proving {
             self.silences.clear();
             self.tries = 0;
         }
-        self.arm(now, if self.is_reachable() { LATER } else { SOON }, draws);
+        let soon = match self.state {
+            State::Reachable { .. } => LATER,
+            // One helper may lie, or know a target that does not probe.
+            State::Unproven if self.silences.len() == 1 => AT_ONCE,
+            State::Unproven | State::Unreachable => SOON,
+        };
+        self.arm(now, soon, draws);
         (change, None)
     }
 

@@ -55,6 +55,20 @@ pub enum Event {
     Timeout,
 }
 
+/// What somebody may wait for who wants to know whether a node can be reached. The better one is the greater one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Prospect {
+    /// Nobody can be asked, or those who can could not say anything: others might.
+    #[default]
+    Unclear,
+    /// Probes were sent, and none arrived.
+    Silent,
+    /// A helper is being asked, or will be within seconds, and nothing was silent yet.
+    Asked,
+    /// Strangers were heard; too few of them, or enough.
+    Heard,
+}
+
 /// What a node wants done about its reachability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {

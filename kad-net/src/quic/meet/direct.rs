@@ -11,7 +11,7 @@ use kad_core::NodeId;
 use super::Witnessed;
 use super::finder::Vain;
 use crate::nat::candidates::{Candidate, CandidateKind, Meeting, is_local};
-use crate::quic::address::QuicAddress;
+use crate::quic::address::{QuicAddress, canonical};
 use crate::quic::connect;
 use crate::quic::error::{QuicError, code};
 use crate::quic::path::{Path, PathKind};

@@ -67,6 +67,8 @@ pub(super) enum Heard {
     Waited { knock: Knock, request: ReachRequest },
     /// The same, of one whose packets are forwarded.
     LegWaited { peer: NodeId },
+    /// DIAL-BACK: the target does not probe.
+    NotProbed { target: NodeId },
     /// INCOMING: the end that was told of a session does not want it.
     Declined { session: SessionId, by: NodeId },
     /// Nobody waits for it.
@@ -192,9 +194,11 @@ impl Driver {
                 Some(closing) = self.closed.recv() => self.on_closing(closing),
                 Some(probe) = self.probes.recv() => {
                     let Probed { from, nonce, stranger } = probe;
+                    tracing::debug!(%from, stranger, "a probe has come");
                     self.reach(reachability::Event::Probed { from, nonce, stranger });
                 }
                 Some(Called { from, stranger }) = self.calls.recv() => {
+                    tracing::debug!(%from, stranger, "a peer has called");
                     self.reach(reachability::Event::Called { from, stranger });
                 }
                 knock = self.inbox.knocks.recv() => match knock {
@@ -285,6 +289,7 @@ impl Driver {
             self.keep_sessions(now);
             if self.asks() {
                 self.greet(now);
+                self.stay_in_touch(now);
                 self.remind_nat(now);
             }
             self.complain(now);
@@ -365,6 +370,7 @@ impl Driver {
             Heard::Kept { relay, answer } => self.on_kept(relay, answer),
             Heard::Waited { knock, request } => self.on_waited(knock, request),
             Heard::LegWaited { peer } => self.on_leg_waited(peer),
+            Heard::NotProbed { target } => self.on_idle_target(target),
             Heard::Declined { session, by } => self.close_session(session, by),
             Heard::Nothing => {}
         }

@@ -5,6 +5,11 @@
 //! looked for once a second, and at once while nothing is known of whether strangers reach this node. A node at
 //! rest so asks eight servers in ten minutes. A server behind a NAT asks one of them every quarter of a minute, as
 //! otherwise the NAT could forget it.
+//!
+//! A server has to know others who probe for those that join, also in a network at rest, and the first node of a
+//! network, to which all come, has dialled hardly anybody. So it says hello again to those that it knows before their
+//! connections end unused, and with too few of them it asks callers as well; those it has probe, and believes
+//! nothing that they say of this node.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +21,7 @@ use super::asking::{NotHeard, ask};
 use super::driver::{Driver, Heard};
 use crate::nat::dial_back;
 use crate::nat::observation::{self, Family};
-use crate::nat::reachability;
+use crate::nat::reachability::{self, Role};
 use crate::nat::reservations;
 use crate::quic::QuicAddress;
 use crate::quic::address::canonical;
@@ -55,6 +60,8 @@ struct Observer {
     ip: IpAddr,
     /// When it may be asked again.
     again: Instant,
+    /// When its connection is about to end unused.
+    wake_at: Instant,
     serves: bool,
 }
 
@@ -103,9 +110,11 @@ impl Observers {
         self.relays.remove(&id);
     }
 
-    /// Some server with a connection that stands.
+    /// Some server that was dialled, with a connection that stands.
     fn any(&self) -> Option<(Arc<Link>, IpAddr)> {
-        let stands = |observer: &&Observer| observer.link.connection.close_reason().is_none();
+        let stands = |observer: &&Observer| {
+            observer.link.dialled && observer.link.connection.close_reason().is_none()
+        };
         let observer = self
             .asked
             .values()
@@ -114,9 +123,31 @@ impl Observers {
         Some((observer.link.clone(), observer.ip))
     }
 
+    /// How many of a family serve that this node has dialled.
     fn serving_of(&self, family: Family) -> usize {
-        let fits = |observer: &&Observer| observer.serves && Family::of(observer.ip) == family;
+        let fits = |observer: &&Observer| {
+            observer.serves && observer.link.dialled && Family::of(observer.ip) == family
+        };
         self.asked.values().filter(fits).count()
+    }
+
+    /// Servers whose connections would end soon, as nobody has used them.
+    fn sleepy(&self, now: Instant) -> Vec<(Arc<Link>, IpAddr)> {
+        let fits = |observer: &&Observer| observer.serves && observer.wake_at <= now;
+        let sleepy = self.asked.values().filter(fits);
+        sleepy.map(|observer| (observer.link.clone(), observer.ip)).collect()
+    }
+
+    /// A full list forgets a caller that does not serve for somebody who was dialled.
+    fn make_room(&mut self) {
+        let useless = |(id, observer): (&NodeId, &Observer)| {
+            (!observer.serves && !observer.link.dialled).then_some(*id)
+        };
+        if self.asked.len() >= MAX_OBSERVERS
+            && let Some(useless) = self.asked.iter().find_map(useless)
+        {
+            self.asked.remove(&useless);
+        }
     }
 
     /// Whether this connection was asked lately.
@@ -132,13 +163,31 @@ impl Driver {
         let mut chosen = Vec::new();
         for link in self.shared.pool.links() {
             let ip = link.whereabouts().at.ip();
-            if link.dialled && !self.observers.was_asked(now, &link) && self.needs(now, Family::of(ip)) {
-                chosen.push((self.observations.has_vote_of(now, ip, FRESH), link, ip));
+            let needed = match link.dialled {
+                true => self.needs(now, Family::of(ip)),
+                false => self.role() == Role::Server && self.observers.serving_of(Family::of(ip)) < ENOUGH,
+            };
+            if needed && !self.observers.was_asked(now, &link) {
+                let voted = self.observations.has_vote_of(now, ip, FRESH);
+                chosen.push((!link.dialled, voted, link, ip));
             }
         }
-        // Other households first; among them in whatever order the pool has them.
-        chosen.sort_by_key(|(voted, ..)| *voted);
-        for (_, link, ip) in chosen.into_iter().take(ASKED_AT_ONCE) {
+        // Callers last, and other households first; among them in whatever order the pool has them.
+        chosen.sort_by_key(|(called, voted, ..)| (*called, *voted));
+        for (.., link, ip) in chosen.into_iter().take(ASKED_AT_ONCE) {
+            if link.dialled {
+                self.observers.make_room();
+            }
+            self.greet_one(now, link, ip);
+        }
+    }
+
+    /// A server keeps those that it could ask to probe for others: whoever joins a network at rest needs them.
+    pub(super) fn stay_in_touch(&mut self, now: Instant) {
+        if self.role() != Role::Server {
+            return;
+        }
+        for (link, ip) in self.observers.sleepy(now) {
             self.greet_one(now, link, ip);
         }
     }
@@ -177,6 +226,7 @@ impl Driver {
             link: link.clone(),
             ip,
             again: now + FRESH,
+            wake_at: now + self.shared.limits.idle_timeout / 4 * 3,
             serves: known.is_some_and(|observer| observer.serves),
         };
         self.observers.asked.insert(link.peer, observer);
@@ -193,6 +243,7 @@ impl Driver {
             return;
         };
         let (id, ip) = (link.peer, observer.ip);
+        tracing::debug!(peer = %id, %ip, ?answer, "a peer was asked where it sees this node");
         let Ok(ReachAnswer::Hello {
             observed,
             serves,
@@ -211,14 +262,20 @@ impl Driver {
             return;
         };
         observer.serves = serves;
-        self.vote(ip, observed);
-        if serves {
-            self.reach(reachability::Event::HelperKnown { helper: id, ip });
-            self.help(dial_back::Event::TargetKnown { target: id, ip });
-        } else {
-            self.no_helper(id);
+        let dialled = link.dialled;
+        if dialled {
+            self.vote(ip, observed);
         }
-        if relays && self.remember_relay(link) {
+        if !serves {
+            self.no_helper(id);
+        } else {
+            if dialled {
+                self.reach(reachability::Event::HelperKnown { helper: id, ip });
+            }
+            let target = id;
+            self.help(dial_back::Event::TargetKnown { target, ip, dialled });
+        }
+        if dialled && relays && self.remember_relay(link) {
             let rtt = link.connection.rtt();
             self.reserve(reservations::Event::RelayKnown { relay: id, ip, rtt });
         }
@@ -230,6 +287,15 @@ impl Driver {
         if let Some(port) = self.port_of(Family::of(observer)) {
             self.observe(observation::Event::Vote { port, observer, seen });
         }
+    }
+
+    /// It was asked to probe and does not serve any more, or does not answer. It is asked again what it is.
+    pub(super) fn on_idle_target(&mut self, target: NodeId) {
+        let again = self.now() + AGAIN;
+        if let Some(observer) = self.observers.asked.get_mut(&target) {
+            (observer.again, observer.serves) = (again, false);
+        }
+        self.no_helper(target);
     }
 
     /// It does not serve, or is not connected any more.
@@ -249,6 +315,7 @@ impl Driver {
                 None => Err(NotHeard::Nothing),
             };
             let passed_on = matches!(answer, Ok(ReachAnswer::Done));
+            tracing::debug!(%helper, %address, ?answer, "a helper was asked to have this address probed");
             Heard::Checked { nonce, passed_on }
         });
     }

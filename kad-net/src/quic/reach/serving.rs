@@ -165,15 +165,18 @@ impl Driver {
         // Without room for it the client is told that we are busy, as the reply is dropped.
         self.start(async move {
             let dial_back = ReachRequest::DialBack { address, nonce };
-            let answer = match ask(&shared, &link, &dial_back, ANSWER_WITHIN).await {
-                Ok(ReachAnswer::Done) => ReachAnswer::Done,
-                Err(NotHeard::Refused(ReachRefusal::Busy)) => ReachAnswer::Refused(ReachRefusal::Busy),
-                _ => ReachAnswer::Refused(ReachRefusal::NoTarget),
+            let (answer, heard) = match ask(&shared, &link, &dial_back, ANSWER_WITHIN).await {
+                Ok(ReachAnswer::Done) => (ReachAnswer::Done, Heard::Nothing),
+                Err(NotHeard::Refused(ReachRefusal::Busy)) => {
+                    (ReachAnswer::Refused(ReachRefusal::Busy), Heard::Nothing)
+                }
+                // Nobody else is to ask it in vain.
+                _ => (ReachAnswer::Refused(ReachRefusal::NoTarget), Heard::NotProbed { target }),
             };
             if let Ok(frame) = answer.encode(&request) {
                 crate::Reply::send(knock.reply, frame).await;
             }
-            Heard::Nothing
+            heard
         });
     }
 

@@ -6,7 +6,7 @@ use kad_core::Contact;
 
 use crate::nat::candidates::{Candidate, CandidateKind, MAX_CANDIDATES};
 use crate::nat::observation::NatClass;
-use crate::nat::reachability::Role;
+use crate::nat::reachability::{Prospect, Role};
 use crate::quic::QuicAddress;
 use crate::wire::card::Card;
 
@@ -25,6 +25,8 @@ pub struct Standing {
     pub observed: Vec<SocketAddr>,
     /// The addresses at which strangers reached it.
     pub reachable: Vec<SocketAddr>,
+    /// What there is to wait for while there are none.
+    pub prospect: Prospect,
     /// Those that a router says it forwards.
     pub mapped: Vec<SocketAddr>,
     /// Those of its interfaces, and those that its sockets are bound to.
@@ -41,6 +43,7 @@ impl Standing {
             class: NatClass::Unknown,
             observed: Vec::new(),
             reachable: Vec::new(),
+            prospect: Prospect::Unclear,
             mapped: Vec::new(),
             lan: Vec::new(),
             relays: Vec::new(),

@@ -85,6 +85,7 @@ impl Driver {
             class: self.class(),
             observed: self.observed(),
             reachable: self.reachability.reachable().collect(),
+            prospect: self.reachability.prospect(self.now()),
             mapped: self.told.mapped.clone(),
             lan: self.own_addresses(),
             relays: relays.collect(),

@@ -85,7 +85,11 @@ impl World {
         }
         self.homes[by as usize].observers.insert(to);
         let (id, ip) = (self.nodes[to as usize].id, host(to).into());
-        let target = dial_back::Event::TargetKnown { target: id, ip };
+        let target = dial_back::Event::TargetKnown {
+            target: id,
+            ip,
+            dialled: true,
+        };
         self.tell_dial_back(by, target, None);
         self.tell_reservations(by, reservations::Event::RelayKnown { relay: id, ip, rtt });
         self.tell_reachability(by, reachability::Event::HelperKnown { helper: id, ip });
