@@ -12,13 +12,15 @@
 //! - **At once, beside each other** (`finder.rs`): what can be dialled is dialled, and the relayed path is opened meanwhile. The first
 //!   path is used; better ones take its place while it is in use. When the last one is lost, whoever dialled looks again.
 //! - **Sessions** (`session.rs`): of both ends, those that this node opened and those that arrived.
-//! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants.
+//! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants; `birthday.rs` what is tried after that, where
+//!   operators want it.
 //!
 //! What it refuses to do: dial or punch for somebody else. A card and the word of a relay name addresses, so dials to each host are
 //! rationed, relays that a card names included. Local addresses are dialled only where both are seen at one host; of a card this is its
 //! own word, so that a card can have some hosts of the own network dialled, as rarely as any. Only the host is punched at which the
 //! relay sees the peer.
 
+mod birthday;
 mod direct;
 mod finder;
 mod punching;
@@ -39,6 +41,7 @@ use super::shared::Shared;
 use crate::wire::Scope;
 use crate::wire::card::Card;
 
+use self::birthday::Birthdays;
 use self::finder::Finder;
 use self::rations::{Dials, Silences};
 use self::session::Sessions;
@@ -54,21 +57,28 @@ pub(super) struct Meetings {
     sessions: Arc<Sessions>,
     dials: Mutex<Dials>,
     silences: Mutex<Silences>,
+    birthdays: Birthdays,
     asked: Arc<Semaphore>,
     /// How often the network has changed.
     changes: watch::Sender<u64>,
+    /// What a test says of the NAT, in place of what observers say.
+    #[cfg(test)]
+    class: Mutex<Option<crate::nat::observation::NatClass>>,
 }
 
 impl Meetings {
-    pub(super) fn new(scope: Scope) -> Self {
+    pub(super) fn new(config: &ReachConfig) -> Self {
         Self {
-            scope,
+            scope: config.scope,
             finders: Mutex::default(),
             sessions: Arc::default(),
             dials: Mutex::new(Dials::new()),
             silences: Mutex::default(),
+            birthdays: Birthdays::new(config.birthday_punching),
             asked: Arc::new(Semaphore::new(MAX_ASKED)),
             changes: watch::Sender::new(0),
+            #[cfg(test)]
+            class: Mutex::default(),
         }
     }
 

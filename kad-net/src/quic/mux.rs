@@ -32,7 +32,7 @@ use super::socket::{Count, Line};
 use crate::nat::contacted::Contacted;
 use crate::nat::relay::{MAX_DATAGRAM, Relay, SessionId, Verdict};
 
-pub(super) use self::packet::{Packet, PunchKey, Side};
+pub(super) use self::packet::{MAX_PUNCH, Packet, PunchKey, Side};
 pub(super) use self::punches::{Heard, Punches};
 pub(super) use self::sift::sift;
 
@@ -80,6 +80,39 @@ pub(super) struct Mux {
     /// Hosts that are never let in, as if no packet could pass between the two.
     #[cfg(test)]
     pub(super) barred: Mutex<Vec<IpAddr>>,
+    /// A host of which only ports that were punched are let in.
+    #[cfg(test)]
+    pub(super) narrow: Mutex<Option<Narrow>>,
+}
+
+/// As a NAT that lets in only addresses that were sent to, towards a peer behind one that gives every destination another port.
+#[cfg(test)]
+pub(super) struct Narrow {
+    host: IpAddr,
+    /// The port that everybody else sees the peer at.
+    advertised: u16,
+    opened: std::collections::HashSet<u16>,
+}
+
+#[cfg(test)]
+impl Narrow {
+    pub(super) fn towards(peer: SocketAddr) -> Self {
+        Self {
+            host: peer.ip(),
+            advertised: peer.port(),
+            opened: std::collections::HashSet::new(),
+        }
+    }
+
+    fn sent(&mut self, to: SocketAddr) {
+        if to.ip() == self.host && to.port() != self.advertised {
+            self.opened.insert(to.port());
+        }
+    }
+
+    fn lets_in(&self, from: SocketAddr) -> bool {
+        from.ip() != self.host || self.opened.contains(&from.port())
+    }
 }
 
 /// Hosts that something was sent to.
@@ -113,6 +146,8 @@ impl Mux {
             walled: std::sync::atomic::AtomicBool::default(),
             #[cfg(test)]
             barred: Mutex::default(),
+            #[cfg(test)]
+            narrow: Mutex::default(),
         }
     }
 
@@ -162,21 +197,36 @@ impl Mux {
         }
     }
 
+    /// The same from a socket that is not the node's own.
+    pub(super) fn send_from(&self, socket: &tokio::net::UdpSocket, to: SocketAddr, packet: Packet<'_>) {
+        let mut bytes = [0; MAX_PACKET];
+        match packet.write(&mut bytes) {
+            Some(size) => self.hand_over(to, &bytes[..size], |bytes, to| socket.try_send_to(bytes, to)),
+            None => self.line.count(Count::Lost),
+        }
+    }
+
     /// Whether something was sent to this host in the last ten minutes or more. Of IPv6, the /64 counts as one host.
     pub(super) fn has_contacted(&self, host: IpAddr) -> bool {
         let now = self.now();
         self.hosts().contacted.contains(now, host)
     }
 
-    /// Whether what comes from a host is taken in.
+    /// Whether what comes from there is taken in.
     #[cfg(not(test))]
-    pub(super) const fn lets_in(&self, _: IpAddr) -> bool {
+    pub(super) const fn lets_in(&self, _: SocketAddr) -> bool {
         true
     }
 
-    /// Whether what comes from a host is taken in: in tests of what happens behind a NAT, not always.
+    /// Whether what comes from there is taken in: in tests of what happens behind a NAT, not always.
     #[cfg(test)]
-    pub(super) fn lets_in(&self, host: IpAddr) -> bool {
+    pub(super) fn lets_in(&self, from: SocketAddr) -> bool {
+        let host = from.ip();
+        let narrow = self.narrow.lock().unwrap_or_else(PoisonError::into_inner);
+        if narrow.as_ref().is_some_and(|narrow| !narrow.lets_in(from)) {
+            return false;
+        }
+        drop(narrow);
         let barred = self
             .barred
             .lock()
@@ -293,20 +343,37 @@ impl Mux {
 
     fn transmit(&self, to: SocketAddr, bytes: &[u8]) {
         let to = canonical(to);
+        let socket = self.sockets[usize::from(to.is_ipv6())]
+            .get()
+            .and_then(Weak::upgrade);
+        match socket {
+            Some(socket) => self.hand_over(to, bytes, |bytes, to| socket.send_to(bytes, to)),
+            None => self.line.count(Count::Lost),
+        }
+    }
+
+    /// Gives a datagram to the system.
+    fn hand_over(
+        &self,
+        to: SocketAddr,
+        bytes: &[u8],
+        send: impl FnOnce(&[u8], SocketAddr) -> std::io::Result<usize>,
+    ) {
+        let to = canonical(to);
         if self.line.is_silent() {
             self.line.count(Count::Swallowed);
             return;
         }
-        let socket = self.sockets[usize::from(to.is_ipv6())]
-            .get()
-            .and_then(Weak::upgrade)
-            .filter(|_| !is_fake(to.ip()));
-        let Some(socket) = socket else {
+        if is_fake(to.ip()) {
             self.line.count(Count::Lost);
             return;
-        };
+        }
         self.note(to.ip());
-        match socket.send_to(bytes, to) {
+        #[cfg(test)]
+        if let Some(narrow) = &mut *self.narrow.lock().unwrap_or_else(PoisonError::into_inner) {
+            narrow.sent(to);
+        }
+        match send(bytes, to) {
             Ok(_) => self.line.sent(1, bytes.len()),
             // No room for it now is as good as lost on the way; so is whatever else the system says.
             Err(_) => self.line.count(Count::Lost),
