@@ -12,16 +12,18 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kad_core::NodeId;
+use quinn::Connection;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use super::direct::shake_hands;
-use super::punching::{Attempt, Doing, until};
+use super::punching::{Attempt, Doing, maybe, until};
 use super::session::{Session, ask, own};
 use crate::nat::birthday::{Action, Birthday, Event, Part, Turns};
 use crate::nat::candidates::Candidate;
 use crate::nat::observation::NatClass;
+use crate::quic::error::QuicError;
 use crate::quic::mux::{MAX_PUNCH, Mux, Packet, PunchKey, Side};
 use crate::quic::shared::Shared;
 use crate::quic::socket::{self, Count};
@@ -121,17 +123,32 @@ pub(super) struct Trying {
     /// After how many milliseconds a port was met.
     met: Option<u128>,
     doors: Doors,
-    /// The one of them that was met.
+    /// The one of them that was met, until it is dialled from.
     kept: Option<UdpSocket>,
+    dial: Option<(SocketAddr, BoxFuture<'static, Result<Connection, QuicError>>)>,
+}
+
+/// What happens next in an attempt.
+pub(super) enum Next {
+    Event(Event),
+    /// A connection stands that was dialled from the socket that was met.
+    Dialled(Connection, SocketAddr),
 }
 
 impl Trying {
     /// What happens next.
-    async fn next(&self, mux: &Mux) -> Event {
+    async fn next(&mut self, mux: &Mux) -> Next {
         let due = self.machine.poll_timeout().map(|due| mux.at(due));
-        tokio::select! {
-            (at, from) = poll_fn(|cx| self.doors.poll(cx, mux)) => Event::Heard { at: Some(at), from },
-            () = until(due) => Event::Timeout,
+        loop {
+            return tokio::select! {
+                (at, from) = poll_fn(|cx| self.doors.poll(cx, mux)) => Next::Event(Event::Heard { at: Some(at), from }),
+                dialled = maybe(self.dial.as_mut().map(|(_, dial)| dial)) => match (dialled, self.dial.take()) {
+                    (Ok(connection), Some((to, _))) => Next::Dialled(connection, to),
+                    // The attempt ends in time.
+                    _ => continue,
+                },
+                () = until(due) => Next::Event(Event::Timeout),
+            };
         }
     }
 
@@ -148,7 +165,7 @@ impl Trying {
 }
 
 /// What happens next in an attempt, if one is under way.
-pub(super) async fn next(trying: Option<&Trying>, mux: &Mux) -> Event {
+pub(super) async fn next(trying: Option<&mut Trying>, mux: &Mux) -> Next {
     match trying {
         Some(trying) => trying.next(mux).await,
         None => std::future::pending().await,
@@ -243,6 +260,7 @@ impl Attempt {
                 peer: self.session.opened.side.other(),
             },
             kept: None,
+            dial: None,
         });
     }
 
@@ -253,6 +271,10 @@ impl Attempt {
         trying.machine.handle(self.shared.mux.now(), event, &mut out);
         for action in out {
             self.act_on_birthday(doing, action);
+        }
+        if event == Event::Timeout && doing.birthday.is_none() {
+            let why = "relayed: no packet came through directly, at none of many ports; that is tried again from time to time";
+            self.peering.explain(&self.relayed, why);
         }
     }
 
@@ -298,15 +320,9 @@ impl Attempt {
                 };
                 let (shared, peer) = (self.shared.clone(), self.peering.peer);
                 let dial = async move { shake_hands(&shared, endpoint, to, peer).await };
-                doing.dial = Some((to, dial.boxed()));
+                trying.dial = Some((to, dial.boxed()));
             }
-            Action::End => {
-                doing.birthday = None;
-                if !doing.punch.is_direct() {
-                    let why = "relayed: no packet came through directly, at none of many ports; that is tried again from time to time";
-                    self.peering.explain(&self.relayed, why);
-                }
-            }
+            Action::End => doing.birthday = None,
         }
     }
 }

@@ -11,7 +11,7 @@ use quinn::Connection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::birthday::{self, Begin, Trying};
+use super::birthday::{self, Begin, Next, Trying};
 use super::direct::{discard, shake_hands};
 use super::session::{Session, own};
 use crate::nat::birthday as many;
@@ -53,7 +53,7 @@ pub(super) struct Doing {
     pub(super) key: PunchKey,
     /// A round was asked for.
     meet: Option<BoxFuture<'static, Result<Duration, NotOpened>>>,
-    pub(super) dial: Option<(SocketAddr, BoxFuture<'static, Result<Connection, QuicError>>)>,
+    dial: Option<(SocketAddr, BoxFuture<'static, Result<Connection, QuicError>>)>,
     /// An attempt by many ports: asked for, granted, under way.
     proposed: Option<BoxFuture<'static, Option<Begin>>>,
     begun: mpsc::Receiver<Begin>,
@@ -181,6 +181,7 @@ impl Attempt {
             let event = self.next(doing).await;
             match event {
                 Event::Go { .. } => doing.began = Instant::now(),
+                // A path by many ports is added already.
                 Event::Connected { .. } | Event::NetworkChanged => self.on_birthday(doing, many::Event::Needless),
                 _ => {}
             }
@@ -241,10 +242,17 @@ impl Attempt {
                     self.begin_birthday(doing, begin);
                     continue;
                 }
-                event = birthday::next(doing.birthday.as_ref(), &self.shared.mux) => {
-                    self.on_birthday(doing, event);
-                    continue;
-                }
+                next = birthday::next(doing.birthday.as_mut(), &self.shared.mux) => match next {
+                    Next::Event(event) => {
+                        self.on_birthday(doing, event);
+                        continue;
+                    }
+                    Next::Dialled(connection, to) if self.add(doing, &connection, to) => {
+                        doing.ours = Some(connection);
+                        Event::Connected { by: Dialler::Us }
+                    }
+                    Next::Dialled(..) => continue,
+                },
                 Ok(()) = doing.best.changed() => match self.news_of(doing) {
                     Some(connection) => {
                         doing.theirs = Some(connection);
@@ -352,7 +360,7 @@ impl Attempt {
 }
 
 /// What comes of a future, if there is one.
-async fn maybe<F: Future + Unpin>(future: Option<F>) -> F::Output {
+pub(super) async fn maybe<F: Future + Unpin>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,

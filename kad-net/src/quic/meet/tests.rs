@@ -1,5 +1,7 @@
 //! Whole transports on hosts of the loopback network, of which some let in only those that they have sent to.
 
+mod birthday;
+
 use kad_core::Contact;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -44,14 +46,18 @@ struct World {
 
 impl World {
     async fn new(first: u8, relay: RelayConfig) -> Self {
-        let [relay, one, other] = [0, 1, 2].map(|n| {
-            let role = if n == 0 {
-                RoleChoice::Server
-            } else {
-                RoleChoice::Client
-            };
-            node(first + n, attended(role, relay.clone()))
-        });
+        Self::of(first, relay, [false; 2]).await
+    }
+
+    /// The same, with those of the two that want it trying many ports.
+    async fn of(first: u8, relay: RelayConfig, birthday_punching: [bool; 2]) -> Self {
+        let client = |n: u8| ReachConfig {
+            birthday_punching: birthday_punching[usize::from(n) - 1],
+            ..attended(RoleChoice::Client, relay.clone())
+        };
+        let server = attended(RoleChoice::Server, relay.clone());
+        let [relay, one, other] =
+            [(0, server), (1, client(1)), (2, client(2))].map(|(n, config)| node(first + n, config));
         for client in [&one, &other] {
             wall(client);
             dial(client, &relay).await;
