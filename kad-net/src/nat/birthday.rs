@@ -158,7 +158,9 @@ enum State {
         until: Instant,
     },
     /// A port was met. Who opens dials; who probes is dialled.
-    Met { until: Instant },
+    Met {
+        until: Instant,
+    },
     Over,
 }
 
@@ -246,7 +248,10 @@ impl Birthday {
     fn on_timeout(&mut self, now: Instant, out: &mut Vec<Action>) {
         match self.state {
             State::Trying { until, .. } | State::Met { until } if until <= now => self.end(out),
-            State::Trying { due: Some(due), until } if due <= now => {
+            State::Trying {
+                due: Some(due),
+                until,
+            } if due <= now => {
                 self.send(out);
                 let next = due + EVERY;
                 // A late timer sends no burst.

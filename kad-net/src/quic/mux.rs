@@ -32,7 +32,7 @@ use super::socket::{Count, Line};
 use crate::nat::contacted::Contacted;
 use crate::nat::relay::{MAX_DATAGRAM, Relay, SessionId, Verdict};
 
-pub(super) use self::packet::{MAX_PUNCH, Packet, PunchKey, Side};
+pub(super) use self::packet::{PUNCH_BYTES, Packet, PunchKey, Side};
 pub(super) use self::punches::{Heard, Punches};
 pub(super) use self::sift::sift;
 

@@ -77,7 +77,8 @@ impl World {
     fn send(&mut self, from: SocketAddr, to: SocketAddr) {
         self.count += 1;
         let probes = self.probes.sent();
-        self.wire.insert((self.now + DELAY, self.count), Packet { from, to, probes });
+        self.wire
+            .insert((self.now + DELAY, self.count), Packet { from, to, probes });
     }
 
     fn tell_opens(&mut self, event: Event) {
@@ -153,7 +154,9 @@ impl World {
             let timers = [self.opens.poll_timeout(), self.probes.poll_timeout()];
             let timer = timers.into_iter().flatten().min();
             let packet = self.wire.first_key_value().map(|(&(at, _), _)| at);
-            let Some(next) = timer.into_iter().chain(packet).min() else { break };
+            let Some(next) = timer.into_iter().chain(packet).min() else {
+                break;
+            };
             self.now = next;
             if packet == Some(next) {
                 let (_, packet) = self.wire.pop_first().expect("it was looked at");
@@ -199,7 +202,8 @@ fn so_many_attempts_succeed_as_was_computed() {
         let deviation = (runs * share * (1.0 - share)).sqrt();
         assert!(
             (within - runs * share).abs() <= 4.0 * deviation,
-            "{probes} probes: {within} of {runs}, where {} were expected", runs * share
+            "{probes} probes: {within} of {runs}, where {} were expected",
+            runs * share
         );
     }
 }
@@ -227,7 +231,9 @@ fn what_leaks_is_not_met_as_every_open_port_is_taken_from_it() {
 fn an_attempt_in_vain_ends_in_time_and_within_its_bounds() {
     let mut world = World::new(Cone, 1, Duration::ZERO);
     // Nobody is there.
-    world.opens.handle(Instant::ZERO, Event::Needless, &mut Vec::new());
+    world
+        .opens
+        .handle(Instant::ZERO, Event::Needless, &mut Vec::new());
     let outcome = world.run();
     assert_eq!((outcome.met, outcome.opened.len()), (None, 0));
     assert_eq!(outcome.probes.len(), MAX_PROBES);
@@ -236,7 +242,9 @@ fn an_attempt_in_vain_ends_in_time_and_within_its_bounds() {
     assert!(gaps.into_iter().all(|gap| gap == EVERY));
 
     let mut world = World::new(Cone, 1, Duration::ZERO);
-    world.probes.handle(Instant::ZERO, Event::Needless, &mut Vec::new());
+    world
+        .probes
+        .handle(Instant::ZERO, Event::Needless, &mut Vec::new());
     let outcome = world.run();
     assert_eq!((outcome.met, outcome.opened.len()), (None, MAX_SOCKETS));
     let took = outcome.opened[MAX_SOCKETS - 1].since(outcome.opened[0]);

@@ -23,6 +23,7 @@ pub struct Turns {
     granted: Ration<NodeId>,
     taken: bool,
     ended: Option<Instant>,
+    made: u64,
 }
 
 impl Default for Turns {
@@ -31,6 +32,7 @@ impl Default for Turns {
             granted: Ration::new(SPAN, MAX_ATTEMPTS),
             taken: false,
             ended: None,
+            made: 0,
         }
     }
 }
@@ -49,6 +51,7 @@ impl Turns {
     /// The attempt begins: from here on it counts. A turn that is given back before costs nothing.
     pub fn begin(&mut self, now: Instant, peer: NodeId) {
         self.granted.take(now, peer);
+        self.made += 1;
     }
 
     /// Gives the turn back. `begun`: something was sent.
@@ -57,6 +60,12 @@ impl Turns {
         if begun {
             self.ended = Some(now);
         }
+    }
+
+    /// How many attempts have begun until now.
+    #[must_use]
+    pub const fn made(&self) -> u64 {
+        self.made
     }
 }
 
@@ -92,6 +101,7 @@ mod tests {
             assert!(turns.take(at(0), &peer(1)));
             turns.end(at(0), false);
         }
+        assert_eq!(turns.made(), 0);
     }
 
     proptest! {

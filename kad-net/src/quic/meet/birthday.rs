@@ -24,7 +24,7 @@ use crate::nat::birthday::{Action, Birthday, Event, Part, Turns};
 use crate::nat::candidates::Candidate;
 use crate::nat::observation::NatClass;
 use crate::quic::error::QuicError;
-use crate::quic::mux::{MAX_PUNCH, Mux, Packet, PunchKey, Side};
+use crate::quic::mux::{Mux, PUNCH_BYTES, Packet, PunchKey, Side};
 use crate::quic::shared::Shared;
 use crate::quic::socket::{self, Count};
 
@@ -42,7 +42,7 @@ impl Birthdays {
         }
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns> {
+    pub(super) fn turns(&self) -> MutexGuard<'_, Turns> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,14 +196,16 @@ impl Doors {
     fn poll(&self, cx: &mut Context<'_>, mux: &Mux) -> Poll<(u16, SocketAddr)> {
         for (at, socket) in (0..).zip(&self.sockets) {
             loop {
-                let mut bytes = [0; MAX_PUNCH + 1];
+                let mut bytes = [0; PUNCH_BYTES + 1];
                 let mut buffer = ReadBuf::new(&mut bytes);
                 match socket.poll_recv_from(cx, &mut buffer) {
                     Poll::Ready(Ok(from)) => {
                         let datagram = buffer.filled();
                         mux.line().received(datagram.len());
                         if !mux.line().is_silent()
-                            && self.key.has_made(datagram, self.session.opened.session, self.peer)
+                            && self
+                                .key
+                                .has_made(datagram, self.session.opened.session, self.peer)
                         {
                             mux.line().count(Count::Punch);
                             return Poll::Ready((at, from));
@@ -310,11 +312,12 @@ impl Attempt {
             Action::Dial { to } => {
                 let kept = trying.kept.take();
                 let endpoint = match kept.map(UdpSocket::into_std) {
-                    Some(Ok(socket)) => self
-                        .shared
-                        .tasks
-                        .token()
-                        .and_then(|alive| self.shared.setup.dialling_endpoint(socket, mux.clone(), alive).ok()),
+                    Some(Ok(socket)) => self.shared.tasks.token().and_then(|alive| {
+                        self.shared
+                            .setup
+                            .dialling_endpoint(socket, mux.clone(), alive)
+                            .ok()
+                    }),
                     Some(Err(_)) => None,
                     None => self.shared.endpoint_for(to.ip()),
                 };

@@ -182,7 +182,9 @@ impl Attempt {
             match event {
                 Event::Go { .. } => doing.began = Instant::now(),
                 // A path by many ports is added already.
-                Event::Connected { .. } | Event::NetworkChanged => self.on_birthday(doing, many::Event::Needless),
+                Event::Connected { .. } | Event::NetworkChanged => {
+                    self.on_birthday(doing, many::Event::Needless)
+                }
                 _ => {}
             }
             tracing::trace!(?event, "punching");

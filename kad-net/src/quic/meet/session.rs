@@ -256,8 +256,11 @@ pub(super) fn asked(shared: &Arc<Shared>, asked: ReachStream) {
     tokio::spawn(async move {
         let _alive = alive;
         let deadline = shared.limits.stream_deadline;
-        let answered =
-            tokio::time::timeout(deadline, answer(&shared, &session, peering.peer, &mut send, &mut recv)).await;
+        let answered = tokio::time::timeout(
+            deadline,
+            answer(&shared, &session, peering.peer, &mut send, &mut recv),
+        )
+        .await;
         drop(turn);
         let Ok(answered) = answered else {
             return refuse(&mut send, &mut recv, code::TOO_SLOW);
@@ -383,7 +386,12 @@ pub(super) fn own(shared: &Shared, opened: &Opened) -> (NatClass, Vec<Candidate>
         });
     }
     #[cfg(test)]
-    if let Some(class) = *shared.meetings.class.lock().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(class) = *shared
+        .meetings
+        .class
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
         return (class, candidates);
     }
     (standing.class, candidates)

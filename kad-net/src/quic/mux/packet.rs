@@ -10,7 +10,7 @@ const PROBE: u8 = 0x03;
 pub(super) const FIXED_BIT: u8 = 0x40;
 
 /// The size of a punch.
-pub(in super::super) const MAX_PUNCH: usize = 17;
+pub(in super::super) const PUNCH_BYTES: usize = 17;
 
 /// What stands before a relayed datagram: type and session.
 const RELAY_HEADER: usize = 9;
@@ -216,7 +216,7 @@ mod tests {
         let (key, session) = (PunchKey([1; 32]), SessionId(5));
         let mac = key.mac(session, Side::Opener);
         let punch = bytes(&Packet::Punch { session, mac });
-        assert_eq!(punch.len(), MAX_PUNCH);
+        assert_eq!(punch.len(), PUNCH_BYTES);
         assert!(key.has_made(&punch, session, Side::Opener));
         assert!(!key.has_made(&punch, session, Side::Answerer));
         assert!(!key.has_made(&punch, SessionId(6), Side::Opener));
