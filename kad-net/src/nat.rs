@@ -10,7 +10,7 @@
 //!                              │
 //!                 a client ────┴─► reservations ─► at their relays: relay
 //!                                        │
-//!   two of them meet there: candidates ─► coordinator ─► punch ─► a direct path, or the relay stays
+//!   two of them meet there: candidates ─► coordinator ─► punch (─► birthday) ─► a direct path, or the relay stays
 //! ```
 //!
 //! - [`observation`]: which addresses peers see this node at, and of which class the NAT is.
@@ -20,6 +20,7 @@
 //! - [`candidates`]: which addresses of a peer are worth a try, and which of them may be punched.
 //! - [`coordinator`]: how two are told to begin at the same moment.
 //! - [`punch`]: one attempt of two peers to reach each other directly.
+//! - [`birthday`]: one more, by many ports, where nobody can tell which one to punch.
 //! - [`reservations`]: at which relays a node that cannot be dialled has a place.
 //! - [`relay`]: how much of what a node forwards for others.
 //! - [`model`]: no machine of a node, but the NATs that its tests and simulators put in front of it.
@@ -36,6 +37,7 @@
 //! What they refuse to do: believe one peer about anything; send more than they were sent; hold more than
 //! `docs/bounds.md` says, whatever peers do.
 
+pub mod birthday;
 pub mod candidates;
 pub mod contacted;
 pub mod coordinator;

@@ -140,7 +140,7 @@ impl QuicTransport {
         let setup = Setup::new(&keypair, network, &limits)?;
         let mux = Arc::new(Mux::new(Arc::new(Line::default())));
         let (sender, requests) = mpsc::channel(limits.inbound_requests.max(1));
-        let meetings = Meetings::new(reach_config.scope);
+        let meetings = Meetings::new(&reach_config);
         let (reach, inbox) = Reach::new(reach_config.first_role());
         let shared = Arc::new(Shared::new(
             id,

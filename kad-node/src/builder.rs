@@ -46,6 +46,7 @@ pub struct Builder {
     card: bool,
     reach: bool,
     relay: bool,
+    birthday_punching: bool,
     stores: bool,
     validator: Registered,
     deny: Option<DenyList>,
@@ -73,6 +74,7 @@ impl Default for Builder {
             card: true,
             reach: true,
             relay: true,
+            birthday_punching: false,
             stores: true,
             validator: Registered::default(),
             deny: None,
@@ -170,6 +172,15 @@ impl Builder {
     #[must_use]
     pub fn relay(mut self, relay: bool) -> Self {
         self.relay = relay;
+        self
+    }
+
+    /// Whether the node tries many ports where punching fails between a NAT that gives every destination another port and
+    /// one that lets in only ports that were sent to. Both ends have to want it. Default false: it takes 256 sockets and as
+    /// many mappings of the router at the one end, up to 1,750 small packets and mappings at the other one, for half a minute.
+    #[must_use]
+    pub fn birthday_punching(mut self, birthday_punching: bool) -> Self {
+        self.birthday_punching = birthday_punching;
         self
     }
 
@@ -381,6 +392,7 @@ impl Builder {
             relay: (self.reach && self.relay).then(RelayConfig::default),
             alone: self.peers.is_empty() && !remembers,
             quiet: !self.reach,
+            birthday_punching: self.birthday_punching,
             ..ReachConfig::default()
         }
     }
@@ -401,5 +413,12 @@ mod tests {
         assert!(relays(Node::builder()));
         assert!(!relays(Node::builder().relay(false)));
         assert!(!relays(Node::builder().reach(false)));
+    }
+
+    #[test]
+    fn a_node_tries_many_ports_only_when_it_was_told_to() {
+        let tries = |builder: Builder| builder.reaching(Scope::Global, false).birthday_punching;
+        assert!(!tries(Node::builder()));
+        assert!(tries(Node::builder().birthday_punching(true)));
     }
 }

@@ -127,6 +127,15 @@ impl Nat {
         }
     }
 
+    /// The same for one more socket of the host: where each destination gets another port, its first one is that of
+    /// this number, and no other socket's.
+    #[must_use]
+    pub const fn beside(kind: Kind, ip: Ipv4Addr, number: u16) -> Self {
+        let mut nat = Self::new(kind, ip);
+        nat.given = number;
+        nat
+    }
+
     /// Of which type it is.
     #[must_use]
     pub const fn kind(&self) -> Kind {

@@ -72,19 +72,31 @@ impl Setup {
     ) -> std::io::Result<Endpoint> {
         self.endpoint_over(
             Arc::new(OwnSocket::wrap(socket, mux, alive)?),
-            self.server.clone(),
+            Some(self.server.clone()),
         )
+    }
+
+    /// An endpoint over one more socket of the system, at which nobody is accepted. It lives as long as it is held, or a connection that was
+    /// dialled from it.
+    pub(super) fn dialling_endpoint(
+        &self,
+        socket: UdpSocket,
+        mux: Arc<Mux>,
+        alive: Alive,
+    ) -> std::io::Result<Endpoint> {
+        self.endpoint_over(Arc::new(OwnSocket::wrap(socket, mux, alive)?), None)
     }
 
     /// The endpoint of the peers behind relays.
     pub(super) fn relayed_endpoint(&self, mux: Arc<Mux>, alive: Alive) -> std::io::Result<Endpoint> {
-        self.endpoint_over(Arc::new(RelayedSocket::new(mux, alive)), self.server.clone())
+        let socket = Arc::new(RelayedSocket::new(mux, alive));
+        self.endpoint_over(socket, Some(self.server.clone()))
     }
 
     fn endpoint_over(
         &self,
         socket: Arc<dyn AsyncUdpSocket>,
-        server: ServerConfig,
+        server: Option<ServerConfig>,
     ) -> std::io::Result<Endpoint> {
         let mut config = EndpointConfig::new(Arc::new(self.reset.clone()));
         // Our sockets tell QUIC from other packets by this bit.
@@ -95,7 +107,7 @@ impl Setup {
                 count: 0,
             })
         });
-        Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
+        Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
     }
 }
 

@@ -12,13 +12,15 @@
 //! - **At once, beside each other** (`finder.rs`): what can be dialled is dialled, and the relayed path is opened meanwhile. The first
 //!   path is used; better ones take its place while it is in use. When the last one is lost, whoever dialled looks again.
 //! - **Sessions** (`session.rs`): of both ends, those that this node opened and those that arrived.
-//! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants.
+//! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants; `birthday.rs` what is tried after that, where
+//!   operators want it.
 //!
 //! What it refuses to do: dial or punch for somebody else. A card and the word of a relay name addresses, so dials to each host are
 //! rationed, relays that a card names included, and so are rounds of punching. Addresses of the own network are dialled where the peer
 //! was heard over mDNS, or others have met it behind the same NAT ([`Witnessed`]), and punched where a relay sees both at one host; a
 //! card alone has nobody there dialled. Only the host is punched at which the relay sees the peer.
 
+mod birthday;
 mod direct;
 mod finder;
 mod punching;
@@ -40,6 +42,7 @@ use super::shared::Shared;
 use crate::wire::Scope;
 use crate::wire::card::Card;
 
+use self::birthday::Birthdays;
 use self::finder::Finder;
 use self::rations::{Rations, Silences};
 use self::session::Sessions;
@@ -68,22 +71,29 @@ pub(super) struct Meetings {
     dials: Mutex<Rations>,
     rounds: Mutex<Rations>,
     silences: Mutex<Silences>,
+    birthdays: Birthdays,
     asked: Arc<Semaphore>,
     /// How often the network has changed.
     changes: watch::Sender<u64>,
+    /// What a test says of the NAT, in place of what observers say.
+    #[cfg(test)]
+    class: Mutex<Option<crate::nat::observation::NatClass>>,
 }
 
 impl Meetings {
-    pub(super) fn new(scope: Scope) -> Self {
+    pub(super) fn new(config: &ReachConfig) -> Self {
         Self {
-            scope,
+            scope: config.scope,
             finders: Mutex::default(),
             sessions: Arc::default(),
             dials: Mutex::new(Rations::of_dials()),
             rounds: Mutex::new(Rations::of_rounds()),
             silences: Mutex::default(),
+            birthdays: Birthdays::new(config.birthday_punching),
             asked: Arc::new(Semaphore::new(MAX_ASKED)),
             changes: watch::Sender::new(0),
+            #[cfg(test)]
+            class: Mutex::default(),
         }
     }
 

@@ -16,6 +16,8 @@
 //! The mux also knows which hosts this node has sent something to, since everything that leaves passes here: what comes from such a
 //! host says nothing about whether strangers reach us.
 
+#[cfg(test)]
+pub(super) mod between;
 mod packet;
 mod punches;
 mod sift;
@@ -32,7 +34,7 @@ use super::socket::{Count, Line};
 use crate::nat::contacted::Contacted;
 use crate::nat::relay::{MAX_DATAGRAM, Relay, SessionId, Verdict};
 
-pub(super) use self::packet::{Packet, PunchKey, Side};
+pub(super) use self::packet::{PUNCH_BYTES, Packet, PunchKey, Side};
 pub(super) use self::punches::{Heard, Punches};
 pub(super) use self::sift::sift;
 
@@ -74,15 +76,8 @@ pub(super) struct Mux {
     probes: Mutex<Option<mpsc::Receiver<Probed>>>,
     called: mpsc::Sender<Called>,
     calls: Mutex<Option<mpsc::Receiver<Called>>>,
-    /// Whether only hosts that were sent to are let in, as by a NAT.
     #[cfg(test)]
-    pub(super) walled: std::sync::atomic::AtomicBool,
-    /// Hosts that are never let in, as if no packet could pass between the two.
-    #[cfg(test)]
-    pub(super) barred: Mutex<Vec<IpAddr>>,
-    /// Packets of ours that left, for those who send them again.
-    #[cfg(test)]
-    pub(super) tapped: Mutex<Vec<(SocketAddr, Vec<u8>)>>,
+    pub(super) between: between::Between,
 }
 
 /// Hosts that something was sent to.
@@ -113,11 +108,7 @@ impl Mux {
             called,
             calls: Mutex::new(Some(calls)),
             #[cfg(test)]
-            walled: std::sync::atomic::AtomicBool::default(),
-            #[cfg(test)]
-            barred: Mutex::default(),
-            #[cfg(test)]
-            tapped: Mutex::default(),
+            between: between::Between::default(),
         }
     }
 
@@ -167,27 +158,31 @@ impl Mux {
         }
     }
 
+    /// The same from a socket that is not the node's own.
+    pub(super) fn send_from(&self, socket: &tokio::net::UdpSocket, to: SocketAddr, packet: Packet<'_>) {
+        let mut bytes = [0; MAX_PACKET];
+        match packet.write(&mut bytes) {
+            Some(size) => self.hand_over(to, &bytes[..size], |bytes, to| socket.try_send_to(bytes, to)),
+            None => self.line.count(Count::Lost),
+        }
+    }
+
     /// Whether something was sent to this host in the last ten minutes or more. Of IPv6, the /64 counts as one host.
     pub(super) fn has_contacted(&self, host: IpAddr) -> bool {
         let now = self.now();
         self.hosts().contacted.contains(now, host)
     }
 
-    /// Whether what comes from a host is taken in.
+    /// Whether what comes from there is taken in.
     #[cfg(not(test))]
-    pub(super) const fn lets_in(&self, _: IpAddr) -> bool {
+    pub(super) const fn lets_in(&self, _: SocketAddr) -> bool {
         true
     }
 
-    /// Whether what comes from a host is taken in: in tests of what happens behind a NAT, not always.
+    /// Whether what comes from there is taken in: in tests of what happens behind a NAT, not always.
     #[cfg(test)]
-    pub(super) fn lets_in(&self, host: IpAddr) -> bool {
-        let barred = self
-            .barred
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&host);
-        !barred && (!self.walled.load(std::sync::atomic::Ordering::Relaxed) || self.has_contacted(host))
+    pub(super) fn lets_in(&self, from: SocketAddr) -> bool {
+        self.between.lets_in(from, self.has_contacted(from.ip()))
     }
 
     /// Notes that something leaves for this host.
@@ -298,25 +293,35 @@ impl Mux {
 
     fn transmit(&self, to: SocketAddr, bytes: &[u8]) {
         let to = canonical(to);
+        let socket = self.sockets[usize::from(to.is_ipv6())]
+            .get()
+            .and_then(Weak::upgrade);
+        match socket {
+            Some(socket) => self.hand_over(to, bytes, |bytes, to| socket.send_to(bytes, to)),
+            None => self.line.count(Count::Lost),
+        }
+    }
+
+    /// Gives a datagram to the system.
+    fn hand_over(
+        &self,
+        to: SocketAddr,
+        bytes: &[u8],
+        send: impl FnOnce(&[u8], SocketAddr) -> std::io::Result<usize>,
+    ) {
+        let to = canonical(to);
         if self.line.is_silent() {
             self.line.count(Count::Swallowed);
             return;
         }
-        let socket = self.sockets[usize::from(to.is_ipv6())]
-            .get()
-            .and_then(Weak::upgrade)
-            .filter(|_| !is_fake(to.ip()));
-        let Some(socket) = socket else {
+        if is_fake(to.ip()) {
             self.line.count(Count::Lost);
             return;
-        };
+        }
         self.note(to.ip());
         #[cfg(test)]
-        self.tapped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((to, bytes.to_vec()));
-        match socket.send_to(bytes, to) {
+        self.between.note(to, bytes);
+        match send(bytes, to) {
             Ok(_) => self.line.sent(1, bytes.len()),
             // No room for it now is as good as lost on the way; so is whatever else the system says.
             Err(_) => self.line.count(Count::Lost),

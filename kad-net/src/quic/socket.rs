@@ -82,6 +82,11 @@ impl Line {
         self.sent_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
+    pub(super) fn received(&self, bytes: usize) {
+        self.received.fetch_add(1, Relaxed);
+        self.received_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
     pub(super) fn stats(&self) -> SocketStats {
         let count = |what: Count| self.counts[what as usize].load(Relaxed);
         SocketStats {
@@ -176,7 +181,7 @@ impl OwnSocket {
 
     /// Leaves of what arrived in one buffer only what is QUIC, and gives the rest to the mux.
     pub(super) fn sift(&self, buf: &mut [u8], meta: &mut RecvMeta) {
-        meta.len = if is_fake(meta.addr.ip()) || !self.mux.lets_in(meta.addr.ip()) {
+        meta.len = if is_fake(meta.addr.ip()) || !self.mux.lets_in(meta.addr) {
             // Somebody speaks as a peer behind a relay would.
             self.mux.line().count(Count::Stray);
             0

@@ -112,6 +112,8 @@ pub enum ReachRequest {
         class: NatClass,
         /// Where it may be. At most [`MAX_CANDIDATES`](crate::nat::candidates::MAX_CANDIDATES).
         candidates: Vec<Candidate>,
+        /// Whether it asks for an attempt by many ports ([`birthday`](crate::nat::birthday)), as punching was in vain.
+        birthday: bool,
     },
 }
 
@@ -163,10 +165,16 @@ pub enum ReachAnswer {
         class: NatClass,
         /// Where it may be. At most [`MAX_CANDIDATES`](crate::nat::candidates::MAX_CANDIDATES).
         candidates: Vec<Candidate>,
+        /// Whether it begins the attempt that was asked for.
+        birthday: bool,
     },
     /// To anything.
     Refused(ReachRefusal),
 }
+
+/// The number of the extension with which CANDIDATES asks for an attempt by many ports, and with which the answer begins
+/// it. Who does not know it does not begin one.
+const EXTENSION_BIRTHDAY: u16 = 2;
 
 /// The longest wait that a frame can tell; longer ones are written as this.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(65_535);
@@ -293,8 +301,12 @@ impl ReachRequest {
     /// Says why the frame is no request; [`ReachRefusal::of_error`] is what to answer.
     pub fn decode(frame: &Bytes, scope: Scope) -> Result<Self, DecodeError> {
         let (kind, mut body) = begin(frame)?;
-        let request = requests::read(kind, &mut body, scope)?;
-        body.finish()?;
+        let mut request = requests::read(kind, &mut body, scope)?;
+        if let ReachRequest::Candidates { birthday, .. } = &mut request {
+            *birthday = read_birthday(body)?;
+        } else {
+            body.finish()?;
+        }
         Ok(request)
     }
 }
@@ -322,8 +334,12 @@ impl ReachAnswer {
     /// Says why the frame is no answer to that request.
     pub fn decode(frame: &Bytes, asked: &ReachRequest, scope: Scope) -> Result<Self, DecodeError> {
         let (kind, mut body) = begin(frame)?;
-        let answer = answers::read(kind, requests::kind(asked), &mut body, scope)?;
-        body.finish()?;
+        let mut answer = answers::read(kind, requests::kind(asked), &mut body, scope)?;
+        if let ReachAnswer::Candidates { birthday, .. } = &mut answer {
+            *birthday = read_birthday(body)?;
+        } else {
+            body.finish()?;
+        }
         Ok(answer)
     }
 }
@@ -334,6 +350,16 @@ fn begin(frame: &Bytes) -> Result<(u8, BodyReader<'_>), DecodeError> {
     }
     let (header, body) = open(frame)?;
     Ok((header.kind, body))
+}
+
+/// Ends a frame of candidates.
+fn write_birthday(body: BodyWriter, birthday: bool) -> Result<Bytes, EncodeError> {
+    body.finish_with(birthday.then_some((EXTENSION_BIRTHDAY, &[])))
+}
+
+fn read_birthday(body: BodyReader<'_>) -> Result<bool, DecodeError> {
+    let extension = body.finish_with(Some(EXTENSION_BIRTHDAY))?;
+    Ok(extension.is_some())
 }
 
 /// A host on the wire, written as a socket is, without a port.

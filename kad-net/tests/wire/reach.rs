@@ -86,8 +86,13 @@ fn request() -> impl Strategy<Value = ReachRequest> {
         session().prop_map(|session| ReachRequest::Close { session }),
         session().prop_map(|session| ReachRequest::Meet { session }),
         (session(), wait()).prop_map(|(session, wait)| ReachRequest::Go { session, wait }),
-        (class(), candidates())
-            .prop_map(|(class, candidates)| ReachRequest::Candidates { class, candidates }),
+        (class(), candidates(), any::<bool>()).prop_map(|(class, candidates, birthday)| {
+            ReachRequest::Candidates {
+                class,
+                candidates,
+                birthday,
+            }
+        }),
     ]
 }
 
@@ -141,7 +146,11 @@ fn exchange() -> impl Strategy<Value = (ReachRequest, ReachAnswer)> {
                     limits,
                 },
                 ReachRequest::Meet { .. } => ReachAnswer::Meet { wait },
-                ReachRequest::Candidates { .. } => ReachAnswer::Candidates { class, candidates },
+                ReachRequest::Candidates { .. } => ReachAnswer::Candidates {
+                    class,
+                    candidates,
+                    birthday: flags[0],
+                },
                 _ => ReachAnswer::Done,
             };
             (asked, answer)
@@ -294,6 +303,7 @@ fn candidates_outside_of_the_scope_are_left_out() {
     let asked = ReachRequest::Candidates {
         class: NatClass::Unknown,
         candidates: vec![lan, candidate("10.0.0.1:4000", CandidateKind::Observed), far],
+        birthday: false,
     };
     let read = ReachRequest::decode(&asked.encode().unwrap(), Scope::Global);
     let ReachRequest::Candidates { candidates, .. } = read.unwrap() else {
@@ -398,9 +408,20 @@ fn requests() -> Vec<(&'static str, ReachRequest)> {
                         kind: CandidateKind::Observed,
                     },
                 ],
+                birthday: false,
             },
         ),
+        ("candidates, many ports", many_ports()),
     ]
+}
+
+/// Asks for an attempt by many ports.
+fn many_ports() -> ReachRequest {
+    ReachRequest::Candidates {
+        class: NatClass::EndpointIndependent,
+        candidates: Vec::new(),
+        birthday: true,
+    }
 }
 
 /// Each answer of the document, and the request that it answers.
@@ -426,9 +447,10 @@ fn answers() -> Vec<(&'static str, ReachRequest, ReachAnswer)> {
         limits,
     };
     let meet = ReachAnswer::Meet { wait: Duration::ZERO };
-    let candidates = ReachAnswer::Candidates {
+    let candidates = |birthday| ReachAnswer::Candidates {
         class: NatClass::EndpointDependent,
         candidates: Vec::new(),
+        birthday,
     };
     vec![
         ("hello, answered", ReachRequest::Hello, hello),
@@ -446,9 +468,11 @@ fn answers() -> Vec<(&'static str, ReachRequest, ReachAnswer)> {
             ReachRequest::Candidates {
                 class: NatClass::Unknown,
                 candidates: Vec::new(),
+                birthday: false,
             },
-            candidates,
+            candidates(false),
         ),
+        ("candidates, begun", many_ports(), candidates(true)),
         (
             "refused, no place",
             ReachRequest::Open { to: id_of(2) },

@@ -37,6 +37,22 @@ pub(crate) struct ClientArgs {
     pub(crate) key: Option<PathBuf>,
 }
 
+/// How paths to peers are looked for.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct PathArgs {
+    /// Where punching fails because one NAT gives each destination another port, try many ports at once, if the peer does
+    /// too: 256 sockets, or up to 1,750 small packets, and as many mappings in the router [default: the config file's, then no]
+    #[arg(long)]
+    birthday_punching: bool,
+}
+
+impl PathArgs {
+    /// Whether many ports are tried.
+    pub(crate) fn birthday_punching(self, file: &ConfigFile) -> bool {
+        self.birthday_punching || file.birthday_punching()
+    }
+}
+
 impl NetworkArgs {
     /// The config file, or an empty one.
     pub(crate) fn config(&self) -> Result<ConfigFile, Failure> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kad_node::{Builder, Mdns, Node, Peer, RoleChoice, SpawnError, identity};
 
-use super::arguments::{ClientArgs, NetworkArgs, read_key};
+use super::arguments::{ClientArgs, NetworkArgs, PathArgs, read_key};
 use super::config::ConfigFile;
 use super::progress::Progress;
 use super::reply::{Answer, Failure};
@@ -21,26 +21,27 @@ pub(crate) async fn with_node<Work>(
 where
     Work: AsyncFnOnce(&Node) -> Result<Answer, Failure>,
 {
-    with_node_that(network, key, json, false, work).await
+    with_node_that(network, key, json, None, work).await
 }
 
 /// The same with one that connects to peers, and so finds out where it is seen.
 pub(crate) async fn with_calling_node<Work>(
     client: &ClientArgs,
+    paths: PathArgs,
     json: bool,
     work: Work,
 ) -> Result<Answer, Failure>
 where
     Work: AsyncFnOnce(&Node) -> Result<Answer, Failure>,
 {
-    with_node_that(&client.network, client.key.as_deref(), json, true, work).await
+    with_node_that(&client.network, client.key.as_deref(), json, Some(paths), work).await
 }
 
 async fn with_node_that<Work>(
     network: &NetworkArgs,
     key: Option<&Path>,
     json: bool,
-    reach: bool,
+    paths: Option<PathArgs>,
     work: Work,
 ) -> Result<Answer, Failure>
 where
@@ -53,11 +54,17 @@ where
         true => network.mdns(&file, Mdns::Hear),
         false => Mdns::Off,
     };
-    let builder = builder(network, &file, key, &peers)?;
-    let client = builder.reach(reach).port_mapping(false).mdns(mdns);
-    let node = match reach {
-        true => spawn_in(&client, (true, true)).await?,
-        false => spawn_near(&client, &peers).await?,
+    let builder = builder(network, &file, key, &peers)?
+        .port_mapping(false)
+        .mdns(mdns);
+    let node = match paths {
+        Some(paths) => {
+            let client = builder
+                .reach(true)
+                .birthday_punching(paths.birthday_punching(&file));
+            spawn_in(&client, (true, true)).await?
+        }
+        None => spawn_near(&builder.reach(false), &peers).await?,
     };
     work_with(node, json, work).await
 }
@@ -79,6 +86,7 @@ where
 /// Does something with a node that has joined, and that peers connect to as long as it takes.
 pub(crate) async fn with_reachable_node<Work>(
     client: &ClientArgs,
+    paths: PathArgs,
     listen: &[SocketAddr],
     json: bool,
     work: Work,
@@ -90,6 +98,7 @@ where
     let peers = network.bootstrap(&file)?;
     let mut builder = builder(network, &file, client.key.as_deref(), &peers)?
         .reach(true)
+        .birthday_punching(paths.birthday_punching(&file))
         .card(true)
         .port_mapping(file.port_mapping())
         .mdns(network.mdns(&file, Mdns::Auto));

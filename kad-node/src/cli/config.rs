@@ -40,6 +40,7 @@ pub(crate) struct ConfigFile {
     pub(crate) mdns: Option<bool>,
     port_mapping: Option<bool>,
     relay: Option<bool>,
+    birthday_punching: Option<bool>,
     parameters: ParametersTable,
     limits: LimitsTable,
     intervals: IntervalsTable,
@@ -225,6 +226,11 @@ impl ConfigFile {
         self.relay.unwrap_or(true)
     }
 
+    /// Whether many ports are tried where punching fails.
+    pub(crate) fn birthday_punching(&self) -> bool {
+        self.birthday_punching.unwrap_or(false)
+    }
+
     /// Whether to ask the router for a port.
     pub(crate) fn port_mapping(&self) -> bool {
         self.port_mapping.unwrap_or(true)
@@ -357,6 +363,7 @@ mod tests {
         assert_eq!(format!("{:?}", file.core()), format!("{:?}", Config::default()));
         assert!(file.port_mapping() && ConfigFile::default().port_mapping());
         assert!(file.relay() && ConfigFile::default().relay());
+        assert!(!file.birthday_punching() && !ConfigFile::default().birthday_punching());
         assert_eq!(file.mdns, Some(true));
         assert_eq!(
             (file.table(), file.full_table()),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::Stdin;
 use tokio::time::timeout;
 
-use super::arguments::{ClientArgs, parse_node_id};
+use super::arguments::{ClientArgs, PathArgs, parse_node_id};
 use super::client::{with_calling_node, with_reachable_node};
 use super::forward::{ForwardArgs, Target, request};
 use super::paths::Journal;
@@ -53,6 +53,8 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "[HOST:]PORT", conflicts_with = "protocol")]
     to: Option<Target>,
     #[command(flatten)]
+    paths: PathArgs,
+    #[command(flatten)]
     client: ClientArgs,
 }
 
@@ -90,6 +92,7 @@ pub(crate) async fn connect(args: ConnectArgs, json: bool) -> Result<Answer, Fai
         id,
         protocol,
         to,
+        paths,
         client,
     } = args;
     let protocol = if to.is_some() {
@@ -99,7 +102,7 @@ pub(crate) async fn connect(args: ConnectArgs, json: bool) -> Result<Answer, Fai
     };
     // From here on a signal is not lost, whatever is under way.
     let mut stop = Stop::new()?;
-    with_calling_node(&client, json, async move |node| {
+    with_calling_node(&client, paths, json, async move |node| {
         let mut stdin = tokio::io::stdin();
         let began = Instant::now();
         let connecting = async {
@@ -151,6 +154,8 @@ pub(crate) struct ListenArgs {
     #[command(flatten)]
     forward: ForwardArgs,
     #[command(flatten)]
+    paths: PathArgs,
+    #[command(flatten)]
     client: ClientArgs,
 }
 
@@ -160,11 +165,12 @@ pub(crate) async fn listen(args: ListenArgs, json: bool) -> Result<Answer, Failu
         keep,
         listen,
         forward,
+        paths,
         client,
     } = args;
     // From here on a signal is not lost, whatever is under way.
     let mut stop = Stop::new()?;
-    with_reachable_node(&client, &listen, json, async move |node| {
+    with_reachable_node(&client, paths, &listen, json, async move |node| {
         let listener = node.listen(protocol.clone())?;
         forward.clone().serve(node)?;
         if json {

@@ -27,7 +27,7 @@ use self::link::Link;
 pub(crate) use self::serve::ForwardArgs;
 use self::spec::Spec;
 pub(crate) use self::spec::Target;
-use super::arguments::{ClientArgs, parse_node_id};
+use super::arguments::{ClientArgs, PathArgs, parse_node_id};
 use super::client::with_calling_node;
 use super::connect::reach;
 use super::paths::Journal;
@@ -65,11 +65,18 @@ pub(crate) struct ForwardingArgs {
     #[arg(value_name = "[ADDRESS:]PORT:[HOST:]PORT", required = true)]
     forwards: Vec<Spec>,
     #[command(flatten)]
+    paths: PathArgs,
+    #[command(flatten)]
     client: ClientArgs,
 }
 
 pub(crate) async fn forward(args: ForwardingArgs, json: bool) -> Result<Answer, Failure> {
-    let ForwardingArgs { id, forwards, client } = args;
+    let ForwardingArgs {
+        id,
+        forwards,
+        paths,
+        client,
+    } = args;
     // From here on a signal is not lost, whatever is under way.
     let mut stop = Stop::new()?;
     // A port in use is told before anybody is asked anything.
@@ -85,7 +92,7 @@ pub(crate) async fn forward(args: ForwardingArgs, json: bool) -> Result<Answer, 
         let local = listener.local_addr().map_err(told)?;
         listening.push((listener, local, spec.target));
     }
-    with_calling_node(&client, json, async move |node| {
+    with_calling_node(&client, paths, json, async move |node| {
         let began = Instant::now();
         let (connection, found) = tokio::select! {
             reached = reach(node, id, request::protocol(), json) => reached?,

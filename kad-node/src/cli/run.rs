@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-use super::arguments::{NetworkArgs, now, parse_span, read_key};
+use super::arguments::{NetworkArgs, PathArgs, now, parse_span, read_key};
 use super::control::{self, Shared};
 use super::forward::ForwardArgs;
 use super::keep::Keeper;
@@ -76,6 +76,8 @@ pub(crate) struct Args {
     /// Do not ask the router of this network to forward a port
     #[arg(long)]
     no_port_mapping: bool,
+    #[command(flatten)]
+    paths: PathArgs,
     #[command(flatten)]
     forward: ForwardArgs,
     #[command(flatten)]
@@ -181,6 +183,7 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
         })
         .card(file.card() && !args.no_card)
         .relay(file.relay() && !args.no_relay)
+        .birthday_punching(args.paths.birthday_punching(&file))
         .stores(!args.store_nothing)
         .port_mapping(file.port_mapping() && !args.no_port_mapping)
         .mdns(

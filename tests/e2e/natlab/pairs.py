@@ -27,6 +27,9 @@ READY_SECONDS = 30
 # What `kad-node connect` writes to standard error when the path has become direct, unless it is asked for JSON.
 DIRECT = "direct now"
 
+# The flag with which both ends try many ports where punching fails.
+BIRTHDAY = "--birthday-punching"
+
 # What listeners log, and the line of it that tells of a card with which they can be reached.
 LOG = os.environ.get("NATLAB_LOG", "info,kad_node::card=debug")
 # What connectors log: nothing, so that all they write is theirs.

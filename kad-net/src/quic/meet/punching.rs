@@ -11,9 +11,11 @@ use quinn::Connection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::birthday::{self, Begin, Next, Trying};
 use super::direct::{discard, shake_hands};
 use super::session::{Session, own};
-use crate::nat::candidates::{Candidate, Meeting};
+use crate::nat::birthday as many;
+use crate::nat::candidates::Candidate;
 use crate::nat::coordinator::ONCE_IN;
 use crate::nat::observation::NatClass;
 use crate::nat::punch::{Action, Dialler, Event, Punch, Setup};
@@ -31,24 +33,31 @@ const PUNCH_LABEL: &[u8] = b"nautilus-kad 2026-11 punch";
 /// A relayed path, and what is tried beside it.
 pub(super) struct Attempt {
     pub(super) shared: Arc<Shared>,
-    peering: Arc<Peering>,
+    pub(super) peering: Arc<Peering>,
     pub(super) session: Arc<Session>,
     /// The connection through the relay.
     pub(super) relayed: Connection,
 }
 
 /// What is under way.
-struct Doing {
-    punch: Punch,
+pub(super) struct Doing {
+    pub(super) punch: Punch,
+    /// Whether this end asks for rounds.
+    asks: bool,
     punches: Punches,
     gos: mpsc::Receiver<Duration>,
     best: Best,
     changes: watch::Receiver<u64>,
     /// What every punch of this end carries.
-    mac: [u8; 8],
+    pub(super) mac: [u8; 8],
+    pub(super) key: PunchKey,
     /// A round was asked for.
     meet: Option<BoxFuture<'static, Result<Duration, NotOpened>>>,
     dial: Option<(SocketAddr, BoxFuture<'static, Result<Connection, QuicError>>)>,
+    /// An attempt by many ports: asked for, granted, under way.
+    proposed: Option<BoxFuture<'static, Option<Begin>>>,
+    begun: mpsc::Receiver<Begin>,
+    pub(super) birthday: Option<Trying>,
     /// The direct connections: the one that we dialled, the one that the peer dialled.
     ours: Option<Connection>,
     theirs: Option<Connection>,
@@ -119,11 +128,7 @@ impl Attempt {
         if let (Some(until), true) = (silence, asks) {
             tokio::time::sleep_until(mux.at(until)).await;
         }
-        let meeting = Meeting {
-            scope: self.shared.meetings.scope,
-            own_host: opened.seen.ip(),
-            peer_host: opened.peer_host,
-        };
+        let meeting = self.session.meeting(&self.shared);
         let Some(targets) = granted(&self.shared, meeting.targets(&meeting.rank(candidates))) else {
             let why =
                 "relayed: too many rounds of punching were aimed at the peer's network in the last minute";
@@ -155,13 +160,18 @@ impl Attempt {
         let key = PunchKey(key);
         Some(Doing {
             punch,
+            asks,
             mac: key.mac(opened.session, opened.side),
-            punches: mux.await_punches(opened.session, key, opened.side)?,
+            punches: mux.await_punches(opened.session, key.clone(), opened.side)?,
+            key,
             gos: self.session.gos()?,
             best: self.peering.best(),
             changes: self.shared.meetings.changes.subscribe(),
             meet: asks.then(|| self.meet()),
             dial: None,
+            proposed: None,
+            begun: self.session.begun()?,
+            birthday: None,
             ours: None,
             theirs: None,
             began: Instant::now(),
@@ -175,8 +185,13 @@ impl Attempt {
         let mut out = Vec::new();
         loop {
             let event = self.next(doing).await;
-            if let Event::Go { .. } = event {
-                doing.began = Instant::now();
+            match event {
+                Event::Go { .. } => doing.began = Instant::now(),
+                // A path by many ports is added already.
+                Event::Connected { .. } | Event::NetworkChanged => {
+                    self.on_birthday(doing, many::Event::Needless)
+                }
+                _ => {}
             }
             tracing::trace!(?event, "punching");
             doing.punch.handle(self.shared.mux.now(), event, &mut out);
@@ -193,6 +208,11 @@ impl Attempt {
             let due = doing.punch.poll_timeout().map(|due| self.shared.mux.at(due));
             return tokio::select! {
                 Some(heard) = doing.punches.next() => match heard {
+                    // After its round it would count for nothing.
+                    Heard::Punch(from) if doing.birthday.is_some() => {
+                        self.on_birthday(doing, many::Event::Heard { at: None, from });
+                        continue;
+                    }
                     Heard::Punch(from) => Event::Heard { from },
                     Heard::Arriving => Event::Arriving,
                 },
@@ -219,6 +239,28 @@ impl Attempt {
                         _ => continue,
                     }
                 }
+                begin = maybe(doing.proposed.as_mut()) => {
+                    doing.proposed = None;
+                    if let Some(begin) = begin {
+                        self.begin_birthday(doing, begin);
+                    }
+                    continue;
+                }
+                Some(begin) = doing.begun.recv() => {
+                    self.begin_birthday(doing, begin);
+                    continue;
+                }
+                next = birthday::next(doing.birthday.as_mut(), &self.shared.mux) => match next {
+                    Next::Event(event) => {
+                        self.on_birthday(doing, event);
+                        continue;
+                    }
+                    Next::Dialled(connection, to) if self.add(doing, &connection, to) => {
+                        doing.ours = Some(connection);
+                        Event::Connected { by: Dialler::Us }
+                    }
+                    Next::Dialled(..) => continue,
+                },
                 Ok(()) = doing.best.changed() => match self.news_of(doing) {
                     Some(connection) => {
                         doing.theirs = Some(connection);
@@ -248,17 +290,7 @@ impl Attempt {
                 let mac = doing.mac;
                 self.shared.mux.send(to, Packet::Punch { session, mac });
                 doing.sent = true;
-                // The peer may dial as soon as it has heard this.
-                if doing
-                    .expected
-                    .as_ref()
-                    .is_none_or(|expected| expected.remote() != to)
-                {
-                    let path = self.path(doing, to, false);
-                    // The old one is forgotten first: it may be for the same address.
-                    doing.expected = None;
-                    doing.expected = self.shared.peerings.expect(to, path);
-                }
+                self.expect(doing, to);
             }
             Action::Dial { to } => {
                 let (shared, peer) = (self.shared.clone(), self.peering.peer);
@@ -269,9 +301,23 @@ impl Attempt {
             Action::Missed => {
                 let why = "relayed: no packet came through directly; that is tried again from time to time";
                 self.peering.explain(&self.relayed, why);
+                if doing.asks {
+                    doing.proposed = self.propose();
+                }
             }
             // The peering chooses the best path by the same rule, and closes what is not needed.
             Action::Use { .. } | Action::Retire { .. } | Action::FallBack => {}
+        }
+    }
+
+    /// The peer may come from there, as soon as it has heard what was sent.
+    pub(super) fn expect(&self, doing: &mut Doing, from: SocketAddr) {
+        let known = doing.expected.as_ref();
+        if known.is_none_or(|expected| expected.remote() != from) {
+            let path = self.path(doing, from, false);
+            // The old one is forgotten first: it may be for the same address.
+            doing.expected = None;
+            doing.expected = self.shared.peerings.expect(from, path);
         }
     }
 
@@ -305,10 +351,11 @@ impl Attempt {
             PathKind::Lan if together => PathKind::Lan,
             _ => PathKind::Punched,
         };
-        let why = match dialled {
+        let by_many = doing.birthday.as_ref().and_then(Trying::why);
+        let why = by_many.unwrap_or_else(|| match dialled {
             true => format!("punched through after {} ms", doing.began.elapsed().as_millis()),
             false => "punched through; the peer dialled".to_owned(),
-        };
+        });
         Path {
             kind,
             relay: None,
@@ -341,7 +388,7 @@ pub(super) fn granted(shared: &Shared, mut targets: Vec<SocketAddr>) -> Option<V
 }
 
 /// What comes of a future, if there is one.
-async fn maybe<F: Future + Unpin>(future: Option<F>) -> F::Output {
+pub(super) async fn maybe<F: Future + Unpin>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
@@ -357,7 +404,7 @@ async fn closed(connection: Option<&Connection>) {
     }
 }
 
-async fn until(due: Option<Instant>) {
+pub(super) async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,

@@ -14,10 +14,11 @@ use kad_core::{Contact, NodeId};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::mpsc;
 
+use super::birthday::{self, Begin};
 use super::direct::{discard, shake_hands};
 use super::finder::{NotThrough, Vain};
 use super::punching::Attempt;
-use crate::nat::candidates::{Candidate, CandidateKind, MAX_CANDIDATES};
+use crate::nat::candidates::{Candidate, CandidateKind, MAX_CANDIDATES, Meeting};
 use crate::nat::observation::NatClass;
 use crate::nat::relay::SessionId;
 use crate::quic::address::QuicAddress;
@@ -79,6 +80,9 @@ pub(super) struct Session {
     arrived: bool,
     go: mpsc::Sender<Duration>,
     gos: Mutex<Option<mpsc::Receiver<Duration>>>,
+    /// The peer has asked for an attempt by many ports, and it was granted. One waits at most.
+    pub(super) begins: mpsc::Sender<Begin>,
+    begun: Mutex<Option<mpsc::Receiver<Begin>>>,
     /// Both ends have told each other where they are.
     told: AtomicBool,
     sessions: Arc<Sessions>,
@@ -87,6 +91,7 @@ pub(super) struct Session {
 impl Session {
     fn new(shared: &Shared, opened: Opened, arrived: bool) -> Arc<Self> {
         let (go, gos) = mpsc::channel(MAX_GOS);
+        let (begins, begun) = mpsc::channel(1);
         let sessions = shared.meetings.sessions.clone();
         let fake = opened.route.fake();
         let session = Arc::new(Self {
@@ -94,6 +99,8 @@ impl Session {
             arrived,
             go,
             gos: Mutex::new(Some(gos)),
+            begins,
+            begun: Mutex::new(Some(begun)),
             told: AtomicBool::new(false),
             sessions: sessions.clone(),
         });
@@ -117,6 +124,20 @@ impl Session {
     /// The calls to punch. `None` but for the first who asks.
     pub(super) fn gos(&self) -> Option<mpsc::Receiver<Duration>> {
         self.gos.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The attempts by many ports that were granted. `None` but for the first who asks.
+    pub(super) fn begun(&self) -> Option<mpsc::Receiver<Begin>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Both ends, as the relay sees them.
+    pub(super) const fn meeting(&self, shared: &Shared) -> Meeting {
+        Meeting {
+            scope: shared.meetings.scope,
+            own_host: self.opened.seen.ip(),
+            peer_host: self.opened.peer_host,
+        }
     }
 }
 
@@ -175,8 +196,9 @@ pub(super) async fn open(
     tokio::spawn(async move {
         let _alive = alive;
         let attempt = Attempt::new(shared, peering, session, connection);
-        if let Some((class, candidates)) = attempt.unless_over(ask(&attempt)).await.flatten() {
-            attempt.run(class, candidates, true).await;
+        let asking = ask(&attempt.shared, &attempt.session, &attempt.relayed, false);
+        if let Some(told) = attempt.unless_over(asking).await.flatten() {
+            attempt.run(told.class, told.candidates, true).await;
         } else {
             attempt.idle().await;
         }
@@ -234,8 +256,11 @@ pub(super) fn asked(shared: &Arc<Shared>, asked: ReachStream) {
     tokio::spawn(async move {
         let _alive = alive;
         let deadline = shared.limits.stream_deadline;
-        let answered =
-            tokio::time::timeout(deadline, answer(&shared, &session.opened, &mut send, &mut recv)).await;
+        let answered = tokio::time::timeout(
+            deadline,
+            answer(&shared, &session, peering.peer, &mut send, &mut recv),
+        )
+        .await;
         drop(turn);
         let Ok(answered) = answered else {
             return refuse(&mut send, &mut recv, code::TOO_SLOW);
@@ -249,10 +274,11 @@ pub(super) fn asked(shared: &Arc<Shared>, asked: ReachStream) {
     });
 }
 
-/// Reads where the peer is, and says where we are.
+/// Reads where the peer is, and says where we are. Begins an attempt by many ports if the peer asks for that and it may be.
 async fn answer(
-    shared: &Shared,
-    opened: &Opened,
+    shared: &Arc<Shared>,
+    session: &Session,
+    peer: NodeId,
     send: &mut SendStream,
     recv: &mut RecvStream,
 ) -> Option<(NatClass, Vec<Candidate>)> {
@@ -261,13 +287,22 @@ async fn answer(
         return None;
     };
     let request = ReachRequest::decode(&Bytes::from(frame), shared.meetings.scope);
+    let mut begin = None;
     let (frame, told) = match request {
         Ok(request) => match &request {
-            ReachRequest::Candidates { class, candidates } => {
-                let (own, ours) = own(shared, opened);
+            ReachRequest::Candidates {
+                class,
+                candidates,
+                birthday,
+            } => {
+                let (own, ours) = own(shared, &session.opened);
+                if *birthday {
+                    begin = birthday::grant(shared, session, peer, (own, *class), candidates);
+                }
                 let answer = ReachAnswer::Candidates {
                     class: own,
                     candidates: ours,
+                    birthday: begin.is_some(),
                 };
                 (answer.encode(&request), Some((*class, candidates.clone())))
             }
@@ -278,24 +313,57 @@ async fn answer(
     // A peer that is gone needs no answer, and its connection tells of it.
     send.write_chunk(frame.ok()?).await.ok()?;
     send.finish().ok()?;
+    if let Some(begin) = begin {
+        // No room: one waits already, and the turn goes back.
+        let _ = session.begins.try_send(begin);
+    }
     told
 }
 
-/// Tells the other end where we are, and learns where it is.
-async fn ask(attempt: &Attempt) -> Option<(NatClass, Vec<Candidate>)> {
-    let (class, candidates) = own(&attempt.shared, &attempt.session.opened);
-    let request = ReachRequest::Candidates { class, candidates };
+/// What both ends have told each other.
+pub(super) struct Told {
+    /// The class that we have said we are of.
+    pub(super) own: NatClass,
+    /// What the peer says.
+    pub(super) class: NatClass,
+    pub(super) candidates: Vec<Candidate>,
+    /// Whether it begins the attempt by many ports that we have asked for.
+    pub(super) birthday: bool,
+}
+
+/// Tells the other end where we are, and learns where it is; with `birthday` it is also asked for an attempt by many ports.
+pub(super) async fn ask(
+    shared: &Shared,
+    session: &Session,
+    relayed: &quinn::Connection,
+    birthday: bool,
+) -> Option<Told> {
+    let (own, candidates) = own(shared, &session.opened);
+    let request = ReachRequest::Candidates {
+        class: own,
+        candidates,
+        birthday,
+    };
     let frame = request.encode().ok()?;
     let asking = async {
-        let (mut send, mut recv) = attempt.relayed.open_bi().await.ok()?;
+        let (mut send, mut recv) = relayed.open_bi().await.ok()?;
         let mut chunks = [Bytes::from_static(&[STREAM_REACH]), frame];
         send.write_all_chunks(&mut chunks).await.ok()?;
         send.finish().ok()?;
         recv.read_to_end(MAX_REACH_FRAME).await.ok()
     };
     let answer = tokio::time::timeout(TELLS_WITHIN, asking).await.ok()??;
-    match ReachAnswer::decode(&Bytes::from(answer), &request, attempt.shared.meetings.scope) {
-        Ok(ReachAnswer::Candidates { class, candidates }) => Some((class, candidates)),
+    match ReachAnswer::decode(&Bytes::from(answer), &request, shared.meetings.scope) {
+        Ok(ReachAnswer::Candidates {
+            class,
+            candidates,
+            birthday,
+        }) => Some(Told {
+            own,
+            class,
+            candidates,
+            birthday,
+        }),
         // A peer that does not punch: the relay is what there is.
         _ => None,
     }
@@ -316,6 +384,15 @@ pub(super) fn own(shared: &Shared, opened: &Opened) -> (NatClass, Vec<Candidate>
             address: opened.seen,
             kind: CandidateKind::Observed,
         });
+    }
+    #[cfg(test)]
+    if let Some(class) = *shared
+        .meetings
+        .class
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
+        return (class, candidates);
     }
     (standing.class, candidates)
 }

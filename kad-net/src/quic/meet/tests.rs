@@ -1,5 +1,6 @@
 //! Whole transports on hosts of the loopback network, of which some let in only those that they have sent to.
 
+mod birthday;
 mod replays;
 
 use kad_core::Contact;
@@ -46,14 +47,18 @@ struct World {
 
 impl World {
     async fn new(first: u8, relay: RelayConfig) -> Self {
-        let [relay, one, other] = [0, 1, 2].map(|n| {
-            let role = if n == 0 {
-                RoleChoice::Server
-            } else {
-                RoleChoice::Client
-            };
-            node(first + n, attended(role, relay.clone()))
-        });
+        Self::of(first, relay, [false; 2]).await
+    }
+
+    /// The same, with those of the two that want it trying many ports.
+    async fn of(first: u8, relay: RelayConfig, birthday_punching: [bool; 2]) -> Self {
+        let client = |n: u8| ReachConfig {
+            birthday_punching: birthday_punching[usize::from(n) - 1],
+            ..attended(RoleChoice::Client, relay.clone())
+        };
+        let server = attended(RoleChoice::Server, relay.clone());
+        let [relay, one, other] =
+            [(0, server), (1, client(1)), (2, client(2))].map(|(n, config)| node(first + n, config));
         for client in [&one, &other] {
             wall(client);
             dial(client, &relay).await;
@@ -85,7 +90,7 @@ impl World {
     /// No packet passes between the two but through the relay.
     fn bar(&self) {
         for (from, to) in [(&self.one, &self.other), (&self.other, &self.one)] {
-            from.shared.mux.barred.lock().unwrap().push(socket_of(to).ip());
+            from.shared.mux.between.barred.lock().unwrap().push(socket_of(to).ip());
         }
     }
 
@@ -241,6 +246,7 @@ async fn a_peer_that_can_be_dialled_is_dialled() {
         .other
         .shared
         .mux
+        .between
         .walled
         .store(false, std::sync::atomic::Ordering::Relaxed);
     let connection = world.connect().await;

@@ -9,6 +9,9 @@ const PROBE: u8 = 0x03;
 /// The bit that every QUIC packet has set, and none of ours.
 pub(super) const FIXED_BIT: u8 = 0x40;
 
+/// The size of a punch.
+pub(in super::super) const PUNCH_BYTES: usize = 17;
+
 /// What stands before a relayed datagram: type and session.
 const RELAY_HEADER: usize = 9;
 
@@ -77,7 +80,7 @@ pub(in super::super) enum Side {
 }
 
 impl Side {
-    pub(super) const fn other(self) -> Self {
+    pub(in super::super) const fn other(self) -> Self {
         match self {
             Self::Opener => Self::Answerer,
             Self::Answerer => Self::Opener,
@@ -102,6 +105,12 @@ impl PunchKey {
         let mut mac = [0; 8];
         mac.copy_from_slice(&hash.as_bytes()[..8]);
         mac
+    }
+
+    /// Whether a datagram is a punch of this side of the session.
+    pub(in super::super) fn has_made(&self, datagram: &[u8], session: SessionId, from: Side) -> bool {
+        let parsed = Packet::parse(datagram);
+        matches!(parsed, Some(Packet::Punch { session: of, mac }) if of == session && self.fits(session, from, mac))
     }
 
     /// Whether the mac is that of a punch of this side; takes as long whatever differs.
@@ -200,5 +209,18 @@ mod tests {
             assert!(!key.fits(SessionId(5), Side::Opener, other));
         }
         assert_eq!(format!("{key:?}"), "PunchKey");
+    }
+
+    #[test]
+    fn only_a_whole_punch_of_the_session_and_the_side_is_one_that_the_key_has_made() {
+        let (key, session) = (PunchKey([1; 32]), SessionId(5));
+        let mac = key.mac(session, Side::Opener);
+        let punch = bytes(&Packet::Punch { session, mac });
+        assert_eq!(punch.len(), PUNCH_BYTES);
+        assert!(key.has_made(&punch, session, Side::Opener));
+        assert!(!key.has_made(&punch, session, Side::Answerer));
+        assert!(!key.has_made(&punch, SessionId(6), Side::Opener));
+        assert!(!key.has_made(&[&punch[..], &[0]].concat(), session, Side::Opener));
+        assert!(!key.has_made(&bytes(&Packet::Probe { nonce: [0; 16] }), session, Side::Opener));
     }
 }

@@ -23,6 +23,10 @@ pub struct ReachConfig {
     /// Whether it asks nobody anything and takes no place at a relay: for a node that asks a few things and leaves.
     /// Default no.
     pub quiet: bool,
+    /// Whether it tries many ports at once where punching was in vain because one of two NATs gives every destination
+    /// another port and the other one lets in only ports that were sent to ([`birthday`](crate::nat::birthday)). Both
+    /// ends have to. Default no: it takes up to 1,750 mappings of the router for half a minute.
+    pub birthday_punching: bool,
     /// How often it tells a relay that it is still there. Default 15 seconds: Linux forgets a UDP flow without an
     /// answer after 30, and routers that follow RFC 4787 (REQ-5) after two minutes at least.
     pub keep: Duration,
@@ -59,6 +63,7 @@ impl Default for ReachConfig {
             relay: Some(RelayConfig::default()),
             alone: false,
             quiet: false,
+            birthday_punching: false,
             keep: Duration::from_secs(15),
             #[cfg(test)]
             unattended: false,

@@ -119,7 +119,7 @@ pub(in crate::quic) async fn eventually(what: &str, mut is_true: impl FnMut() ->
 
 /// Only hosts that the node has sent something to get through to it, as behind most NATs.
 pub(in crate::quic) fn wall(node: &QuicTransport) {
-    node.shared.mux.walled.store(true, Relaxed);
+    node.shared.mux.between.walled.store(true, Relaxed);
 }
 
 async fn link(from: &QuicTransport, to: &Contact<QuicAddress>) -> InUse {

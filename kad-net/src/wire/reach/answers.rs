@@ -4,8 +4,8 @@ use bytes::Bytes;
 use kad_core::Duration;
 
 use super::{
-    ReachAnswer, ReachRefusal, kind, read_host, read_session, read_socket, read_wait, write_host,
-    write_session, write_socket, write_wait,
+    ReachAnswer, ReachRefusal, kind, read_host, read_session, read_socket, read_wait, write_birthday,
+    write_host, write_session, write_socket, write_wait,
 };
 use crate::wire::body::{BodyReader, BodyWriter};
 use crate::wire::card::{read_candidates, write_candidates};
@@ -48,7 +48,14 @@ pub(super) fn encode(answer: &ReachAnswer, asked: u8) -> Result<Bytes, EncodeErr
             body.value(limits)?;
         }
         ReachAnswer::Meet { wait } => write_wait(&mut body, *wait)?,
-        ReachAnswer::Candidates { class, candidates } => write_candidates(&mut body, *class, candidates)?,
+        ReachAnswer::Candidates {
+            class,
+            candidates,
+            birthday,
+        } => {
+            write_candidates(&mut body, *class, candidates)?;
+            return write_birthday(body, *birthday);
+        }
         ReachAnswer::Refused(why) => body.value(&why.number())?,
     }
     body.finish()
@@ -90,7 +97,12 @@ pub(super) fn read(
         },
         kind::CANDIDATES => {
             let (class, candidates) = read_candidates(body, scope)?;
-            ReachAnswer::Candidates { class, candidates }
+            ReachAnswer::Candidates {
+                class,
+                candidates,
+                // Read with the end of the frame.
+                birthday: false,
+            }
         }
         // All that are left have nothing to say.
         _ => ReachAnswer::Done,

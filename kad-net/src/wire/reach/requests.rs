@@ -4,8 +4,8 @@ use bytes::Bytes;
 use kad_core::NodeId;
 
 use super::{
-    ReachRequest, kind, read_host, read_session, read_socket, read_wait, write_host, write_session,
-    write_socket, write_wait,
+    ReachRequest, kind, read_host, read_session, read_socket, read_wait, write_birthday, write_host,
+    write_session, write_socket, write_wait,
 };
 use crate::nat::dial_back::{CHECK_BYTES, DIAL_BACK_BYTES};
 use crate::wire::body::{BodyReader, BodyWriter};
@@ -44,7 +44,10 @@ pub(super) fn encode(request: &ReachRequest) -> Result<Bytes, EncodeError> {
         _ => {
             let mut body = BodyWriter::new(kind(request), 0, SIZE_HINT);
             write(&mut body, request)?;
-            body.finish()
+            match request {
+                ReachRequest::Candidates { birthday, .. } => write_birthday(body, *birthday),
+                _ => body.finish(),
+            }
         }
     }
 }
@@ -97,7 +100,7 @@ fn write(body: &mut BodyWriter, request: &ReachRequest) -> Result<(), EncodeErro
             write_session(body, *session)?;
             write_wait(body, *wait)
         }
-        ReachRequest::Candidates { class, candidates } => write_candidates(body, *class, candidates),
+        ReachRequest::Candidates { class, candidates, .. } => write_candidates(body, *class, candidates),
     }
 }
 
@@ -137,7 +140,12 @@ pub(super) fn read(kind: u8, body: &mut BodyReader<'_>, scope: Scope) -> Result<
         },
         kind::CANDIDATES => {
             let (class, candidates) = read_candidates(body, scope)?;
-            ReachRequest::Candidates { class, candidates }
+            ReachRequest::Candidates {
+                class,
+                candidates,
+                // Read with the end of the frame.
+                birthday: false,
+            }
         }
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     })

@@ -14,7 +14,7 @@ const AGAIN: u64 = 50;
 
 /// What a node has sent to an address, and whoever is on the way has seen.
 fn seen(node: &QuicTransport, to: SocketAddr, kind: u8) -> Vec<Vec<u8>> {
-    let all = node.shared.mux.tapped.lock().unwrap();
+    let all = node.shared.mux.between.tapped.lock().unwrap();
     let fits = |(at, packet): &&(SocketAddr, Vec<u8>)| *at == to && packet[0] == kind;
     all.iter().filter(fits).map(|(_, packet)| packet.clone()).collect()
 }
@@ -71,7 +71,7 @@ async fn punches_that_are_sent_again_from_elsewhere_aim_nothing_there_and_are_st
     world.bar();
     let thief = Thief::new(243);
     let connection = world.connect_by(&world.card_behind_nat()).await;
-    world.one.shared.mux.walled.store(false, std::sync::atomic::Ordering::Relaxed);
+    world.one.shared.mux.between.walled.store(false, std::sync::atomic::Ordering::Relaxed);
     path(&connection, "is explained", |report| {
         report.why.contains("no packet came through")
     })
@@ -88,7 +88,7 @@ async fn punches_that_are_sent_again_from_elsewhere_aim_nothing_there_and_are_st
     // The attempt has heard them, as it is its turn when a stream is.
     echo(&connection, 10_000).await;
     let at_thief = thief.0.local_addr().unwrap();
-    let told = |node: &QuicTransport| node.shared.mux.tapped.lock().unwrap().iter().any(|(to, _)| *to == at_thief);
+    let told = |node: &QuicTransport| node.shared.mux.between.tapped.lock().unwrap().iter().any(|(to, _)| *to == at_thief);
     assert!(!told(&world.one) && !told(&world.other) && !told(&world.relay));
     thief.has_heard_nothing();
     assert_eq!(connection.path().borrow().kind, Some(PathKind::Relayed));
@@ -195,7 +195,7 @@ async fn probes_that_are_sent_again_say_nothing_more() {
     let standing = subject.reach().standing().borrow().clone();
     assert_eq!((standing.role, standing.reachable), (Role::Client, Vec::new()));
     let at_thief = thief.0.local_addr().unwrap();
-    let told = |node: &QuicTransport| node.shared.mux.tapped.lock().unwrap().iter().any(|(to, _)| *to == at_thief);
+    let told = |node: &QuicTransport| node.shared.mux.between.tapped.lock().unwrap().iter().any(|(to, _)| *to == at_thief);
     assert!(!told(&subject) && !servers.iter().any(|server| told(server)));
     thief.has_heard_nothing();
 }
