@@ -1,58 +1,27 @@
 //! Mutable records as an application meets them: lives, deletions, liars, and watches.
 
+#[path = "stores/swayed.rs"]
+mod swayed;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use kad_core::record::mutable_key;
-use kad_core::{Keypair, Kind, Parameters, Slot, UnixTime, Verdict};
+use kad_core::{Keypair, Kind, Parameters, Verdict};
 use kad_net::memory::{Conditions, Network};
 use kad_node::{Change, MutableOptions, Node, NodeError, PutOptions, WatchOptions};
-use kad_store::memory::MemoryReader;
-use kad_store::{Limits, MemoryStore, Put, RecordStore, StoreError, Tally, Usage};
+use kad_store::RecordStore as _;
+
+use self::swayed::Swayed;
 
 /// A store that may claim to hold a later version than anybody ever wrote.
-struct Store {
-    store: MemoryStore,
-    lies: bool,
-}
-
-impl RecordStore for Store {
-    type Reader = MemoryReader;
-
-    fn put(&mut self, put: Put<'_>) -> Result<Verdict, StoreError> {
-        match self.lies && put.record.kind() == Kind::Mutable {
+fn store(lies: bool) -> Swayed {
+    Swayed::new(
+        move |store, put| match lies && put.record.kind() == Kind::Mutable {
             true => Ok(Verdict::Conflict { current: u64::MAX }),
-            false => self.store.put(put),
-        }
-    }
-
-    fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
-        self.store.remove(slot)
-    }
-
-    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
-        self.store.discard(slot)
-    }
-
-    fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
-        self.store.expire(now, limit)
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.store.flush()
-    }
-
-    fn reader(&self) -> MemoryReader {
-        self.store.reader()
-    }
-
-    fn usage(&self) -> Usage {
-        self.store.usage()
-    }
-
-    fn tally(&self) -> Tally {
-        self.store.tally()
-    }
+            false => store.put(put),
+        },
+    )
 }
 
 /// So many nodes of which 8 hold each record, and of which the last so many lie.
@@ -71,10 +40,7 @@ async fn nodes(count: u8, liars: u8) -> Vec<Node<SocketAddr>> {
         if number > 0 {
             builder = builder.bootstrap(address(0));
         }
-        let store = Store {
-            store: MemoryStore::new(Limits::default()),
-            lies: number >= count - liars,
-        };
+        let store = store(number >= count - liars);
         let node = builder.spawn_with(keypair, transport, store).await.unwrap();
         if number > 0 {
             node.joined().await.unwrap();

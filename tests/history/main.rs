@@ -9,3 +9,5 @@ mod client;
 mod network;
 mod planted;
 mod sound;
+#[path = "../../kad-node/tests/stores/swayed.rs"]
+mod swayed;

@@ -1,12 +1,12 @@
 //! Stores that are broken in one way each: the checker has to find it out.
 
 use futures::future::join_all;
-use kad_core::{Kind, Slot, UnixTime, Verdict};
-use kad_store::memory::MemoryReader;
-use kad_store::{Limits, MemoryStore, Put, RecordStore, StoreError, Tally, Usage};
+use kad_core::{Kind, Verdict};
+use kad_store::{Put, RecordStore as _};
 
 use crate::check::{Promise, Violation, check};
 use crate::network::World;
+use crate::swayed::Swayed;
 
 /// What a broken store keeps of the versions that it acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,67 +21,32 @@ enum Kept {
     Undeleted,
 }
 
-struct Broken {
-    store: MemoryStore,
-    kept: Kept,
-}
-
-impl RecordStore for Broken {
-    type Reader = MemoryReader;
-
-    fn put(&mut self, put: Put<'_>) -> Result<Verdict, StoreError> {
+fn broken(kept: Kept) -> Swayed {
+    Swayed::new(move |store, put| {
         if put.record.kind() != Kind::Mutable {
-            return self.store.put(put);
+            return store.put(put);
         }
-        match self.kept {
+        match kept {
             Kept::First => {
                 let first = Put {
                     expected: Some(0),
                     ..put
                 };
-                self.store.put(first)?;
+                store.put(first)?;
                 Ok(Verdict::Stored)
             }
             Kept::Last => {
-                self.store.remove(&put.record.slot())?;
-                self.store.put(Put {
+                store.remove(&put.record.slot())?;
+                store.put(Put {
                     expected: None,
                     ..put
                 })
             }
             Kept::Nothing => Ok(Verdict::Stored),
             Kept::Undeleted if put.record.is_tombstone() => Ok(Verdict::Stored),
-            Kept::Undeleted => self.store.put(put),
+            Kept::Undeleted => store.put(put),
         }
-    }
-
-    fn remove(&mut self, slot: &Slot) -> Result<bool, StoreError> {
-        self.store.remove(slot)
-    }
-
-    fn discard(&mut self, slot: &Slot) -> Result<bool, StoreError> {
-        self.store.discard(slot)
-    }
-
-    fn expire(&mut self, now: UnixTime, limit: usize) -> Result<usize, StoreError> {
-        self.store.expire(now, limit)
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.store.flush()
-    }
-
-    fn reader(&self) -> MemoryReader {
-        self.store.reader()
-    }
-
-    fn usage(&self) -> Usage {
-        self.store.usage()
-    }
-
-    fn tally(&self) -> Tally {
-        self.store.tally()
-    }
+    })
 }
 
 /// More races than it takes to meet a fault that depends on who comes first.
@@ -89,11 +54,7 @@ const MAX_ROUNDS: u64 = 100;
 
 /// Writers who race with compare-and-swap and somebody who reads, on stores with a kept, until it shows.
 async fn found_out(kept: Kept) -> Vec<Violation> {
-    let store = move || Broken {
-        store: MemoryStore::new(Limits::default()),
-        kept,
-    };
-    let world = World::new(41, 16, store).await;
+    let world = World::new(41, 16, move || broken(kept)).await;
     let writers = [2, 8].map(|node| world.client(node));
     for round in 1..=MAX_ROUNDS {
         let racing = writers.iter().enumerate();
@@ -135,11 +96,7 @@ async fn a_store_that_keeps_nothing_is_found_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_keeps_what_was_deleted_is_found_out() {
-    let store = || Broken {
-        store: MemoryStore::new(Limits::default()),
-        kept: Kept::Undeleted,
-    };
-    let world = World::new(42, 16, store).await;
+    let world = World::new(42, 16, || broken(Kept::Undeleted)).await;
     let writer = world.client(3);
     writer.write(1, "to be deleted").await;
     writer.delete(2).await;

@@ -307,3 +307,24 @@ async fn a_peer_that_does_not_answer_when_it_is_asked_for_a_connection_is_given_
     assert_eq!([heard[0][..2].to_vec(), heard[1][..2].to_vec()], [[3, 1], [3, 3]]);
     assert_eq!(heard[0][2..], heard[1][2..]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resumption_that_meets_the_end_of_its_stream_is_answered() {
+    let victim = Victim::new();
+    let peer = member(2).connect(&victim.node).await;
+    let connection = victim.connected(&peer, 7).await;
+    // Whichever comes first: what ends the stream, which is no frame, or the next path.
+    const END: [u8; 1] = [5];
+    for number in 0..2000 {
+        let (mut first, _heard) = say(&peer, &header(7, number, 0, 0)).await;
+        let _stream = soon(connection.accept()).await.unwrap();
+        let next = header(7, number, 1, 0);
+        let (_, (mut second, mut recv)) = tokio::join!(first.write_all(&END), say(&peer, &next));
+        let mut place = [0; 8];
+        match soon(recv.read_exact(&mut place)).await {
+            Ok(()) => drop(second.write_all(&END).await),
+            Err(ReadExactError::ReadError(ReadError::Reset(_))) => {}
+            Err(other) => panic!("neither a place nor a reason: {other}"),
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Frames of any kind: their bytes, lengths, flags and extensions.
 
-use kad_core::{FindValue, Key, MAX_RECORD, Rejection, Request, Response, StoreEntry, Verdict};
+use kad_core::{Key, MAX_RECORD, Rejection, Request, Response, StoreEntry, Verdict};
 use kad_net::MAX_FRAME;
 use kad_net::wire::DecodeError;
 

@@ -5,7 +5,7 @@ use kad_core::{Fingerprint, Prefix, Record, Request, Response};
 use kad_net::wire::{DecodeError, EncodeError};
 
 use super::super::messages::{LONGEST, NOW, Sockets, codec, rules};
-use super::{answer, request};
+use super::request;
 
 #[test]
 fn a_prefix_has_one_form_and_every_part_its_difference() {
