@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::process::{Daemon, kad_node, noise, outcome, path, run, run_with_input, text, until};
+use crate::process::{Daemon, kad_node, noise, outcome, path, run, run_with_input, text};
 
 /// A `kad-node listen` that has said who it is. Killed when dropped.
 struct Listening {
@@ -386,7 +386,11 @@ fn a_peer_that_was_lost_is_connected_to_again_and_its_paths_are_told() {
     let _daemon = Daemon::start_at(&address, &arguments);
     assert_eq!(ask(&forwarding.at, b"stressed"), b"desserts");
     let told = forwarding.ends();
-    assert_eq!((&told["connections"], &told["failed"]), (&3.into(), &0.into()), "{told}");
+    assert_eq!(
+        (&told["connections"], &told["failed"]),
+        (&3.into(), &0.into()),
+        "{told}"
+    );
     let paths = told["paths"].as_array().unwrap();
     let found = paths.iter().filter(|path| path["kind"].is_string()).count();
     assert!(found >= 2 && paths.last().unwrap()["kind"].is_string(), "{told}");

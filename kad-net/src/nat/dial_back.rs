@@ -290,7 +290,9 @@ impl DialBack {
         if !self.checked.has(now, &client, MAX_PER_PEER) {
             return Err(Refusal::Busy);
         }
-        let target = self.choose_target(now, client, address).ok_or(Refusal::NoTarget)?;
+        let target = self
+            .choose_target(now, client, address)
+            .ok_or(Refusal::NoTarget)?;
         self.checked.take(now, client);
         self.passed.take(now, (address, host(target.ip)));
         self.asked.take(now, target.id);
@@ -327,8 +329,7 @@ impl DialBack {
             ]
         };
         let fitting = self.targets.iter().filter(fits);
-        let mut best: Vec<(Target, [bool; 5])> =
-            fitting.map(|target| (*target, reasons(target))).collect();
+        let mut best: Vec<(Target, [bool; 5])> = fitting.map(|target| (*target, reasons(target))).collect();
         let least = best.iter().map(|(_, reasons)| *reasons).min()?;
         best.retain(|(_, reasons)| *reasons == least);
         let mut sites: Vec<IpAddr> = best.iter().map(|(target, _)| at(target.ip)).collect();

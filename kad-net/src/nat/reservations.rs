@@ -290,7 +290,10 @@ impl Reservations {
         };
         let busy = self.relays[place].busy;
         // A little later is as good, and spreads those who were told at the same moment.
-        let rests_until = now + self.draws.lengthened((BUSY * (1 << busy.min(MAX_BUSY))).min(REST));
+        let rests_until = now
+            + self
+                .draws
+                .lengthened((BUSY * (1 << busy.min(MAX_BUSY))).min(REST));
         let known = &mut self.relays[place];
         known.state = match known.state {
             State::Idle { .. } => return,

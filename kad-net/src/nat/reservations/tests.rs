@@ -115,7 +115,10 @@ fn a_relay_that_is_busy_is_asked_again_soon_and_ever_more_rarely_and_others_mean
     };
     for doubled in [10, 20, 40, 80, 160, 320, 600, 600, 600] {
         let rest = rest(&mut node);
-        assert!((doubled..=doubled * 9 / 8).contains(&rest), "{rest} for {doubled}");
+        assert!(
+            (doubled..=doubled * 9 / 8).contains(&rest),
+            "{rest} for {doubled}"
+        );
     }
     // Once it has granted something it is as any other.
     node.grant(1);
@@ -149,7 +152,10 @@ fn a_place_whose_renewal_finds_the_relay_busy_is_kept_while_its_time_lasts() {
                     node.tell(Event::Busy { relay });
                 }
                 Action::Reserve { relay } => {
-                    node.tell(Event::Granted { relay, lifetime: HOUR });
+                    node.tell(Event::Granted {
+                        relay,
+                        lifetime: HOUR,
+                    });
                 }
                 _ => {}
             }

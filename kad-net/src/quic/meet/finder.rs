@@ -275,7 +275,9 @@ async fn through(
         }
         rest *= 2;
     }
-    session::open(shared, peering, relay).await.map(|()| Found::Relayed)
+    session::open(shared, peering, relay)
+        .await
+        .map(|()| Found::Relayed)
 }
 
 enum Found {

@@ -90,7 +90,13 @@ impl World {
     /// No packet passes between the two but through the relay.
     fn bar(&self) {
         for (from, to) in [(&self.one, &self.other), (&self.other, &self.one)] {
-            from.shared.mux.between.barred.lock().unwrap().push(socket_of(to).ip());
+            from.shared
+                .mux
+                .between
+                .barred
+                .lock()
+                .unwrap()
+                .push(socket_of(to).ip());
         }
     }
 

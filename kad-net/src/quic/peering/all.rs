@@ -180,7 +180,7 @@ impl Peerings {
         self.doubts.subscribe()
     }
 
-    pub(super) fn tell_of_doubt(&self) {
+    pub(in crate::quic) fn tell_of_doubt(&self) {
         self.doubts.send_modify(|doubts| *doubts += 1);
     }
 

@@ -246,9 +246,8 @@ impl Inner {
 
     /// Closes the oldest path that is not the best and that nothing runs over; whether there was one.
     pub(super) fn make_room(&mut self, best: Option<&Arc<LivePath>>) -> bool {
-        let idle = |path: &&Arc<LivePath>| {
-            !path.is_attached() && best.is_none_or(|best| best.number != path.number)
-        };
+        let idle =
+            |path: &&Arc<LivePath>| !path.is_attached() && best.is_none_or(|best| best.number != path.number);
         let Some(oldest) = self
             .paths
             .iter()

@@ -318,6 +318,32 @@ async fn a_path_that_is_doubted_gives_way_to_any_newer_one_until_it_is_heard_of(
 }
 
 #[tokio::test]
+async fn who_only_listens_doubts_a_path_that_falls_silent_as_soon_as_who_speaks() {
+    let pair = Pair::new();
+    let middle = Middle::before(pair.b.local().address.sockets()[0]).await;
+    let _direct = pair.path_at(PathKind::Lan, middle.address).await;
+    let (ours, theirs) = pair.connect().await;
+    let (mut one, mut other) = opened(&ours, &theirs).await;
+    one.write_all(b"the last word").await.unwrap();
+    let mut buffer = [0; 13];
+    soon(other.read_exact(&mut buffer)).await.unwrap();
+    let hold = pair.b.shared.peerings.known(&pair.a.local().id).unwrap();
+    let mut trusted = hold.peering().trusted();
+    soon(trusted.wait_for(|trusted| *trusted)).await.unwrap();
+    let mut doubts = pair.b.shared.peerings.doubts();
+    doubts.borrow_and_update();
+    middle.mute.store(true, Ordering::Relaxed);
+    let muted = tokio::time::Instant::now();
+    soon(trusted.wait_for(|trusted| !*trusted)).await.unwrap();
+    assert!(doubts.has_changed().unwrap(), "the relays are not told");
+    // The keep-alives of the one who dialled stay out after 5 s, and would be missed a second later.
+    assert!(muted.elapsed() < Duration::from_secs(6), "{:?}", muted.elapsed());
+    // It is believed again as soon as something comes.
+    middle.mute.store(false, Ordering::Relaxed);
+    soon(trusted.wait_for(|trusted| *trusted)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_path_that_falls_silent_is_doubted_long_before_it_dies_and_taken_again_when_it_recovers() {
     let pair = Pair::new();
     let middle = Middle::before(pair.b.local().address.sockets()[0]).await;

@@ -91,7 +91,10 @@ mod tests {
         );
         assert_eq!((attempts.get(), began.elapsed()), (1, LONG));
         // Who comes later tries again.
-        assert_eq!(link.get(|_, _| Some(()), attempt).await, Err("attempt 2".to_owned()));
+        assert_eq!(
+            link.get(|_, _| Some(()), attempt).await,
+            Err("attempt 2".to_owned())
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -102,7 +105,8 @@ mod tests {
             Ok(1)
         };
         let began = Instant::now();
-        let outcomes = join_all((0..64).map(|_| link.get(|held, _| (*held == 0).then_some(()), attempt))).await;
+        let outcomes =
+            join_all((0..64).map(|_| link.get(|held, _| (*held == 0).then_some(()), attempt))).await;
         assert!(outcomes.iter().all(|outcome| *outcome == Ok((1, 1))));
         assert_eq!(began.elapsed(), LONG);
     }

@@ -16,7 +16,10 @@ const AGAIN: u64 = 50;
 fn seen(node: &QuicTransport, to: SocketAddr, kind: u8) -> Vec<Vec<u8>> {
     let all = node.shared.mux.between.tapped.lock().unwrap();
     let fits = |(at, packet): &&(SocketAddr, Vec<u8>)| *at == to && packet[0] == kind;
-    all.iter().filter(fits).map(|(_, packet)| packet.clone()).collect()
+    all.iter()
+        .filter(fits)
+        .map(|(_, packet)| packet.clone())
+        .collect()
 }
 
 const PUNCH: u8 = 1;
@@ -71,7 +74,13 @@ async fn punches_that_are_sent_again_from_elsewhere_aim_nothing_there_and_are_st
     world.bar();
     let thief = Thief::new(243);
     let connection = world.connect_by(&world.card_behind_nat()).await;
-    world.one.shared.mux.between.walled.store(false, std::sync::atomic::Ordering::Relaxed);
+    world
+        .one
+        .shared
+        .mux
+        .between
+        .walled
+        .store(false, std::sync::atomic::Ordering::Relaxed);
     path(&connection, "is explained", |report| {
         report.why.contains("no packet came through")
     })
@@ -88,7 +97,16 @@ async fn punches_that_are_sent_again_from_elsewhere_aim_nothing_there_and_are_st
     // The attempt has heard them, as it is its turn when a stream is.
     echo(&connection, 10_000).await;
     let at_thief = thief.0.local_addr().unwrap();
-    let told = |node: &QuicTransport| node.shared.mux.between.tapped.lock().unwrap().iter().any(|(to, _)| *to == at_thief);
+    let told = |node: &QuicTransport| {
+        node.shared
+            .mux
+            .between
+            .tapped
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|(to, _)| *to == at_thief)
+    };
     assert!(!told(&world.one) && !told(&world.other) && !told(&world.relay));
     thief.has_heard_nothing();
     assert_eq!(connection.path().borrow().kind, Some(PathKind::Relayed));
@@ -99,11 +117,19 @@ async fn punches_that_are_sent_again_from_elsewhere_aim_nothing_there_and_are_st
         best.connection.close(0u32.into(), b"");
     }
     drop(hold);
-    eventually("the session is over", || world.relay.quic_stats().relay.sessions == 0).await;
+    eventually("the session is over", || {
+        world.relay.quic_stats().relay.sessions == 0
+    })
+    .await;
     eventually("nobody waits for its punches", || {
         let session = session_of(&punch);
         let key = PunchKey([0; 32]);
-        world.one.shared.mux.await_punches(session, key, Side::Opener).is_some()
+        world
+            .one
+            .shared
+            .mux
+            .await_punches(session, key, Side::Opener)
+            .is_some()
     })
     .await;
     let before = stats();
@@ -115,7 +141,8 @@ async fn punches_that_are_sent_again_from_elsewhere_aim_nothing_there_and_are_st
 }
 
 #[tokio::test]
-async fn relayed_packets_that_are_sent_again_leave_once_each_from_a_leg_never_from_elsewhere_and_not_after_the_session() {
+async fn relayed_packets_that_are_sent_again_leave_once_each_from_a_leg_never_from_elsewhere_and_not_after_the_session()
+ {
     let world = World::new(244, wide()).await;
     world.bar();
     let thief = Thief::new(247);
@@ -126,13 +153,19 @@ async fn relayed_packets_that_are_sent_again_leave_once_each_from_a_leg_never_fr
     let packet = packets.iter().find(|packet| packet.len() > 60).unwrap().clone();
     let before = relay();
     thief.sends(&packet, &world.relay);
-    eventually("they are strays", || relay().socket.strays >= before.socket.strays + AGAIN).await;
+    eventually("they are strays", || {
+        relay().socket.strays >= before.socket.strays + AGAIN
+    })
+    .await;
     thief.has_heard_nothing();
 
     // From the address of a leg each is forwarded once, out of the bytes of the session; QUIC drops what it has had already.
     let before = relay();
     from(&world.other, &packet, &world.relay);
-    eventually("they are forwarded", || relay().relay.forwarded >= before.relay.forwarded + AGAIN).await;
+    eventually("they are forwarded", || {
+        relay().relay.forwarded >= before.relay.forwarded + AGAIN
+    })
+    .await;
     let spent = relay().relay.bytes - before.relay.bytes;
     assert!(spent >= AGAIN * (packet.len() as u64 - 9), "{spent}");
     assert_eq!(relay().relay.forwarded, relay().socket.forwarded);
@@ -145,11 +178,17 @@ async fn relayed_packets_that_are_sent_again_leave_once_each_from_a_leg_never_fr
         best.connection.close(0u32.into(), b"");
     }
     drop(hold);
-    eventually("the session is over", || world.relay.quic_stats().relay.sessions == 0).await;
+    eventually("the session is over", || {
+        world.relay.quic_stats().relay.sessions == 0
+    })
+    .await;
     let before = relay();
     from(&world.other, &packet, &world.relay);
     thief.sends(&packet, &world.relay);
-    eventually("they are strays", || relay().socket.strays >= before.socket.strays + 2 * AGAIN).await;
+    eventually("they are strays", || {
+        relay().socket.strays >= before.socket.strays + 2 * AGAIN
+    })
+    .await;
     assert_eq!(relay().relay.forwarded, before.relay.forwarded);
     thief.has_heard_nothing();
 }
@@ -164,14 +203,18 @@ async fn probes_that_are_sent_again_say_nothing_more() {
         }
     }
     eventually("they say hello to each other", || {
-        servers.iter().all(|server| server.quic_stats().reach_requests >= 3)
+        servers
+            .iter()
+            .all(|server| server.quic_stats().reach_requests >= 3)
     })
     .await;
     let subject = node(254, config(RoleChoice::Auto));
     // One helper alone makes no proof, so whatever is counted as another one shows.
     dial(&subject, &servers[0]).await;
     let probes = || -> Vec<_> {
-        let all = servers.iter().map(|server| seen(server, socket_of(&subject), PROBE));
+        let all = servers
+            .iter()
+            .map(|server| seen(server, socket_of(&subject), PROBE));
         all.flatten().collect()
     };
     eventually("it is probed", || !probes().is_empty()).await;
@@ -195,7 +238,16 @@ async fn probes_that_are_sent_again_say_nothing_more() {
     let standing = subject.reach().standing().borrow().clone();
     assert_eq!((standing.role, standing.reachable), (Role::Client, Vec::new()));
     let at_thief = thief.0.local_addr().unwrap();
-    let told = |node: &QuicTransport| node.shared.mux.between.tapped.lock().unwrap().iter().any(|(to, _)| *to == at_thief);
+    let told = |node: &QuicTransport| {
+        node.shared
+            .mux
+            .between
+            .tapped
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|(to, _)| *to == at_thief)
+    };
     assert!(!told(&subject) && !servers.iter().any(|server| told(server)));
     thief.has_heard_nothing();
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::UdpSocket;
 
 use super::*;
-use crate::quic::reach::{meet, open};
 use crate::Reply;
+use crate::quic::reach::{meet, open};
 use crate::wire::reach::ReachRefusal;
 
 /// What somebody on the way makes of the packets of a client that are QUIC's.
@@ -108,7 +108,10 @@ impl Router {
             let mut buffer = vec![0; 70_000];
             while let Ok((size, from)) = outside.recv_from(&mut buffer).await {
                 let client = *self.client.lock().unwrap();
-                if let (Some(client), true) = (client, from == self.server && Arc::ptr_eq(&outside, &self.outside())) {
+                if let (Some(client), true) = (
+                    client,
+                    from == self.server && Arc::ptr_eq(&outside, &self.outside()),
+                ) {
                     let _ = self.inside.send_to(&buffer[..size], client).await;
                 }
             }
@@ -137,10 +140,14 @@ struct World {
 }
 
 impl World {
-    /// Takes seven hosts.
+    /// Takes six hosts.
     async fn new(first: u8) -> Self {
+        Self::with(first, config(RoleChoice::Client)).await
+    }
+
+    async fn with(first: u8, clients: ReachConfig) -> Self {
         let relay = node(first, config(RoleChoice::Server));
-        let [client, other] = [first + 1, first + 2].map(|n| node(n, config(RoleChoice::Client)));
+        let [client, other] = [first + 1, first + 2].map(|n| node(n, clients.clone()));
         let router = Router::new(first + 3, socket_of(&relay)).await;
         let link = link(&client, &router.contact(&relay)).await;
         dial(&other, &relay).await;
@@ -158,7 +165,9 @@ impl World {
 
     async fn open(&self) -> Opened {
         let relay = self.relay.local();
-        soon(open(&self.other.shared, &relay, self.client.id)).await.unwrap()
+        soon(open(&self.other.shared, &relay, self.client.id))
+            .await
+            .unwrap()
     }
 
     /// The client's connection, as the relay has it.
@@ -203,7 +212,11 @@ async fn led_astray(first: u8, theft: Theft) {
         })
     };
     let inbound = soon(relay.accept()).await.unwrap();
-    assert_eq!(inbound.from.address.sockets(), [genuine], "it would be told to others");
+    assert_eq!(
+        inbound.from.address.sockets(),
+        [genuine],
+        "it would be told to others"
+    );
     let _met = soon(meet(&other.shared, &opened)).await;
     eventually("a victim has got what was the client's", || {
         let whereabouts = leg.link().whereabouts();
@@ -218,9 +231,15 @@ async fn led_astray(first: u8, theft: Theft) {
     // What is forwarded goes to where the client was proven to be.
     let before = client.quic_stats().socket.relayed;
     for _ in 0..5 {
-        other.shared.mux.send_relayed(opened.route.fake(), b"\x40 a datagram");
+        other
+            .shared
+            .mux
+            .send_relayed(opened.route.fake(), b"\x40 a datagram");
     }
-    eventually("it comes through", || client.quic_stats().socket.relayed == before + 5).await;
+    eventually("it comes through", || {
+        client.quic_stats().socket.relayed == before + 5
+    })
+    .await;
     // One who opens a session meanwhile is told of no other host.
     let second = world.open().await;
     assert_eq!(second.peer_host, genuine.ip());
@@ -238,7 +257,10 @@ async fn led_astray(first: u8, theft: Theft) {
     assert!(matches!(hello, Ok(ReachAnswer::Hello { .. })), "{hello:?}");
     eventually("it is where it was", || leg.link().whereabouts().settled).await;
     assert_eq!(leg.link().whereabouts().at, genuine);
-    assert!(Arc::ptr_eq(leg.link(), world.leg().link()), "there is another connection");
+    assert!(
+        Arc::ptr_eq(leg.link(), world.leg().link()),
+        "there is another connection"
+    );
     assert!(leg.link().connection.close_reason().is_none());
 
     // All that the victim was sent are packets of the connection itself, and not more than QUIC allows for each move.
@@ -251,7 +273,17 @@ async fn led_astray(first: u8, theft: Theft) {
         sent <= 3 * bytes + packets * 1500,
         "{sent} bytes for {bytes} in {packets} packets"
     );
-    assert!(!relay.shared.mux.between.tapped.lock().unwrap().iter().any(|(to, _)| *to == victim));
+    assert!(
+        !relay
+            .shared
+            .mux
+            .between
+            .tapped
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|(to, _)| *to == victim)
+    );
     drop((opened, second, arrived));
 }
 
@@ -296,13 +328,22 @@ async fn a_peer_that_moves_is_followed_and_asks_once() {
         assert_eq!(leg.link().whereabouts().at, now);
         // And the session that was there before goes on.
         let heard = client.quic_stats().socket.relayed;
-        other.shared.mux.send_relayed(opened.route.fake(), b"\x40 a datagram");
-        eventually("it comes through", || client.quic_stats().socket.relayed == heard + 1).await;
+        other
+            .shared
+            .mux
+            .send_relayed(opened.route.fake(), b"\x40 a datagram");
+        eventually("it comes through", || {
+            client.quic_stats().socket.relayed == heard + 1
+        })
+        .await;
         let closed = world.ask(&ReachRequest::Close { session }).await;
         assert_eq!(closed, Ok(ReachAnswer::Done));
     }
     assert_ne!(before, router.address());
-    assert!(Arc::ptr_eq(leg.link(), world.leg().link()), "there is another connection");
+    assert!(
+        Arc::ptr_eq(leg.link(), world.leg().link()),
+        "there is another connection"
+    );
     assert_eq!(relay.quic_stats().relay.sessions, 1);
 }
 
@@ -322,4 +363,32 @@ async fn a_leg_moves_with_its_peer_although_nobody_asks() {
     })
     .await;
     assert_eq!(world.leg().link().whereabouts().at, world.router.address());
+}
+
+#[tokio::test]
+async fn who_hears_nothing_on_a_path_tells_its_relays_at_once_that_it_is_there() {
+    let patient = ReachConfig {
+        keep: 10 * PATIENCE,
+        ..config(RoleChoice::Client)
+    };
+    let world = World::with(30, patient).await;
+    let doubts = &world.client.shared.peerings;
+    let asked = || world.relay.quic_stats().reach_requests;
+    for n in [37, 38] {
+        world.router.rebind(n).await;
+        let before = asked();
+        doubts.tell_of_doubt();
+        eventually("the relay is told", || asked() > before).await;
+        eventually("it has heard of it", || {
+            world.leg().link().whereabouts().at == world.router.address()
+        })
+        .await;
+    }
+    // However often, it is a word each in two seconds.
+    let before = asked();
+    for _ in 0..1000 {
+        doubts.tell_of_doubt();
+        tokio::task::yield_now().await;
+    }
+    assert!(asked() <= before + 3);
 }
