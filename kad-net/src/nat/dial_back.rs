@@ -83,6 +83,8 @@ pub enum Event {
         /// The host.
         ip: IpAddr,
     },
+    /// It was in a private network and is in the internet now: who is not there is forgotten.
+    WentPublic,
     /// A client asks for help. Owes it the answer of one [`Action::Pass`] or [`Action::Refuse`].
     Check {
         /// Names the request in the answer.
@@ -223,6 +225,10 @@ impl DialBack {
             }
             Event::TargetGone { target } => self.targets.retain(|known| known.id != target),
             Event::OwnHost { ip } => self.own_host = Some(ip),
+            Event::WentPublic => {
+                (self.scope, self.own_host) = (Scope::Global, None);
+                self.targets.retain(|target| Scope::Global.admits_host(target.ip));
+            }
             Event::Check {
                 request,
                 client,
@@ -290,7 +296,9 @@ impl DialBack {
         if !self.checked.has(now, &client, MAX_PER_PEER) {
             return Err(Refusal::Busy);
         }
-        let target = self.choose_target(now, client, address).ok_or(Refusal::NoTarget)?;
+        let target = self
+            .choose_target(now, client, address)
+            .ok_or(Refusal::NoTarget)?;
         self.checked.take(now, client);
         self.passed.take(now, (address, host(target.ip)));
         self.asked.take(now, target.id);
@@ -327,8 +335,7 @@ impl DialBack {
             ]
         };
         let fitting = self.targets.iter().filter(fits);
-        let mut best: Vec<(Target, [bool; 5])> =
-            fitting.map(|target| (*target, reasons(target))).collect();
+        let mut best: Vec<(Target, [bool; 5])> = fitting.map(|target| (*target, reasons(target))).collect();
         let least = best.iter().map(|(_, reasons)| *reasons).min()?;
         best.retain(|(_, reasons)| *reasons == least);
         let mut sites: Vec<IpAddr> = best.iter().map(|(target, _)| at(target.ip)).collect();

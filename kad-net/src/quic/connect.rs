@@ -12,6 +12,7 @@ use quinn::{ClientConfig, Endpoint};
 use tokio::sync::watch;
 
 use super::QuicAddress;
+use super::address::canonical;
 use super::error::{QuicError, code};
 use super::pool::{Admission, Dialled, InUse, Link, Lookup};
 use super::serve;
@@ -95,7 +96,8 @@ pub(super) async fn dial(
     expected: Option<NodeId>,
 ) -> Result<InUse, QuicError> {
     let (connection, peer) = shake_hands(shared, &shared.setup.client, address, expected).await?;
-    let address = QuicAddress::from(connection.remote_address());
+    let remote = connection.remote_address();
+    let (address, host) = (QuicAddress::from(remote), canonical(remote).ip());
     let link = Link::new(peer, connection, address, true);
     let Some(alive) = shared.tasks.token() else {
         return Err(QuicError::Closed);
@@ -110,7 +112,7 @@ pub(super) async fn dial(
         }
     };
     serve::spawn(shared.clone(), link, alive);
-    shared.reach.link_dialled();
+    shared.reach.link_dialled(host);
     Ok(usable)
 }
 

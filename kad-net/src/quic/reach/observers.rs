@@ -112,9 +112,8 @@ impl Observers {
 
     /// Some server that was dialled, with a connection that stands.
     fn any(&self) -> Option<(Arc<Link>, IpAddr)> {
-        let stands = |observer: &&Observer| {
-            observer.link.dialled && observer.link.connection.close_reason().is_none()
-        };
+        let stands =
+            |observer: &&Observer| observer.link.dialled && observer.link.connection.close_reason().is_none();
         let observer = self
             .asked
             .values()
@@ -135,7 +134,9 @@ impl Observers {
     fn sleepy(&self, now: Instant) -> Vec<(Arc<Link>, IpAddr)> {
         let fits = |observer: &&Observer| observer.serves && observer.wake_at <= now;
         let sleepy = self.asked.values().filter(fits);
-        sleepy.map(|observer| (observer.link.clone(), observer.ip)).collect()
+        sleepy
+            .map(|observer| (observer.link.clone(), observer.ip))
+            .collect()
     }
 
     /// A full list forgets a caller that does not serve for somebody who was dialled.

@@ -154,7 +154,10 @@ impl Driver {
                     (ReachAnswer::Refused(ReachRefusal::Busy), Heard::Nothing)
                 }
                 // Nobody else is to ask it in vain.
-                _ => (ReachAnswer::Refused(ReachRefusal::NoTarget), Heard::NotProbed { target }),
+                _ => (
+                    ReachAnswer::Refused(ReachRefusal::NoTarget),
+                    Heard::NotProbed { target },
+                ),
             };
             if let Ok(frame) = answer.encode(&request) {
                 crate::Reply::send(knock.reply, frame).await;
