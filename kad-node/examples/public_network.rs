@@ -16,7 +16,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kad_core::AddressGroups;
 use kad_net::WireAddress as _;
 use kad_net::wire::Scope;
-use kad_node::{Builder, JoinError, Node, Peer, RoleChoice};
+use kad_node::{Builder, JoinError, Mdns, Node, Peer, RoleChoice};
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
@@ -132,11 +132,14 @@ pub(crate) async fn stop(nodes: Vec<Node>) {
 }
 
 fn builder(network: &str, scope: Scope, address: SocketAddr) -> Builder {
-    // Nobody is there yet who could prove that these are reached.
+    // Nobody is there yet who could prove that these are reached. They are neighbours of nobody but each other: all would
+    // hear the announcements of all others, at every address of the machine, and 150 nodes did nothing else.
     Node::builder()
         .network(network)
         .scope(scope)
         .role(RoleChoice::Server)
+        .mdns(Mdns::Off)
+        .port_mapping(false)
         .listen(address)
 }
 

@@ -83,6 +83,8 @@ pub enum Event {
         /// The host.
         ip: IpAddr,
     },
+    /// It was in a private network and is in the internet now: who is not there is forgotten.
+    WentPublic,
     /// A client asks for help. Owes it the answer of one [`Action::Pass`] or [`Action::Refuse`].
     Check {
         /// Names the request in the answer.
@@ -223,6 +225,10 @@ impl DialBack {
             }
             Event::TargetGone { target } => self.targets.retain(|known| known.id != target),
             Event::OwnHost { ip } => self.own_host = Some(ip),
+            Event::WentPublic => {
+                (self.scope, self.own_host) = (Scope::Global, None);
+                self.targets.retain(|target| Scope::Global.admits_host(target.ip));
+            }
             Event::Check {
                 request,
                 client,

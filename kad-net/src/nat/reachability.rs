@@ -14,6 +14,9 @@
 //! - **Down** takes three silences in a row, through helpers at two sites or more: a single helper that claims to have
 //!   asked on can neither make a node serve nor keep it from it.
 //! - **At once down** when the network changes.
+//! - **Presumed** to be reached are the first node of a network, and one in a private network. That ends when the latter
+//!   dials into the internet: behind a NAT it would be a contact there that nobody reaches. If strangers of the internet
+//!   had called it before, it is one that serves until the contrary is proven.
 
 mod address;
 mod config;
@@ -79,6 +82,8 @@ pub struct Reachability {
     role: Role,
     /// Nobody has asked for a proof yet: of the first node of a network, and of one that is not in the internet.
     presumed: bool,
+    /// Whether a stranger in the internet has called.
+    hailed: bool,
     void: u64,
 }
 
@@ -104,6 +109,7 @@ impl Reachability {
             asked: Ration::new(MINUTE, ASKED_OF_ALL),
             role,
             presumed,
+            hailed: false,
             void: 0,
         }
     }
@@ -121,6 +127,7 @@ impl Reachability {
                 stranger,
             } => self.on_probe(now, from, nonce, stranger, out),
             Event::Called { from, stranger } => self.on_call(now, from, stranger, out),
+            Event::Dialled { to } => self.on_dialled(to, out),
             Event::NetworkChanged => {
                 let proven = self.addresses.drain(..).filter(Proving::is_reachable);
                 out.extend(proven.map(|proving| Action::Proven {
@@ -154,6 +161,12 @@ impl Reachability {
     #[must_use]
     pub const fn role(&self) -> Role {
         self.role
+    }
+
+    /// Where addresses mean something to this node, now: [`Scope::Global`] once it has dialled into the internet.
+    #[must_use]
+    pub const fn scope(&self) -> Scope {
+        self.scope
     }
 
     /// The addresses at which strangers reach this node.
@@ -253,6 +266,7 @@ impl Reachability {
     /// A stranger has found the way in. If there are several addresses, nobody knows by which.
     fn on_call(&mut self, now: Instant, from: SocketAddr, stranger: bool, out: &mut Vec<Action>) {
         let family = Family::of(from.ip());
+        self.hailed |= stranger && Scope::Global.admits_host(from.ip());
         if !stranger || !self.scope.admits_host(from.ip()) {
             self.void += 1;
             return;
@@ -266,6 +280,25 @@ impl Reachability {
             let change = proving.called(now, from.ip(), places, &mut self.draws);
             tell(proving.address, change, out);
         }
+    }
+
+    /// What was found out about addresses of the own network says nothing about the internet.
+    fn on_dialled(&mut self, to: IpAddr, out: &mut Vec<Action>) {
+        if self.scope == Scope::Global || !Scope::Global.admits_host(to) {
+            return;
+        }
+        self.scope = Scope::Global;
+        let private = |proving: &mut Proving| !Scope::Global.admits(proving.address);
+        let gone = self
+            .addresses
+            .extract_if(.., private)
+            .filter(Proving::is_reachable);
+        out.extend(gone.map(|proving| Action::Proven {
+            address: proving.address,
+            reachable: false,
+        }));
+        self.helpers.retain(|helper| Scope::Global.admits_host(helper.ip));
+        self.presumed &= self.hailed;
     }
 
     fn on_timeout(&mut self, now: Instant, out: &mut Vec<Action>) {

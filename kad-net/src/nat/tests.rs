@@ -1,5 +1,7 @@
 //! Machines of several nodes together, and a NAT in front of one of them: does it find out the truth?
 
+mod joining;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 

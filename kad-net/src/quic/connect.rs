@@ -12,6 +12,7 @@ use quinn::{ClientConfig, Endpoint};
 use tokio::sync::watch;
 
 use super::QuicAddress;
+use super::address::canonical;
 use super::error::{QuicError, code};
 use super::pool::{Admission, Dialled, InUse, Link, Lookup};
 use super::serve;
@@ -111,7 +112,7 @@ pub(super) async fn dial(
         }
     };
     serve::spawn(shared.clone(), link, alive);
-    shared.reach.link_dialled();
+    shared.reach.link_dialled(canonical(at).ip());
     Ok(usable)
 }
 

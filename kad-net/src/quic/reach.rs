@@ -54,6 +54,7 @@ use self::sessions::Sessions;
 use super::exchange::QuicReply;
 use super::pool::{InUse, Link};
 use crate::nat::reachability::Role;
+use crate::wire::Scope;
 
 /// Requests of one peer under way: a client has a few checks, a renewal and an opening at a time. One more is refused
 /// as busy.
@@ -73,6 +74,8 @@ pub struct Reach {
     news: Notify,
     /// Whether whom this node dials is asked at once, and not with the next look.
     eager: AtomicBool,
+    /// Whether this node is in a private network, as far as it knows.
+    private: AtomicBool,
     knocks: Mutex<Option<mpsc::Sender<Knock>>>,
     sessions: Sessions,
 }
@@ -99,6 +102,8 @@ impl Reach {
             told: Mutex::default(),
             news: Notify::new(),
             eager: AtomicBool::new(false),
+            // Until the driver says otherwise.
+            private: AtomicBool::new(true),
             knocks: Mutex::new(Some(knocking)),
             sessions: Sessions::new(),
         };
@@ -133,9 +138,10 @@ impl Reach {
         self.news.notify_one();
     }
 
-    /// This node has dialled somebody.
-    pub(super) fn link_dialled(&self) {
-        if self.eager.load(Ordering::Relaxed) {
+    /// This node has dialled somebody on that host.
+    pub(super) fn link_dialled(&self, host: IpAddr) {
+        let leaves = self.private.load(Ordering::Relaxed) && Scope::Global.admits_host(host);
+        if leaves || self.eager.load(Ordering::Relaxed) {
             self.news.notify_one();
         }
     }

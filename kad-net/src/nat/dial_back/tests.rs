@@ -98,6 +98,83 @@ fn a_target_is_beside_the_helper_or_the_client_only_if_there_is_none_elsewhere_a
 }
 
 #[test]
+fn an_address_is_probed_from_other_sites_each_time_and_sites_take_turns() {
+    // Nine of ten targets are at one site.
+    let mut crowded: Vec<String> = (1..=9).map(|n| format!("7.7.7.{n}")).collect();
+    crowded.push("6.6.6.6".into());
+    let names: Vec<&str> = crowded.iter().map(String::as_str).collect();
+    let mut elsewhere = 0;
+    for seed in 0..40 {
+        let mut helper = helper(&names);
+        helper.draws = Draws::new(&[seed; 32], "test");
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            match one(&mut helper, at(0), check(1, "8.8.8.8", "8.8.8.8:4001"))[..] {
+                [Action::Pass { target, .. }] => asked.push(target),
+                ref other => panic!("{other:?}"),
+            }
+        }
+        elsewhere += usize::from(asked[0] == id(109));
+        assert!(
+            asked[..2].contains(&id(109)),
+            "the other site was not asked: {asked:?}"
+        );
+        assert!(!asked[2..].contains(&id(109)) && asked[2] != asked[0] && asked[2] != asked[1]);
+    }
+    assert!((10..30).contains(&elsewhere), "{elsewhere}");
+}
+
+#[test]
+fn a_caller_is_asked_only_when_those_who_were_dialled_can_say_nothing_new() {
+    let mut helper = helper(&["7.7.7.7", "6.6.6.6"]);
+    let caller = Event::TargetKnown {
+        target: id(5),
+        ip: ip("5.5.5.5"),
+        dialled: false,
+    };
+    one(&mut helper, at(0), caller);
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        if let [Action::Pass { target, .. }] =
+            one(&mut helper, at(0), check(1, "8.8.8.8", "8.8.8.8:4001"))[..]
+        {
+            asked.push(target);
+        }
+    }
+    assert_eq!(asked[2], id(5), "{asked:?}");
+}
+
+#[test]
+fn no_target_is_asked_more_often_than_it_grants_while_there_are_others() {
+    let mut helper = helper(&["7.7.7.7", "6.6.6.6", "5.5.5.5", "4.4.4.4", "3.3.3.3"]);
+    let mut counts = std::collections::BTreeMap::new();
+    for n in 0..MAX_PER_MINUTE as u64 {
+        let client = format!("8.8.{n}.8");
+        let out = one(&mut helper, at(n), check(n, &client, &format!("{client}:4001")));
+        if let [Action::Pass { target, .. }] = out[..] {
+            *counts.entry(target).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [MAX_PER_PEER; 5]);
+}
+
+#[test]
+fn who_goes_public_probes_and_asks_only_in_the_internet() {
+    let mut helper = DialBack::new(Scope::Any, &[1; 32]);
+    for (n, target) in [(100, "192.168.1.9"), (101, "7.7.7.7")] {
+        let (target, ip, dialled) = (id(n), ip(target), true);
+        one(&mut helper, at(0), Event::TargetKnown { target, ip, dialled });
+    }
+    one(&mut helper, at(0), Event::WentPublic);
+    assert_eq!(asked(&mut helper, 0), [id(101)]);
+    let private = dial_back(1, "192.168.1.9:4001".parse().unwrap());
+    assert_eq!(
+        one(&mut helper, at(0), private),
+        [refused(8, Refusal::BadAddress)]
+    );
+}
+
+#[test]
 fn a_client_can_have_only_its_own_host_probed() {
     let mut helper = helper(&["7.7.7.7"]);
     for (observed, address) in [

@@ -49,6 +49,12 @@ pub enum Event {
         /// Whether this node had sent nothing to that host for ten minutes at least, before it answered.
         stranger: bool,
     },
+    /// This node has opened a connection to somebody there. With the first one into the internet, a node that took its
+    /// network for a private one is a node of the internet, and what it presumed about itself has to be proven.
+    Dialled {
+        /// The host of the peer.
+        to: IpAddr,
+    },
     /// Interfaces, or the host that most observers see, are others than before.
     NetworkChanged,
     /// The time that [`Reachability::poll_timeout`] told has come.

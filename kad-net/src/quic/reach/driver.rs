@@ -308,9 +308,31 @@ impl Driver {
             self.tell_addresses();
         }
         self.look_at_links();
+        self.look_where_it_dials();
         if self.is_eager() {
             self.greet(self.now());
         }
+    }
+
+    /// A node that knew nobody but neighbours, and has dialled into the internet.
+    fn look_where_it_dials(&mut self) {
+        if self.config.scope == Scope::Global {
+            return;
+        }
+        let hosts = self.shared.pool.links().into_iter().filter(|link| link.dialled);
+        let mut hosts = hosts.map(|link| link.connection.remote_address().ip().to_canonical());
+        let Some(to) = hosts.find(|host| Scope::Global.admits_host(*host)) else {
+            return;
+        };
+        tracing::info!(
+            "this node has met nodes of the internet, and has to prove that others can reach it there"
+        );
+        self.config.scope = Scope::Global;
+        self.observations = Observations::new(Scope::Global);
+        self.help(dial_back::Event::WentPublic);
+        self.reach(reachability::Event::Dialled { to });
+        self.tell_addresses();
+        self.next_tick = self.now();
     }
 
     /// Whether this node is about to find out whether it can be reached, and knows too few who could help: then those

@@ -75,6 +75,8 @@ impl Driver {
 
     pub(super) fn publish(&self) {
         self.reach_of().eager.store(self.is_eager(), Ordering::Relaxed);
+        let private = self.config.scope == Scope::Any;
+        self.reach_of().private.store(private, Ordering::Relaxed);
         let relays = self.reservations.held().filter_map(|id| {
             let place = self.places.get(&id)?;
             let address = QuicAddress::from(place.link.link().whereabouts().at);

@@ -177,3 +177,134 @@ fn a_further_helper_ends_the_pause_of_a_node_that_one_helper_could_not_prove() {
     node.run(at(122), OPEN);
     assert_eq!(node.machine.reachable().count(), 1);
 }
+
+fn presumed(called_by: &[&str]) -> Node {
+    let mut node = Node::with(ReachabilityConfig::default(), Scope::Any, true, 0);
+    node.tell(Event::Addresses(vec![socket("192.168.1.7:4001"), socket(US)]));
+    for caller in called_by {
+        node.call(socket(caller));
+    }
+    node
+}
+
+#[test]
+fn whoever_dials_into_the_internet_presumes_nothing_any_more_and_serves_once_it_is_proven() {
+    let mut node = presumed(&["192.168.1.8:4001"]);
+    node.tell(Event::Dialled {
+        to: [192, 168, 1, 8].into(),
+    });
+    assert_eq!((node.machine.role(), &node.roles[..]), (Role::Server, &[][..]));
+    let out = node.tell(Event::Dialled {
+        to: [20, 9, 0, 1].into(),
+    });
+    assert_eq!(out, [Action::Role(Role::Client)]);
+    assert_eq!(node.machine.scope(), Scope::Global);
+    for n in 0..4 {
+        let ip = [20, n as u8, 0, 1].into();
+        node.tell(Event::HelperKnown { helper: id(n), ip });
+    }
+    // Its address in the private network is none that anybody is asked about.
+    node.run(at(70), OPEN);
+    assert_eq!(node.machine.reachable().collect::<Vec<_>>(), [socket(US)]);
+    assert_eq!(node.machine.role(), Role::Server);
+}
+
+#[test]
+fn what_neighbours_have_shown_says_nothing_about_the_internet() {
+    let mut node = Node::with(
+        ReachabilityConfig {
+            presume: false,
+            ..ReachabilityConfig::default()
+        },
+        Scope::Any,
+        false,
+        0,
+    );
+    let private = socket("192.168.1.7:4001");
+    node.tell(Event::Addresses(vec![private]));
+    for n in 1..4 {
+        node.call(SocketAddr::from(([192, 168, 1, 10 + n], 9)));
+    }
+    node.run(at(61), SHUT);
+    assert_eq!(node.machine.role(), Role::Server);
+    let out = node.tell(Event::Dialled {
+        to: [20, 9, 0, 1].into(),
+    });
+    let lost = Action::Proven {
+        address: private,
+        reachable: false,
+    };
+    assert_eq!(out, [lost, Action::Role(Role::Client)]);
+}
+
+#[test]
+fn the_first_node_of_a_network_to_which_strangers_came_serves_until_the_contrary_is_proven() {
+    let mut node = presumed(&["40.1.0.1:9"]);
+    assert_eq!(
+        node.tell(Event::Dialled {
+            to: [20, 9, 0, 1].into()
+        }),
+        []
+    );
+    assert_eq!(node.machine.role(), Role::Server);
+    for n in 0..4 {
+        let ip = [20, n as u8, 0, 1].into();
+        node.tell(Event::HelperKnown { helper: id(n), ip });
+    }
+    node.run(at(60), SHUT);
+    assert_eq!(node.machine.role(), Role::Client);
+}
+
+#[test]
+fn a_refusal_costs_no_time_while_another_helper_can_be_asked() {
+    let mut node = Node::new(4);
+    let mut asked = Vec::new();
+    while asked.len() < 3 {
+        node.now = node.machine.poll_timeout().unwrap();
+        for action in node.tell(Event::Timeout) {
+            if let Action::Check { helper, nonce, .. } = action {
+                assert!(!asked.contains(&helper), "it rests");
+                asked.push(helper);
+                node.tell(Event::Answered {
+                    nonce,
+                    passed_on: false,
+                });
+            }
+        }
+    }
+    assert!(node.now < at(1), "{:?}", node.now);
+    node.run(at(3), OPEN);
+    // The one that is left is at one place only.
+    assert_eq!((node.checks > 0, node.machine.reachable().count()), (true, 0));
+}
+
+#[test]
+fn a_prospect_is_what_there_is_to_wait_for() {
+    let mut node = Node::new(0);
+    assert_eq!(
+        node.machine.prospect(at(0)),
+        Prospect::Asked,
+        "somebody may be there already"
+    );
+    node.run(at(0), OPEN);
+    assert_eq!(node.machine.prospect(at(0)), Prospect::Unclear);
+    let ip = [20, 1, 0, 1].into();
+    node.tell(Event::HelperKnown { helper: id(1), ip });
+    let checked = node.tell(Event::Timeout);
+    assert!(matches!(checked[..], [Action::Check { .. }]));
+    assert_eq!(node.machine.prospect(at(0)), Prospect::Asked);
+
+    let mut behind = Node::new(4);
+    behind.run(at(5), SHUT);
+    assert_eq!(behind.machine.prospect(at(5)), Prospect::Silent);
+    let mut reached = Node::new(4);
+    while reached.checks == 0 {
+        let due = reached.machine.poll_timeout().unwrap();
+        reached.run(due, OPEN);
+    }
+    let now = reached.now;
+    assert_eq!(reached.machine.reachable().count(), 0);
+    assert_eq!(reached.machine.prospect(now), Prospect::Heard);
+    reached.run(at(2), OPEN);
+    assert_eq!(reached.machine.prospect(at(2)), Prospect::Heard);
+}
