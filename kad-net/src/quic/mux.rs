@@ -16,6 +16,8 @@
 //! The mux also knows which hosts this node has sent something to, since everything that leaves passes here: what comes from such a
 //! host says nothing about whether strangers reach us.
 
+#[cfg(test)]
+mod narrow;
 mod packet;
 mod punches;
 mod sift;
@@ -32,6 +34,8 @@ use super::socket::{Count, Line};
 use crate::nat::contacted::Contacted;
 use crate::nat::relay::{MAX_DATAGRAM, Relay, SessionId, Verdict};
 
+#[cfg(test)]
+pub(super) use self::narrow::Narrow;
 pub(super) use self::packet::{PUNCH_BYTES, Packet, PunchKey, Side};
 pub(super) use self::punches::{Heard, Punches};
 pub(super) use self::sift::sift;
@@ -83,36 +87,6 @@ pub(super) struct Mux {
     /// A host of which only ports that were punched are let in.
     #[cfg(test)]
     pub(super) narrow: Mutex<Option<Narrow>>,
-}
-
-/// As a NAT that lets in only addresses that were sent to, towards a peer behind one that gives every destination another port.
-#[cfg(test)]
-pub(super) struct Narrow {
-    host: IpAddr,
-    /// The port that everybody else sees the peer at.
-    advertised: u16,
-    opened: std::collections::HashSet<u16>,
-}
-
-#[cfg(test)]
-impl Narrow {
-    pub(super) fn towards(peer: SocketAddr) -> Self {
-        Self {
-            host: peer.ip(),
-            advertised: peer.port(),
-            opened: std::collections::HashSet::new(),
-        }
-    }
-
-    fn sent(&mut self, to: SocketAddr) {
-        if to.ip() == self.host && to.port() != self.advertised {
-            self.opened.insert(to.port());
-        }
-    }
-
-    fn lets_in(&self, from: SocketAddr) -> bool {
-        from.ip() != self.host || self.opened.contains(&from.port())
-    }
 }
 
 /// Hosts that something was sent to.
@@ -197,11 +171,14 @@ impl Mux {
         }
     }
 
-    /// The same from a socket that is not the node's own.
+    /// The same from a socket that is not the node's own. At once: the runtime knows of a new socket only later that it can be
+    /// written to.
     pub(super) fn send_from(&self, socket: &tokio::net::UdpSocket, to: SocketAddr, packet: Packet<'_>) {
         let mut bytes = [0; MAX_PACKET];
         match packet.write(&mut bytes) {
-            Some(size) => self.hand_over(to, &bytes[..size], |bytes, to| socket.try_send_to(bytes, to)),
+            Some(size) => self.hand_over(to, &bytes[..size], |bytes, to| {
+                socket2::SockRef::from(socket).send_to(bytes, &to.into())
+            }),
             None => self.line.count(Count::Lost),
         }
     }
@@ -222,8 +199,8 @@ impl Mux {
     #[cfg(test)]
     pub(super) fn lets_in(&self, from: SocketAddr) -> bool {
         let host = from.ip();
-        let narrow = self.narrow.lock().unwrap_or_else(PoisonError::into_inner);
-        if narrow.as_ref().is_some_and(|narrow| !narrow.lets_in(from)) {
+        let mut narrow = self.narrow.lock().unwrap_or_else(PoisonError::into_inner);
+        if narrow.as_mut().is_some_and(|narrow| !narrow.lets_in(from)) {
             return false;
         }
         drop(narrow);

@@ -15,6 +15,7 @@ use kad_core::NodeId;
 use quinn::Connection;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::Instant;
 
 use super::direct::shake_hands;
@@ -86,21 +87,18 @@ pub(super) struct Begin {
     turn: Turn,
 }
 
-/// A peer asks for an attempt: what this end does in it, if it is to be.
+/// A peer asks for an attempt: what this end does in it, if it is to be, and where that is to go.
 pub(super) fn grant(
     shared: &Arc<Shared>,
     session: &Session,
     peer: NodeId,
     classes: (NatClass, NatClass),
     candidates: &[Candidate],
-) -> Option<Begin> {
-    if session.begins.is_closed() {
-        // Nobody punches any more.
-        return None;
-    }
+) -> Option<(OwnedPermit<Begin>, Begin)> {
+    let place = session.may_begin()?;
     let part = part(shared, session, classes, candidates)?;
     let turn = Turn::take(shared, peer)?;
-    Some(Begin { part, turn })
+    Some((place, Begin { part, turn }))
 }
 
 /// What an end does, by the classes of the own NAT and the peer's.

@@ -164,7 +164,7 @@ impl Attempt {
             meet: asks.then(|| self.meet()),
             dial: None,
             proposed: None,
-            begun: self.session.begun()?,
+            begun: self.session.begun(),
             birthday: None,
             ours: None,
             theirs: None,

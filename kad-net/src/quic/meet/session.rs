@@ -80,9 +80,8 @@ pub(super) struct Session {
     arrived: bool,
     go: mpsc::Sender<Duration>,
     gos: Mutex<Option<mpsc::Receiver<Duration>>>,
-    /// The peer has asked for an attempt by many ports, and it was granted. One waits at most.
-    pub(super) begins: mpsc::Sender<Begin>,
-    begun: Mutex<Option<mpsc::Receiver<Begin>>>,
+    /// Where attempts by many ports go that were granted, as long as this end punches.
+    begins: Mutex<Option<mpsc::Sender<Begin>>>,
     /// Both ends have told each other where they are.
     told: AtomicBool,
     sessions: Arc<Sessions>,
@@ -91,7 +90,6 @@ pub(super) struct Session {
 impl Session {
     fn new(shared: &Shared, opened: Opened, arrived: bool) -> Arc<Self> {
         let (go, gos) = mpsc::channel(MAX_GOS);
-        let (begins, begun) = mpsc::channel(1);
         let sessions = shared.meetings.sessions.clone();
         let fake = opened.route.fake();
         let session = Arc::new(Self {
@@ -99,8 +97,7 @@ impl Session {
             arrived,
             go,
             gos: Mutex::new(Some(gos)),
-            begins,
-            begun: Mutex::new(Some(begun)),
+            begins: Mutex::default(),
             told: AtomicBool::new(false),
             sessions: sessions.clone(),
         });
@@ -126,9 +123,17 @@ impl Session {
         self.gos.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The attempts by many ports that were granted. `None` but for the first who asks.
-    pub(super) fn begun(&self) -> Option<mpsc::Receiver<Begin>> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// From now on this end punches: the attempts by many ports that are granted. One waits at most.
+    pub(super) fn begun(&self) -> mpsc::Receiver<Begin> {
+        let (begins, begun) = mpsc::channel(1);
+        *self.begins.lock().unwrap_or_else(PoisonError::into_inner) = Some(begins);
+        begun
+    }
+
+    /// A place for one that is to be granted. `None` if this end does not punch, or one waits already.
+    pub(super) fn may_begin(&self) -> Option<mpsc::OwnedPermit<Begin>> {
+        let begins = self.begins.lock().unwrap_or_else(PoisonError::into_inner);
+        begins.clone()?.try_reserve_owned().ok()
     }
 
     /// Both ends, as the relay sees them.
@@ -313,9 +318,8 @@ async fn answer(
     // A peer that is gone needs no answer, and its connection tells of it.
     send.write_chunk(frame.ok()?).await.ok()?;
     send.finish().ok()?;
-    if let Some(begin) = begin {
-        // No room: one waits already, and the turn goes back.
-        let _ = session.begins.try_send(begin);
+    if let Some((place, begin)) = begin {
+        place.send(begin);
     }
     told
 }
