@@ -20,7 +20,8 @@ use tokio::time::Instant;
 
 use super::direct::shake_hands;
 use super::punching::{Attempt, Doing, maybe, until};
-use super::session::{Session, ask, own};
+use super::session::Session;
+use super::telling::{ask, own};
 use crate::nat::birthday::{Action, Birthday, Event, Part, Turns};
 use crate::nat::candidates::Candidate;
 use crate::nat::observation::NatClass;
