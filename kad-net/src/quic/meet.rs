@@ -12,6 +12,7 @@
 //! - **At once, beside each other** (`finder.rs`): what can be dialled is dialled, and the relayed path is opened meanwhile. The first
 //!   path is used; better ones take its place while it is in use. When the last one is lost, whoever dialled looks again.
 //! - **Sessions** (`session.rs`): of both ends, those that this node opened and those that arrived.
+//! - **Telling** (`telling.rs`): where both ends are, end to end.
 //! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants; `birthday.rs` what is tried after that, where
 //!   operators want it.
 //!
@@ -26,6 +27,7 @@ mod finder;
 mod punching;
 mod rations;
 mod session;
+mod telling;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -124,7 +126,7 @@ pub(super) fn begin(shared: &Arc<Shared>, config: &ReachConfig) {
     let weak = Arc::downgrade(shared);
     let on_reach = move |asked| {
         if let Some(shared) = weak.upgrade() {
-            session::asked(&shared, asked);
+            telling::asked(&shared, asked);
         }
     };
     // There is one handler, and this is it.

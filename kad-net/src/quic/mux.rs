@@ -158,11 +158,14 @@ impl Mux {
         }
     }
 
-    /// The same from a socket that is not the node's own.
+    /// The same from a socket that is not the node's own. At once: the runtime knows of a new socket only later that it can be
+    /// written to.
     pub(super) fn send_from(&self, socket: &tokio::net::UdpSocket, to: SocketAddr, packet: Packet<'_>) {
         let mut bytes = [0; MAX_PACKET];
         match packet.write(&mut bytes) {
-            Some(size) => self.hand_over(to, &bytes[..size], |bytes, to| socket.try_send_to(bytes, to)),
+            Some(size) => self.hand_over(to, &bytes[..size], |bytes, to| {
+                socket2::SockRef::from(socket).send_to(bytes, &to.into())
+            }),
             None => self.line.count(Count::Lost),
         }
     }

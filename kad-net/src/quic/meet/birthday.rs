@@ -15,11 +15,13 @@ use kad_core::NodeId;
 use quinn::Connection;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::Instant;
 
 use super::direct::shake_hands;
 use super::punching::{Attempt, Doing, maybe, until};
-use super::session::{Session, ask, own};
+use super::session::Session;
+use super::telling::{ask, own};
 use crate::nat::birthday::{Action, Birthday, Event, Part, Turns};
 use crate::nat::candidates::Candidate;
 use crate::nat::observation::NatClass;
@@ -86,21 +88,18 @@ pub(super) struct Begin {
     turn: Turn,
 }
 
-/// A peer asks for an attempt: what this end does in it, if it is to be.
+/// A peer asks for an attempt: what this end does in it, if it is to be, and where that is to go.
 pub(super) fn grant(
     shared: &Arc<Shared>,
     session: &Session,
     peer: NodeId,
     classes: (NatClass, NatClass),
     candidates: &[Candidate],
-) -> Option<Begin> {
-    if session.begins.is_closed() {
-        // Nobody punches any more.
-        return None;
-    }
+) -> Option<(OwnedPermit<Begin>, Begin)> {
+    let place = session.may_begin()?;
     let part = part(shared, session, classes, candidates)?;
     let turn = Turn::take(shared, peer)?;
-    Some(Begin { part, turn })
+    Some((place, Begin { part, turn }))
 }
 
 /// What an end does, by the classes of the own NAT and the peer's.

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::birthday::{self, Begin, Next, Trying};
 use super::direct::{discard, shake_hands};
-use super::session::{Session, own};
+use super::session::Session;
+use super::telling::own;
 use crate::nat::birthday as many;
 use crate::nat::candidates::Candidate;
 use crate::nat::coordinator::ONCE_IN;
@@ -170,7 +171,7 @@ impl Attempt {
             meet: asks.then(|| self.meet()),
             dial: None,
             proposed: None,
-            begun: self.session.begun()?,
+            begun: self.session.begun(),
             birthday: None,
             ours: None,
             theirs: None,

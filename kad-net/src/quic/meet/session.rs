@@ -1,44 +1,34 @@
-//! Sessions at relays: a path through one, and what both ends tell each other over it.
-//!
-//! Both ends ask for nothing but addresses, over their own authenticated connection: neither the relay nor a stranger can say where
-//! an end is. The relay's word is needed for one thing, the host at which it sees the other end.
+//! Sessions at relays, and a path through one. The relay's word is needed for one thing, the host at which it sees the other end.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use kad_core::{Contact, NodeId};
-use quinn::{RecvStream, SendStream};
 use tokio::sync::mpsc;
 
-use super::birthday::{self, Begin};
+use super::birthday::Begin;
 use super::direct::{discard, shake_hands};
 use super::finder::{NotThrough, Vain};
 use super::punching::Attempt;
-use crate::nat::candidates::{Candidate, CandidateKind, MAX_CANDIDATES, Meeting};
-use crate::nat::observation::NatClass;
+use super::telling::ask;
+use crate::nat::candidates::Meeting;
 use crate::nat::relay::SessionId;
 use crate::quic::address::QuicAddress;
-use crate::quic::application::{ReachStream, STREAM_REACH};
-use crate::quic::error::{QuicError, code};
+use crate::quic::error::QuicError;
 use crate::quic::path::{Path, PathKind};
 use crate::quic::peering::Peering;
 use crate::quic::reach::{self, NotOpened, Opened};
 use crate::quic::shared::Shared;
 use crate::transport::WireAddress;
-use crate::wire::reach::{MAX_REACH_FRAME, ReachAnswer, ReachRefusal, ReachRequest};
 
 /// Calls to punch that wait for their session: one, and one that comes again.
 const MAX_GOS: usize = 2;
 
 /// How long a peer that has opened a session may take for its handshake.
 const COMES_WITHIN: Duration = Duration::from_secs(15);
-
-/// How long the other end may take to say where it is: some round trips.
-const TELLS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The sessions of this node, by the fake address of the other end, as long as they live.
 #[derive(Default)]
@@ -59,7 +49,7 @@ impl Sessions {
         }
     }
 
-    fn of(&self, fake: SocketAddr) -> Option<Arc<Session>> {
+    pub(super) fn of(&self, fake: SocketAddr) -> Option<Arc<Session>> {
         self.lock().get(&fake).and_then(Weak::upgrade)
     }
 
@@ -77,21 +67,19 @@ impl Sessions {
 /// One session, as long as its path, or somebody who needs it.
 pub(super) struct Session {
     pub(super) opened: Opened,
-    arrived: bool,
+    pub(super) arrived: bool,
     go: mpsc::Sender<Duration>,
     gos: Mutex<Option<mpsc::Receiver<Duration>>>,
-    /// The peer has asked for an attempt by many ports, and it was granted. One waits at most.
-    pub(super) begins: mpsc::Sender<Begin>,
-    begun: Mutex<Option<mpsc::Receiver<Begin>>>,
+    /// Where attempts by many ports go that were granted, as long as this end punches.
+    begins: Mutex<Option<mpsc::Sender<Begin>>>,
     /// Both ends have told each other where they are.
-    told: AtomicBool,
+    pub(super) told: AtomicBool,
     sessions: Arc<Sessions>,
 }
 
 impl Session {
     fn new(shared: &Shared, opened: Opened, arrived: bool) -> Arc<Self> {
         let (go, gos) = mpsc::channel(MAX_GOS);
-        let (begins, begun) = mpsc::channel(1);
         let sessions = shared.meetings.sessions.clone();
         let fake = opened.route.fake();
         let session = Arc::new(Self {
@@ -99,8 +87,7 @@ impl Session {
             arrived,
             go,
             gos: Mutex::new(Some(gos)),
-            begins,
-            begun: Mutex::new(Some(begun)),
+            begins: Mutex::default(),
             told: AtomicBool::new(false),
             sessions: sessions.clone(),
         });
@@ -126,9 +113,17 @@ impl Session {
         self.gos.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The attempts by many ports that were granted. `None` but for the first who asks.
-    pub(super) fn begun(&self) -> Option<mpsc::Receiver<Begin>> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// From now on this end punches: the attempts by many ports that are granted. One waits at most.
+    pub(super) fn begun(&self) -> mpsc::Receiver<Begin> {
+        let (begins, begun) = mpsc::channel(1);
+        *self.begins.lock().unwrap_or_else(PoisonError::into_inner) = Some(begins);
+        begun
+    }
+
+    /// A place for one that is to be granted. `None` if this end does not punch, or one waits already.
+    pub(super) fn may_begin(&self) -> Option<mpsc::OwnedPermit<Begin>> {
+        let begins = self.begins.lock().unwrap_or_else(PoisonError::into_inner);
+        begins.clone()?.try_reserve_owned().ok()
     }
 
     /// Both ends, as the relay sees them.
@@ -233,172 +228,4 @@ pub(super) fn arrived(shared: &Arc<Shared>, opened: Opened) {
         let _ = tokio::time::timeout(COMES_WITHIN, session.opened.over()).await;
         drop(expected);
     });
-}
-
-/// A peer asks something over a connection of applications.
-pub(super) fn asked(shared: &Arc<Shared>, asked: ReachStream) {
-    let ReachStream {
-        peering,
-        path,
-        mut send,
-        mut recv,
-    } = asked;
-    let session = shared.meetings.sessions.of(path.connection.remote_address());
-    let turn = shared.meetings.asked.clone().try_acquire_owned();
-    let (Some(alive), Ok(turn)) = (shared.tasks.token(), turn) else {
-        return refuse(&mut send, &mut recv, code::BUSY);
-    };
-    let Some(session) = session else {
-        // Only who comes through a relay has to be told where we are.
-        return refuse(&mut send, &mut recv, code::UNKNOWN_STREAM);
-    };
-    let (shared, connection) = (shared.clone(), path.connection.clone());
-    tokio::spawn(async move {
-        let _alive = alive;
-        let deadline = shared.limits.stream_deadline;
-        let answered = tokio::time::timeout(
-            deadline,
-            answer(&shared, &session, peering.peer, &mut send, &mut recv),
-        )
-        .await;
-        drop(turn);
-        let Ok(answered) = answered else {
-            return refuse(&mut send, &mut recv, code::TOO_SLOW);
-        };
-        // One attempt for each session, and only for those that others have opened: who opens one asks.
-        let first = session.arrived && !session.told.swap(true, Ordering::Relaxed);
-        if let Some((class, candidates)) = answered.filter(|_| first) {
-            let attempt = Attempt::new(shared, peering, session, connection);
-            attempt.run(class, candidates, false).await;
-        }
-    });
-}
-
-/// Reads where the peer is, and says where we are. Begins an attempt by many ports if the peer asks for that and it may be.
-async fn answer(
-    shared: &Arc<Shared>,
-    session: &Session,
-    peer: NodeId,
-    send: &mut SendStream,
-    recv: &mut RecvStream,
-) -> Option<(NatClass, Vec<Candidate>)> {
-    let Ok(frame) = recv.read_to_end(MAX_REACH_FRAME).await else {
-        refuse(send, recv, code::TOO_LARGE);
-        return None;
-    };
-    let request = ReachRequest::decode(&Bytes::from(frame), shared.meetings.scope);
-    let mut begin = None;
-    let (frame, told) = match request {
-        Ok(request) => match &request {
-            ReachRequest::Candidates {
-                class,
-                candidates,
-                birthday,
-            } => {
-                let (own, ours) = own(shared, &session.opened);
-                if *birthday {
-                    begin = birthday::grant(shared, session, peer, (own, *class), candidates);
-                }
-                let answer = ReachAnswer::Candidates {
-                    class: own,
-                    candidates: ours,
-                    birthday: begin.is_some(),
-                };
-                (answer.encode(&request), Some((*class, candidates.clone())))
-            }
-            _ => (ReachAnswer::refusal(ReachRefusal::Unsupported), None),
-        },
-        Err(error) => (ReachAnswer::refusal(ReachRefusal::of_error(&error)), None),
-    };
-    // A peer that is gone needs no answer, and its connection tells of it.
-    send.write_chunk(frame.ok()?).await.ok()?;
-    send.finish().ok()?;
-    if let Some(begin) = begin {
-        // No room: one waits already, and the turn goes back.
-        let _ = session.begins.try_send(begin);
-    }
-    told
-}
-
-/// What both ends have told each other.
-pub(super) struct Told {
-    /// The class that we have said we are of.
-    pub(super) own: NatClass,
-    /// What the peer says.
-    pub(super) class: NatClass,
-    pub(super) candidates: Vec<Candidate>,
-    /// Whether it begins the attempt by many ports that we have asked for.
-    pub(super) birthday: bool,
-}
-
-/// Tells the other end where we are, and learns where it is; with `birthday` it is also asked for an attempt by many ports.
-pub(super) async fn ask(
-    shared: &Shared,
-    session: &Session,
-    relayed: &quinn::Connection,
-    birthday: bool,
-) -> Option<Told> {
-    let (own, candidates) = own(shared, &session.opened);
-    let request = ReachRequest::Candidates {
-        class: own,
-        candidates,
-        birthday,
-    };
-    let frame = request.encode().ok()?;
-    let asking = async {
-        let (mut send, mut recv) = relayed.open_bi().await.ok()?;
-        let mut chunks = [Bytes::from_static(&[STREAM_REACH]), frame];
-        send.write_all_chunks(&mut chunks).await.ok()?;
-        send.finish().ok()?;
-        recv.read_to_end(MAX_REACH_FRAME).await.ok()
-    };
-    let answer = tokio::time::timeout(TELLS_WITHIN, asking).await.ok()??;
-    match ReachAnswer::decode(&Bytes::from(answer), &request, shared.meetings.scope) {
-        Ok(ReachAnswer::Candidates {
-            class,
-            candidates,
-            birthday,
-        }) => Some(Told {
-            own,
-            class,
-            candidates,
-            birthday,
-        }),
-        // A peer that does not punch: the relay is what there is.
-        _ => None,
-    }
-}
-
-/// What this node says of itself to the other end of a session. Where the relay sees it comes first to be kept: a node that has just
-/// started knows no other address, and behind a NAT that gives every destination another port it still tells the host.
-pub(super) fn own(shared: &Shared, opened: &Opened) -> (NatClass, Vec<Candidate>) {
-    let standing = shared.reach.standing();
-    let standing = standing.borrow();
-    let mut candidates = standing.candidates();
-    if candidates
-        .iter()
-        .all(|candidate| candidate.address != opened.seen)
-    {
-        candidates.truncate(MAX_CANDIDATES - 1);
-        candidates.push(Candidate {
-            address: opened.seen,
-            kind: CandidateKind::Observed,
-        });
-    }
-    #[cfg(test)]
-    if let Some(class) = *shared
-        .meetings
-        .class
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-    {
-        return (class, candidates);
-    }
-    (standing.class, candidates)
-}
-
-fn refuse(send: &mut SendStream, recv: &mut RecvStream, code: quinn::VarInt) {
-    // Ended already is what we want.
-    let _ = send.reset(code);
-    let _ = recv.stop(code);
 }

@@ -22,9 +22,9 @@ pub(in crate::quic) struct Between {
 impl Between {
     /// Whether what comes from there is taken in.
     pub(super) fn lets_in(&self, from: SocketAddr, was_contacted: bool) -> bool {
-        let narrow = self.narrow.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut narrow = self.narrow.lock().unwrap_or_else(PoisonError::into_inner);
         let barred = self.barred.lock().unwrap_or_else(PoisonError::into_inner);
-        narrow.as_ref().is_none_or(|narrow| narrow.lets_in(from))
+        narrow.as_mut().is_none_or(|narrow| narrow.lets_in(from))
             && !barred.contains(&from.ip())
             && (was_contacted || !self.walled.load(Relaxed))
     }
@@ -47,6 +47,8 @@ pub(in crate::quic) struct Narrow {
     /// The port that everybody else sees the peer at.
     advertised: u16,
     opened: HashSet<u16>,
+    /// The ports that the peer has sent from, whether it was let in or not.
+    pub(in crate::quic) seen: HashSet<u16>,
 }
 
 impl Narrow {
@@ -55,6 +57,7 @@ impl Narrow {
             host: peer.ip(),
             advertised: peer.port(),
             opened: HashSet::new(),
+            seen: HashSet::new(),
         }
     }
 
@@ -64,7 +67,13 @@ impl Narrow {
         }
     }
 
-    fn lets_in(&self, from: SocketAddr) -> bool {
-        from.ip() != self.host || self.opened.contains(&from.port())
+    fn lets_in(&mut self, from: SocketAddr) -> bool {
+        if from.ip() != self.host {
+            return true;
+        }
+        if from.port() != self.advertised {
+            self.seen.insert(from.port());
+        }
+        self.opened.contains(&from.port())
     }
 }
