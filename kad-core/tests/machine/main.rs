@@ -172,6 +172,24 @@ fn those_that_cannot_be_asked_hold_up_nobody_and_are_asked_again() {
 }
 
 #[test]
+fn whoever_says_nothing_is_asked_twice_and_is_gone_after_a_refresh() {
+    let refresh = Config::default().refresh;
+    let mut driven = who_knows(30);
+    let dead = member(7);
+    let mut questions = 0;
+    while driven.now.monotonic < Instant::ZERO + refresh {
+        let mut todo = tick(&mut driven);
+        let is_of_dead = |output: &Output<u32>| matches!(output, Output::Request { to, .. } if *to == dead);
+        questions += todo.iter().filter(|output| is_of_dead(output)).count();
+        todo.retain(|output| !is_of_dead(output));
+        answer_all(&mut driven, &mut todo, |_| true);
+    }
+    let table = driven.machine.machine().table();
+    assert_eq!((table.len(), table.get(dead.id)), (29, None));
+    assert_eq!(questions, 2);
+}
+
+#[test]
 fn strangers_who_let_pings_wait_do_not_keep_the_dead_in_the_table() {
     let mut driven = who_knows(30);
     let strangers = Config::default().max_probes as u32;
