@@ -41,7 +41,7 @@ pub struct Kademlia<A> {
     /// Whether this node only asks.
     read_only: bool,
     /// Requests in flight to contacts that have said since that they only ask.
-    declined: usize,
+    declined: u32,
     rng: Rng,
     table: RoutingTable<A>,
     queries: Slab<Query<A>>,

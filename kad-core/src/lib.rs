@@ -165,6 +165,7 @@ mod rewrites;
 mod rng;
 mod rpc;
 mod shunned;
+mod silence;
 mod slab;
 mod source;
 mod stats;

@@ -1,8 +1,10 @@
-//! What a node does unasked: refresh buckets, hand records on, forget expired ones. Only the times are kept here.
+//! What a node does unasked: refresh buckets, ask the silent, hand records on, forget expired ones. Only the times are kept
+//! here.
 
 use alloc::vec::Vec;
 
 use crate::rng::Rng;
+use crate::silence::Silence;
 use crate::{Config, Duration, ID_BITS, Instant};
 
 /// When what is due.
@@ -12,8 +14,8 @@ pub(crate) struct Maintenance {
     pub(crate) next_due: Instant,
     pub(crate) next_refresh: Instant,
     pub(crate) next_repair: Instant,
-    /// Until the refresh after the next; grows to the configured one.
-    refresh_pause: Duration,
+    /// Who of the table is asked when, because it was silent.
+    pub(crate) silence: Silence,
     /// When a point of each bucket was last looked up, as far inwards as the table reaches.
     looked_up: Vec<Instant>,
     /// Buckets that wait for a refresh, one bit each.
@@ -30,6 +32,8 @@ pub(crate) struct Maintenance {
     pub(crate) repairing: bool,
     /// Records for which this node is not responsible are being looked after.
     pub(crate) handing: bool,
+    /// Looks at the buckets since this node began to serve, while it is young.
+    looks: u8,
 }
 
 impl Maintenance {
@@ -39,7 +43,7 @@ impl Maintenance {
             next_due: now + rng.shortened(scan_pause(config)),
             next_repair: now + rng.shortened(first_repair(config)),
             next_refresh: now + rng.shortened(config.first_refresh.min(config.refresh)),
-            refresh_pause: config.first_refresh.min(config.refresh),
+            silence: Silence::new(config.refresh, now),
             looked_up: Vec::new(),
             waiting: [0; 4],
             refreshing: false,
@@ -48,12 +52,13 @@ impl Maintenance {
             more_due: false,
             repairing: false,
             handing: false,
+            looks: 0,
         }
     }
 
     pub(crate) fn next(&self) -> Instant {
         let records = self.next_expire.min(self.next_due).min(self.next_repair);
-        records.min(self.next_refresh)
+        records.min(self.next_refresh).min(self.silence.next())
     }
 
     pub(crate) fn plan_expire(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
@@ -66,8 +71,8 @@ impl Maintenance {
 
     /// A node that serves from now on looks around and compares what it holds as one does that has just started.
     pub(crate) fn begin_anew(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
-        self.refresh_pause = config.first_refresh.min(config.refresh);
-        self.next_refresh = later(now, rng.shortened(self.refresh_pause));
+        self.looks = 0;
+        self.next_refresh = later(now, rng.shortened(config.first_refresh.min(config.refresh)));
         let repair = later(now, rng.shortened(first_repair(config)));
         self.next_repair = self.next_repair.min(repair);
     }
@@ -87,15 +92,21 @@ impl Maintenance {
         edge: Option<u32>,
         has_room: impl Fn(u32) -> bool,
     ) {
-        let young = self.refresh_pause < config.refresh;
+        // It looks again after four times as long, until that is as long as the interval.
+        let waited = |looks: u8| {
+            config
+                .first_refresh
+                .saturating_mul(4u32.saturating_pow(looks.into()))
+        };
+        let young = waited(self.looks) < config.refresh;
         // The first round is for the neighbourhood alone: nodes that joined at the same moment may have missed each other.
-        let first = young && self.refresh_pause == config.first_refresh;
-        self.refresh_pause = self.refresh_pause.saturating_mul(4).min(config.refresh);
-        // Old buckets are looked for four times in an interval, so that none waits much longer than it.
-        let pause = if young {
-            self.refresh_pause
-        } else {
-            config.refresh / 4
+        let first = young && self.looks == 0;
+        self.looks = self.looks.saturating_add(u8::from(young));
+        // Old buckets are looked for four times in an interval, so that none waits much longer than it, also while the node
+        // is young: it may have begun to serve long after it had joined.
+        let pause = match young {
+            true => waited(self.looks).min(config.refresh / 4),
+            false => config.refresh / 4,
         };
         self.next_refresh = later(now, rng.shortened(pause));
         for bucket in 0..edge.map_or(0, |edge| edge + 1).min(ID_BITS) {

@@ -93,7 +93,8 @@ pub enum Removal<A> {
     Kept,
     /// It is gone.
     Removed {
-        /// Who took its place, on older evidence: probe it.
+        /// Who took its place, on older evidence: probe it. If nobody did, somebody may wait who is a
+        /// [candidate](RoutingTable::candidate).
         promoted: Option<Contact<A>>,
     },
 }
@@ -258,8 +259,9 @@ impl<A: Address> RoutingTable<A> {
     }
 
     /// A request to a contact has failed. After as many failures in a row as configured it is removed. A failure at an
-    /// address that is not the one known here says nothing: somebody else made it up, or it is out of date.
-    pub fn failed(&mut self, contact: &Contact<A>) -> Removal<A> {
+    /// address that is not the one known here says nothing: somebody else made it up, or it is out of date. `fresh` is as in
+    /// [`remove`](Self::remove).
+    pub fn failed(&mut self, fresh: Instant, contact: &Contact<A>) -> Removal<A> {
         let id = contact.id;
         let Some(index) = self.index(id) else {
             return Removal::Unknown;
@@ -276,14 +278,15 @@ impl<A: Address> RoutingTable<A> {
         };
         known.fail();
         match known.failures() >= self.config.failures.min(MOST_FAILURES) {
-            true => self.remove(id),
+            true => self.remove(fresh, id),
             false => Removal::Kept,
         }
     }
 
-    /// Removes a contact at once: it has left, or wants nobody to route through it. One of those that wait takes its place:
-    /// the nearest if it is a neighbour now, else the freshest.
-    pub fn remove(&mut self, id: NodeId) -> Removal<A> {
+    /// Removes a contact at once: it has left, or wants nobody to route through it. One of those that wait and have answered
+    /// at `fresh` or later takes its place: the nearest if it is a neighbour now, else the freshest. The others may be gone
+    /// themselves, and have to answer first: see [`candidate`](Self::candidate).
+    pub fn remove(&mut self, fresh: Instant, id: NodeId) -> Removal<A> {
         let Some(index) = self.index(id) else {
             return Removal::Unknown;
         };
@@ -292,7 +295,7 @@ impl<A: Address> RoutingTable<A> {
         if left.is_none() {
             return Removal::Unknown;
         }
-        let heir = self.heir(index).map(|waiting| waiting.contact.id);
+        let heir = self.heir(index, fresh).map(|waiting| waiting.contact.id);
         let promoted = heir.and_then(|id| self.waiting.take_where(index, |w| w.contact.id == id));
         Removal::Removed {
             promoted: promoted.map(|mut known| {
@@ -306,12 +309,21 @@ impl<A: Address> RoutingTable<A> {
         }
     }
 
-    /// Who takes a place of a bucket that has fallen free, among those that may still enter: groups may have filled up since
-    /// they began to wait.
-    fn heir(&self, index: u32) -> Option<&Known<A>> {
+    /// Who waits for a place of the bucket of this id and finds one when it answers.
+    #[must_use]
+    pub fn candidate(&self, id: NodeId) -> Option<&Contact<A>> {
+        let heir = self.heir(self.index(id)?, Instant::ZERO);
+        heir.map(|waiting| &waiting.contact)
+    }
+
+    /// Who takes a place of a bucket that has fallen free, among those that have answered at `fresh` or later and may still
+    /// enter: groups may have filled up since they began to wait.
+    fn heir(&self, index: u32, fresh: Instant) -> Option<&Known<A>> {
         let waiting = self.waiting.bucket(index);
         let heirs = || {
-            let may_enter = |waiting: &&Known<A>| self.refusal(index, &waiting.contact).is_none();
+            let may_enter = |waiting: &&Known<A>| {
+                waiting.last_seen >= fresh && self.refusal(index, &waiting.contact).is_none()
+            };
             waiting.iter().filter(may_enter)
         };
         let nearest = heirs().min_by_key(|waiting| self.distance(waiting.contact.id));

@@ -52,9 +52,10 @@ impl<A: Address> Kademlia<A> {
         handle
     }
 
-    /// PINGs a contact that may enter the table or may be gone, unless enough are being probed.
+    /// PINGs a contact that may enter the table or may be gone, unless it is a stranger and enough are being probed. One of
+    /// the table is probed in any case, or strangers who let PINGs wait could keep the dead there.
     pub(super) fn probe(&mut self, now: Now, contact: Contact<A>, out: &mut Outbox<A>) {
-        let room = self.probing.len() < self.config.max_probes;
+        let room = self.probing.len() < self.config.max_probes || self.has_proven(&contact);
         if room && !self.probing.contains(&contact.id) {
             self.probing.push(contact.id);
             self.send(now, contact, Request::Ping, Purpose::Probe, out);
@@ -152,7 +153,7 @@ impl<A: Address> Kademlia<A> {
     pub(super) fn cancel_flight(&mut self, handle: Handle, out: &mut Outbox<A>) {
         if let Some(flight) = self.flights.remove(handle) {
             self.timers.clear(Owner::Rpc(handle.place));
-            self.declined -= usize::from(flight.declined);
+            self.declined -= u32::from(flight.declined);
             self.judging -= usize::from(flight.stage == Stage::GivenUp);
             out.push(Output::Cancel {
                 id: RequestId(handle.to_u64()),
@@ -163,7 +164,7 @@ impl<A: Address> Kademlia<A> {
     pub(super) fn settle(&mut self, handle: Handle) -> Option<Flight<A>> {
         let flight = self.flights.remove(handle)?;
         self.timers.clear(Owner::Rpc(handle.place));
-        self.declined -= usize::from(flight.declined);
+        self.declined -= u32::from(flight.declined);
         self.judging -= usize::from(flight.stage == Stage::GivenUp);
         match flight.purpose {
             Purpose::Probe => {
@@ -245,15 +246,15 @@ impl<A: Address> Kademlia<A> {
         self.suspects.forgive(flight.contact.id);
         self.shunned
             .add(&flight.contact, now.monotonic + self.config.shun);
-        match self.table.failed(&flight.contact) {
+        match self.table.failed(self.long_ago(now), &flight.contact) {
             Removal::Kept => self.probe(now, flight.contact.clone(), out),
             Removal::Removed { promoted } => self.removed(now, flight.contact.id, promoted, out),
-            Removal::Unknown => {}
+            Removal::Unknown => self.fill(now, flight.contact.id, out),
         }
     }
 
     pub(super) fn drop_contact(&mut self, now: Now, id: NodeId, out: &mut Outbox<A>) {
-        if let Removal::Removed { promoted } = self.table.remove(id) {
+        if let Removal::Removed { promoted } = self.table.remove(self.long_ago(now), id) {
             self.removed(now, id, promoted, out);
         }
     }
@@ -265,10 +266,20 @@ impl<A: Address> Kademlia<A> {
             self.stats.contacts_added += 1;
             out.push(Output::Event(Event::ContactAdded(promoted.clone())));
             self.probe(now, promoted, out);
+        } else {
+            self.fill(now, id, out);
         }
         if self.table.is_empty() {
             self.stats.isolated = true;
             out.push(Output::Event(Event::Isolated));
+        }
+    }
+
+    /// PINGs the next of those that wait for a place of a bucket that has room, where all were silent for too long to be
+    /// believed.
+    fn fill(&mut self, now: Now, id: NodeId, out: &mut Outbox<A>) {
+        if let Some(candidate) = self.table.candidate(id).cloned() {
+            self.probe(now, candidate, out);
         }
     }
 }

@@ -44,7 +44,8 @@ impl<A: Address> Kademlia<A> {
             && within(|groups| groups.narrow, MAX_DIALS_PER_SITE, MAX_DEAD_PER_SITE)
     }
 
-    fn has_proven(&self, contact: &Contact<A>) -> bool {
+    /// Whether a contact of the table has answered at this address.
+    pub(super) fn has_proven(&self, contact: &Contact<A>) -> bool {
         self.table
             .get(contact.id)
             .is_some_and(|entry| entry.contact.address == contact.address)

@@ -1,11 +1,14 @@
-//! What the node does unasked: refresh, replication, expiry.
+//! What the node does unasked: refresh, asking the silent, replication, expiry.
 
 use alloc::vec::Vec;
 
 use super::{Kademlia, Pending};
+use crate::silence::ROUND;
 use crate::table::Entry;
 use crate::timers::Owner;
-use crate::{Address, Due, MAX_RECORDS, Now, Outbox, Output, Prefix, StoreId, StoreOp, StoreReply, UnixTime};
+use crate::{
+    Address, Due, Instant, MAX_RECORDS, Now, Outbox, Output, Prefix, StoreId, StoreOp, StoreReply, UnixTime,
+};
 
 /// Expired records removed in one go; when that many were found, the next go follows at once.
 const EXPIRE_BATCH: usize = 256;
@@ -40,8 +43,11 @@ impl<A: Address> Kademlia<A> {
                 // The far half always counts. In a busy node nothing is due: others want points of all buckets.
                 self.maintenance.want(0);
             }
-            self.probe_the_silent(now, out);
+            self.ask_again(now, out);
             self.refresh_next(now, out);
+        }
+        if self.maintenance.silence.next() <= at {
+            self.ask_the_silent(now, out);
         }
         self.timers.set(Owner::Maintenance, self.maintenance.next());
     }
@@ -103,18 +109,48 @@ impl<A: Address> Kademlia<A> {
         self.look_after(now, others.into_iter().map(|due| due.record).collect(), out);
     }
 
-    /// PINGs contacts that were silent for a refresh interval, as many as may be probed at once, those that were silent
-    /// for longest first: lookups meet most of the dead, and this the rest.
-    fn probe_the_silent(&mut self, now: Now, out: &mut Outbox<A>) {
-        let silent = |entry: &Entry<'_, A>| entry.last_seen + self.config.refresh <= now.monotonic;
+    /// PINGs contacts that would be silent for a refresh interval otherwise: lookups meet most of the dead, and this the
+    /// rest.
+    fn ask_the_silent(&mut self, now: Now, out: &mut Outbox<A>) {
+        let silence = &mut self.maintenance.silence;
+        let since = silence.unasked();
+        // Whoever is being probed is asked already, and is gone or fresh in a moment.
+        let unasked =
+            |entry: &Entry<'_, A>| entry.last_seen >= since && !self.probing.contains(&entry.contact.id);
+        let unasked = || self.table.contacts().filter(unasked);
+        let mut heard: Vec<_> = unasked().map(|entry| entry.last_seen).collect();
+        heard.sort_unstable();
+        let count = silence.plan(self.config.refresh, now.monotonic, self.table.len(), &heard);
+        let Some(&last) = heard[..count].last() else {
+            return;
+        };
+        // Of those that were heard of at the same moment as the last, some may have to wait.
+        let older = unasked().filter(|entry| entry.last_seen < last);
+        let others = unasked().filter(|entry| entry.last_seen == last);
+        let silent = older.chain(others).take(count);
+        let silent: Vec<_> = silent.map(|entry| entry.contact.clone()).collect();
+        for contact in silent {
+            self.probe(now, contact, out);
+        }
+    }
+
+    /// PINGs those once more that were asked and have neither answered nor failed, as many as a round takes, those that
+    /// were silent for longest first: this node could not send, or they were busy.
+    fn ask_again(&mut self, now: Now, out: &mut Outbox<A>) {
+        let long_ago = self.long_ago(now);
+        let silent = |entry: &Entry<'_, A>| entry.last_seen < long_ago;
         let mut contacts: Vec<Entry<'_, A>> = self.table.contacts().filter(silent).collect();
-        // Or a wide bucket would always come before the others.
-        contacts.sort_by_key(|entry| entry.last_seen);
-        contacts.truncate(self.config.max_probes);
+        contacts.sort_unstable_by_key(|entry| entry.last_seen);
+        contacts.truncate(ROUND);
         let contacts: Vec<_> = contacts.into_iter().map(|entry| entry.contact.clone()).collect();
         for contact in contacts {
             self.probe(now, contact, out);
         }
+    }
+
+    /// A refresh interval ago: who was last heard of before may be gone.
+    pub(super) fn long_ago(&self, now: Now) -> Instant {
+        Instant::ZERO + now.monotonic.since(Instant::ZERO + self.config.refresh)
     }
 
     /// Starts the refresh of the next bucket that waits for one.

@@ -175,12 +175,13 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// A contact did not answer a PING, so it will not answer anything else that waits for it.
+    /// A contact did not answer a PING, so it will not answer anything that queries have asked it. The second PING, which
+    /// decides about its place in the table, goes on.
     fn give_up_on(&mut self, now: Now, contact: &Contact<A>, out: &mut Outbox<A>) {
         let waiting = self
             .flights
             .iter()
-            .filter(|(_, flight)| flight.contact == *contact);
+            .filter(|(_, flight)| flight.contact == *contact && flight.purpose != Purpose::Probe);
         let waiting: Vec<Handle> = waiting.map(|(handle, _)| handle).take(MAX_GIVEN_UP).collect();
         for handle in waiting {
             if let Some(flight) = self.settle(handle) {

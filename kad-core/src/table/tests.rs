@@ -64,11 +64,14 @@ fn a_failure_at_an_address_from_hearsay_counts_against_nobody() {
     );
     for n in [0, 2] {
         let lie = Contact::new(far(n).id, Street(99));
-        assert_eq!(table.failed(&lie), Removal::Unknown);
-        assert_eq!(table.failed(&lie), Removal::Unknown);
+        assert_eq!(table.failed(Instant::ZERO, &lie), Removal::Unknown);
+        assert_eq!(table.failed(Instant::ZERO, &lie), Removal::Unknown);
     }
     let promoted = Some(far(2));
-    assert_eq!(table.remove(far(0).id), Removal::Removed { promoted });
+    assert_eq!(
+        table.remove(Instant::ZERO, far(0).id),
+        Removal::Removed { promoted }
+    );
 }
 
 /// The nth contact of bucket 0 in a group of addresses.
@@ -142,9 +145,12 @@ fn two_failures_in_a_row_end_a_place_and_the_freshest_that_waits_takes_it() {
     for waiting in 3..6 {
         let _ = table.answered(at(waiting), &far(waiting), None);
     }
-    assert_eq!(table.failed(&far(1)), Removal::Kept);
+    assert_eq!(table.failed(Instant::ZERO, &far(1)), Removal::Kept);
     let promoted = Some(far(5));
-    assert_eq!(table.failed(&far(1)), Removal::Removed { promoted });
+    assert_eq!(
+        table.failed(Instant::ZERO, &far(1)),
+        Removal::Removed { promoted }
+    );
     assert_eq!(ids(&table), [0, 2, 5]);
 }
 
@@ -152,7 +158,7 @@ fn two_failures_in_a_row_end_a_place_and_the_freshest_that_waits_takes_it() {
 fn no_number_of_failures_is_beyond_counting() {
     let mut table = full(2);
     table.config.failures = u8::MAX;
-    let failed = (1..200).find(|_| table.failed(&far(0)) != Removal::Kept);
+    let failed = (1..200).find(|_| table.failed(Instant::ZERO, &far(0)) != Removal::Kept);
     assert_eq!(failed, Some(127));
 }
 
@@ -160,7 +166,7 @@ fn no_number_of_failures_is_beyond_counting() {
 fn an_answer_clears_the_failures() {
     let mut table = full(2);
     for _ in 0..5 {
-        assert_eq!(table.failed(&far(0)), Removal::Kept);
+        assert_eq!(table.failed(Instant::ZERO, &far(0)), Removal::Kept);
         assert_eq!(table.answered(at(9), &far(0), None), Admission::Updated);
     }
     assert_eq!(table.len(), 2);
@@ -194,7 +200,7 @@ fn the_own_id_is_refused() {
         table.answered(at(1), &own, None),
         Admission::Refused(Refusal::Own)
     );
-    assert_eq!(table.failed(&own), Removal::Unknown);
+    assert_eq!(table.failed(Instant::ZERO, &own), Removal::Unknown);
 }
 
 #[test]
@@ -244,7 +250,7 @@ fn a_table_takes_65535_contacts_and_no_more_whatever_its_buckets_would() {
         table.answered(at(1 << 20), &near, None),
         Admission::Waiting { .. }
     ));
-    let _ = table.remove(far(0).id);
+    let _ = table.remove(Instant::ZERO, far(0).id);
     assert_eq!(table.answered(at(1 << 20), &near, None), Admission::Added);
 }
 
@@ -262,4 +268,26 @@ fn round_trips_are_smoothed_and_forgotten_with_the_address() {
     assert!(table.get(far(0).id).unwrap().deviation < Duration::from_secs(17));
     let _ = table.answered(at(4), &Contact::new(far(0).id, Street(77)), None);
     assert_eq!(table.get(far(0).id).unwrap().rtt, None);
+}
+
+#[test]
+fn who_waited_for_too_long_answers_before_it_takes_a_place() {
+    let mut table = full(3);
+    table.config.neighbourhood = 0;
+    for waiting in 3..6 {
+        let _ = table.answered(at(waiting), &far(waiting), None);
+    }
+    // Of those that wait the freshest was heard of at 5.
+    let promoted = None;
+    assert_eq!(table.remove(at(6), far(0).id), Removal::Removed { promoted });
+    assert_eq!(ids(&table), [1, 2]);
+    assert_eq!(table.candidate(far(0).id), Some(&far(5)));
+    // It does not answer, so the next one is asked, and does.
+    assert_eq!(table.failed(at(6), &far(5)), Removal::Unknown);
+    assert_eq!(table.candidate(far(0).id), Some(&far(4)));
+    assert_eq!(table.answered(at(7), &far(4), None), Admission::Added);
+    assert_eq!(table.candidate(far(0).id), None);
+    // Whoever was heard of lately is believed.
+    let promoted = Some(far(3));
+    assert_eq!(table.remove(at(3), far(1).id), Removal::Removed { promoted });
 }

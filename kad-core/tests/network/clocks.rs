@@ -47,7 +47,9 @@ fn a_clock_that_is_a_quarter_of_an_hour_off_is_told_by_how_much_and_nobody_elses
         world.nodes[5].clock_offset = 0;
         world.run_for(Duration::from_secs(600));
         assert_eq!(told(&mut world, 5), [Event::ClockRight]);
-        assert_eq!(offset(&world, 5), Some(0));
+        // Clocks are told in whole seconds, so the median is right to one, as above.
+        let offset = offset(&world, 5).expect("it knows enough others");
+        assert!(offset.abs() <= 1, "{offset} s");
     }
 }
 

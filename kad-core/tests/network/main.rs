@@ -21,5 +21,6 @@ mod refusals;
 mod repair;
 mod roles;
 mod shelf;
+mod silence;
 mod simulation;
 mod wide;

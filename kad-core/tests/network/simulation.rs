@@ -191,6 +191,10 @@ impl Simulation {
         (0..self.nodes.len() as u32).filter(|&node| self.nodes[node as usize].alive)
     }
 
+    pub(crate) const fn monotonic(&self) -> Instant {
+        self.now
+    }
+
     pub(crate) fn unix(&self) -> UnixTime {
         self.clocks().unix
     }

@@ -385,11 +385,11 @@ proptest! {
                     model.answered(&config, now, &contact, rtt);
                 }
                 Action::Failed(contact) => {
-                    let _ = table.failed(&contact);
+                    let _ = table.failed(Instant::ZERO, &contact);
                     model.failed(&config, &contact);
                 }
                 Action::Remove(id) => {
-                    let _ = table.remove(id);
+                    let _ = table.remove(Instant::ZERO, id);
                     model.remove(&config, id);
                 }
             }

@@ -28,7 +28,7 @@ fn full_of<const K: usize>(contacts: [u64; K], neighbourhood: usize) -> RoutingT
 fn a_neighbour_enters_a_full_bucket_in_the_place_of_the_farthest_that_is_none() {
     let mut table = full_of([5, 6, 7], 3);
     // A neighbour stays, even one that failed lately.
-    assert_eq!(table.failed(&far(5)), Removal::Kept);
+    assert_eq!(table.failed(Instant::ZERO, &far(5)), Removal::Kept);
     assert!(table.wants(&far(1)));
     let out = far(7).id;
     assert_eq!(table.answered(at(8), &far(1), None), near(out));
@@ -43,7 +43,7 @@ fn a_neighbour_enters_a_full_bucket_in_the_place_of_the_farthest_that_is_none() 
 #[test]
 fn of_those_that_are_no_neighbours_one_that_failed_makes_room_first() {
     let mut table = full_of([5, 6, 7], 1);
-    assert_eq!(table.failed(&far(6)), Removal::Kept);
+    assert_eq!(table.failed(Instant::ZERO, &far(6)), Removal::Kept);
     let out = far(6).id;
     assert_eq!(table.answered(at(9), &far(0), None), near(out));
     assert_eq!(ids(&table), [5, 7, 0]);
@@ -55,7 +55,10 @@ fn who_made_room_for_a_neighbour_waits_and_comes_back() {
     let out = far(3).id;
     assert_eq!(table.answered(at(5), &far(0), None), near(out));
     let promoted = Some(far(3));
-    assert_eq!(table.remove(far(1).id), Removal::Removed { promoted });
+    assert_eq!(
+        table.remove(Instant::ZERO, far(1).id),
+        Removal::Removed { promoted }
+    );
     assert_eq!(ids(&table), [2, 3, 0]);
 }
 
@@ -78,7 +81,10 @@ fn a_bucket_of_neighbours_only_grows_to_their_number() {
         let near = Contact::new(NodeId::from_limbs([0, 0, 0, n]), Street(1));
         assert_eq!(table.answered(at(7), &near, None), Admission::Added);
     }
-    assert_eq!(table.remove(far(4).id), Removal::Removed { promoted: None });
+    assert_eq!(
+        table.remove(Instant::ZERO, far(4).id),
+        Removal::Removed { promoted: None }
+    );
     assert_eq!(table.bucket_len(0), 4);
 }
 
@@ -101,7 +107,10 @@ fn among_those_that_wait_a_neighbour_comes_before_the_freshest() {
         let _ = table.answered(at(seen), &far(n), None);
     }
     let promoted = Some(far(3));
-    assert_eq!(table.remove(far(1).id), Removal::Removed { promoted });
+    assert_eq!(
+        table.remove(Instant::ZERO, far(1).id),
+        Removal::Removed { promoted }
+    );
 }
 
 /// Contacts of the table that are nearer than this one.
@@ -135,10 +144,10 @@ proptest! {
                     None
                 }
                 Action::Failed(contact) => {
-                    matches!(table.failed(&contact), Removal::Removed { .. }).then_some(contact.id)
+                    matches!(table.failed(Instant::ZERO, &contact), Removal::Removed { .. }).then_some(contact.id)
                 }
                 Action::Remove(id) => {
-                    let _ = table.remove(id);
+                    let _ = table.remove(Instant::ZERO, id);
                     Some(id)
                 }
             };

@@ -54,8 +54,11 @@ fn a_clearly_faster_contact_takes_the_place_of_the_slowest_which_waits() {
     assert_eq!(table.answered(at(11), &far(21), ms(97)), fast(far(3).id));
     assert_eq!(held(&table, 0), [0, 1, 2, 21]);
     let promoted = Some(far(3));
-    let _ = table.failed(&far(20));
-    assert_eq!(table.remove(far(0).id), Removal::Removed { promoted });
+    let _ = table.failed(Instant::ZERO, &far(20));
+    assert_eq!(
+        table.remove(Instant::ZERO, far(0).id),
+        Removal::Removed { promoted }
+    );
 }
 
 #[test]
@@ -88,9 +91,9 @@ fn the_neighbourhood_and_its_surroundings_do_not_ask_who_is_fast() {
         fast(of_bucket(1, 3).id)
     );
     // Nor does bucket 1 once there are seven.
-    let _ = table.remove(of_bucket(3, 0).id);
-    let _ = table.failed(&of_bucket(3, 20));
-    let _ = table.remove(of_bucket(3, 20).id);
+    let _ = table.remove(Instant::ZERO, of_bucket(3, 0).id);
+    let _ = table.failed(Instant::ZERO, &of_bucket(3, 20));
+    let _ = table.remove(Instant::ZERO, of_bucket(3, 20).id);
     assert!(waits(&table.answered(at(10), &of_bucket(1, 21), ms(1))));
 }
 
@@ -142,7 +145,7 @@ fn a_fast_contact_that_leaves_makes_no_tenured_place_of_its_own() {
         let (comes, heir) = (far(100 + 2 * n), far(101 + 2 * n));
         let _ = table.answered(at(100 + n), &comes, ms(1));
         let _ = table.answered(at(100 + n), &heir, None);
-        let _ = table.remove(comes.id);
+        let _ = table.remove(Instant::ZERO, comes.id);
     }
     let honest = held(&table, 0).into_iter().filter(|&n| n < K);
     assert_eq!(honest.count(), 2);
@@ -182,10 +185,10 @@ pub(super) fn play(table: &mut RoutingTable<Street>, moves: Vec<Move>) {
                 let _ = table.answered(now, &contact, rtt.map(Duration::from_micros));
             }
             Move::Fails(contact) => {
-                let _ = table.failed(&contact);
+                let _ = table.failed(Instant::ZERO, &contact);
             }
             Move::Leaves(id) => {
-                let _ = table.remove(id);
+                let _ = table.remove(Instant::ZERO, id);
             }
             Move::Honest(bucket, n) => {
                 let _ = table.answered(now, &of_bucket(bucket, n), ms(100));

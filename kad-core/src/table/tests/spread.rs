@@ -56,7 +56,10 @@ fn who_made_room_for_another_region_waits_and_comes_back() {
         apart(&from(0, 0, 3))
     );
     let promoted = Some(from(0, 0, 3));
-    assert_eq!(table.remove(from(0, 0, 0).id), Removal::Removed { promoted });
+    assert_eq!(
+        table.remove(Instant::ZERO, from(0, 0, 0).id),
+        Removal::Removed { promoted }
+    );
 }
 
 #[test]
@@ -88,8 +91,8 @@ fn of_several_crowds_one_that_failed_makes_room_first_then_one_of_the_largest() 
             Admission::Added
         );
     }
-    assert_eq!(table.failed(&region(1, 5)), Removal::Kept);
-    assert_eq!(table.failed(&region(2, 7)), Removal::Kept);
+    assert_eq!(table.failed(Instant::ZERO, &region(1, 5)), Removal::Kept);
+    assert_eq!(table.failed(Instant::ZERO, &region(2, 7)), Removal::Kept);
     assert_eq!(table.answered(at(20), &region(3, 20), None), apart(&region(1, 5)));
     let odd = |n| Contact::new(NodeId::from_limbs([0b1001 << 60, 0, 0, n]), Street(1));
     assert_eq!(table.answered(at(21), &odd(21), None), apart(&region(0, 3)));
