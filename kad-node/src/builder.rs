@@ -135,7 +135,8 @@ impl Builder {
 
     /// Whether the node serves or only asks: one that only asks is in nobody's table and stores nothing for others. Default
     /// [`RoleChoice::Auto`]: it serves once strangers have reached it, and stops when they no longer do. In private networks
-    /// ([`Scope::Any`]), and with a transport that does not find out, it serves from the start.
+    /// ([`Scope::Any`]), and with a transport that does not find out, it serves from the start; in the former until it dials
+    /// into the internet.
     #[must_use]
     pub fn role(mut self, choice: RoleChoice) -> Self {
         self.role = choice;

@@ -386,6 +386,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_bootstrap_node_that_is_silent_is_not_waited_for_while_there_are_others() {
+        // Nothing sent to the first one arrives, and nothing says so.
+        let network = Network::new(1, Conditions::default());
+        let join = |n: u8| {
+            let id = Keypair::from_secret(&[n; 32]).node_id();
+            network.join(id, ([10, 0, 0, n], 4000).into())
+        };
+        let (own, silent, other) = (join(1), join(2), join(3));
+        network.part([silent.local().address]);
+        let peers = [&silent, &other].map(|peer| Peer::from(peer.local().address));
+        let bench = bench(false, false);
+        let joiner = Joiner {
+            transport: Arc::new(own),
+            asker: bench._asker.downgrade(),
+            peers: Vec::new(),
+            hears: false,
+            moves: None,
+            remembered: Arc::default(),
+            state: watch::channel(JoinState::Joining).0,
+            proof: None,
+        };
+        let began = Instant::now();
+        let (met, tried) = joiner.meet(&peers, 1, false, &mut Vec::new()).await;
+        let ids: Vec<_> = met.iter().map(|contact| contact.id).collect();
+        assert_eq!((ids, tried), (vec![other.local().id], 2));
+        assert!(began.elapsed() < GRACE * 3, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_machine_that_has_moved_joins_anew_and_so_does_one_that_has_lost_everybody() {
         let mut bench = bench(true, false);
         bench.joins().await;

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kad_core::{Keypair, NetworkId, Parameters};
+use kad_core::{Keypair, NetworkId, Parameters, Rules};
+use kad_net::card::Card;
+use kad_net::memory::{Conditions, MemoryTransport, Network};
 use kad_net::nat::reachability::{ReachabilityConfig, RoleChoice};
 use kad_net::quic::{QuicAddress, QuicConfig, QuicTransport, ReachConfig};
 use kad_net::wire::Scope;
@@ -132,6 +134,96 @@ async fn a_node_that_nobody_can_prove_joins_all_the_same_and_only_asks() {
     assert_eq!(transport.reach().standing().borrow().reachable, []);
     assert!(transport.quic_stats().socket.probes > 0);
     drop(nodes);
+}
+
+/// A newcomer whose time passes when everybody waits, and others whom it can meet.
+struct Bench {
+    told: watch::Sender<Presence<SocketAddr>>,
+    own: MemoryTransport,
+    others: Vec<Contact<SocketAddr>>,
+    _there: Vec<MemoryTransport>,
+}
+
+impl Bench {
+    fn new() -> (Self, Proof<SocketAddr>) {
+        let network = Network::new(1, Conditions::default());
+        let address = |n: u8| SocketAddr::from(([10, 0, n, 1], 4000));
+        let there: Vec<_> = (2..22)
+            .map(|n| network.join(key(n).node_id(), address(n)))
+            .collect();
+        let (told, presence) = watch::channel(Presence {
+            role: Role::Client,
+            prospect: Prospect::Unclear,
+            card: Card::default(),
+        });
+        let rules = Rules::new(
+            NetworkId::new("proof", &Parameters::default()),
+            &Parameters::default(),
+        );
+        let proof = Proof {
+            presence,
+            codec: Codec::new(rules, Scope::Any),
+            within: PROOF_WITHIN,
+        };
+        let bench = Self {
+            told,
+            own: network.join(key(1).node_id(), address(1)),
+            others: there.iter().map(Transport::local).collect(),
+            _there: there,
+        };
+        (bench, proof)
+    }
+
+    fn prospect(&self, prospect: Prospect) {
+        self.told.send_modify(|presence| presence.prospect = prospect);
+    }
+
+    fn proven(&self) {
+        self.told.send_modify(|presence| presence.role = Role::Server);
+    }
+
+    /// Waits as one that has met two already. Tells what came of it, in which second, and how many more it has met.
+    async fn wait(&self, proof: Proof<SocketAddr>) -> (bool, u64, usize) {
+        let began = Instant::now();
+        let mut met = 0;
+        let candidates = self.others.iter().cloned().inspect(|_| met += 1);
+        let found = proof.wait(&self.own, candidates, 2, 2).await;
+        (matches!(found, Found::Proven), began.elapsed().as_secs(), met)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hears_nobody_joins_after_five_seconds() {
+    let (bench, proof) = Bench::new();
+    bench.prospect(Prospect::Silent);
+    assert_eq!(bench.wait(proof).await, (false, 5, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_heard_a_stranger_or_still_asks_waits_longer() {
+    for prospect in [Prospect::Heard, Prospect::Asked] {
+        let (bench, proof) = Bench::new();
+        bench.prospect(prospect);
+        let proven = async {
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            bench.proven();
+        };
+        assert_eq!(tokio::join!(bench.wait(proof), proven).0, (true, 12, 2));
+        // What has fallen silent is not waited for any more.
+        let (bench, proof) = Bench::new();
+        bench.prospect(prospect);
+        let silent = async {
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            bench.prospect(Prospect::Silent);
+        };
+        assert_eq!(tokio::join!(bench.wait(proof), silent).0, (false, 12, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_can_say_anything_one_more_is_met_each_second_up_to_eight() {
+    let (bench, proof) = Bench::new();
+    assert_eq!(bench.wait(proof).await, (false, 5, MAX_MET_BEFORE - 2));
 }
 
 #[test]
