@@ -218,7 +218,7 @@ impl Forwarder {
     async fn connection(&self, lost: Option<(u64, String)>) -> Result<(Connection, u64), String> {
         let ended = |connection: &Connection, number| {
             let error = connection.closed().now_or_never().map(|error| error.to_string());
-            error.or(lost.filter(|(lost, _)| *lost == number).map(|(_, why)| why))
+            error.or_else(|| lost.filter(|(lost, _)| *lost == number).map(|(_, why)| why))
         };
         let again = async |why: String| {
             aside(&format!("{why}; connecting again"));
