@@ -23,12 +23,14 @@ mod direct;
 mod finder;
 mod punching;
 mod rations;
+mod relays;
 mod session;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kad_core::NodeId;
+use kad_core::{Instant, NodeId};
 use tokio::sync::{Semaphore, watch};
 
 use super::QuicTransport;
@@ -70,6 +72,16 @@ impl Meetings {
             asked: Arc::new(Semaphore::new(MAX_ASKED)),
             changes: watch::Sender::new(0),
         }
+    }
+
+    /// Where addresses mean something.
+    pub(super) const fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Whether a host that somebody names may be dialled now; then it counts.
+    pub(super) fn may_dial(&self, now: Instant, to: IpAddr) -> bool {
+        self.dials().take(now, to, self.scope)
     }
 
     /// The network has changed: paths are looked for anew.

@@ -126,6 +126,9 @@ pub enum ReachAnswer {
         serves: bool,
         /// Whether it has places for others.
         relays: bool,
+        /// Where it says that it can be reached in the family over which it was not asked. Its own word: to be dialled before
+        /// others are told.
+        also: Option<SocketAddr>,
     },
     /// It is done, or under way: to CHECK, DIAL_BACK, RELEASE, INCOMING, CLOSE and GO.
     Done,
@@ -323,8 +326,21 @@ impl ReachAnswer {
     pub fn decode(frame: &Bytes, asked: &ReachRequest, scope: Scope) -> Result<Self, DecodeError> {
         let (kind, mut body) = begin(frame)?;
         let answer = answers::read(kind, requests::kind(asked), &mut body, scope)?;
-        body.finish()?;
-        Ok(answer)
+        let extension = body.finish_with(Some(ALSO))?;
+        Ok(match answer {
+            ReachAnswer::Hello {
+                observed,
+                serves,
+                relays,
+                ..
+            } => ReachAnswer::Hello {
+                observed,
+                serves,
+                relays,
+                also: extension.map(read_also).transpose()?,
+            },
+            other => other,
+        })
     }
 }
 
@@ -334,6 +350,24 @@ fn begin(frame: &Bytes) -> Result<(u8, BodyReader<'_>), DecodeError> {
     }
     let (header, body) = open(frame)?;
     Ok((header.kind, body))
+}
+
+/// The extension of the answer to HELLO that says where else the node is reached.
+const ALSO: u16 = 1;
+
+fn write_also(also: SocketAddr) -> Result<Vec<u8>, EncodeError> {
+    let mut part = BodyWriter::part();
+    write_socket(&mut part, also)?;
+    Ok(part.into_part())
+}
+
+fn read_also(part: &[u8]) -> Result<SocketAddr, DecodeError> {
+    let mut reader = BodyReader::new(part);
+    let also = read_socket(&mut reader)?;
+    match reader.rest() {
+        [] => Ok(also),
+        _ => Err(DecodeError::TrailingBytes),
+    }
 }
 
 /// A host on the wire, written as a socket is, without a port.

@@ -1,6 +1,6 @@
 //! Dialling a peer where its card says that it is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,16 @@ use kad_core::NodeId;
 
 use super::finder::Vain;
 use crate::nat::candidates::{Candidate, CandidateKind, Meeting};
+use crate::nat::prefix::Family;
 use crate::quic::address::{QuicAddress, canonical};
 use crate::quic::connect;
 use crate::quic::error::{QuicError, code};
+use crate::quic::families::leads_nowhere;
 use crate::quic::path::{Path, PathKind};
 use crate::quic::peering::Peering;
 use crate::quic::relayed::is_fake;
 use crate::quic::shared::Shared;
+use crate::wire::Scope;
 use crate::wire::card::Card;
 
 /// How long one address has before the next one is tried too. Shorter than where requests are dialled (RFC 8305, section 5, allows
@@ -85,8 +88,7 @@ pub(super) async fn dial(
 async fn attempt(shared: &Shared, address: SocketAddr, peer: NodeId) -> Result<quinn::Connection, QuicError> {
     let granted = {
         let now = shared.mux.now();
-        let mut dials = shared.meetings.dials();
-        dials.take(now, address.ip(), shared.meetings.scope)
+        shared.meetings.may_dial(now, address.ip())
     };
     if !granted {
         return Err(QuicError::Unreachable {
@@ -122,8 +124,8 @@ pub(super) fn discard(connection: &quinn::Connection) {
     connection.close(code::UNUSED, b"");
 }
 
-/// Where to dial, the best first. An address at which a connection of requests stands comes first: whatever lies between lets us
-/// through, even to one that nobody else could dial.
+/// Where to dial, the best first. Of those of a kind an address at which a connection of requests stands comes first: whatever lies
+/// between lets us through, even to one that nobody else could dial.
 fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>) -> Vec<Target> {
     let mut targets = Vec::new();
     if let Some(link) = shared.pool.open(&peer) {
@@ -138,32 +140,27 @@ fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>) -> Vec<Targe
     let own = standing.borrow().candidates();
     let scope = shared.meetings.scope;
     for target in of_card(card, scope, &own) {
-        if targets.iter().all(|known| known.address != target.address) && !is_fake(target.address.ip()) {
+        let ip = target.address.ip();
+        let known = targets.iter().any(|known| known.address == target.address);
+        if !(known || is_fake(ip) || leads_nowhere(ip)) {
             targets.push(target);
         }
     }
+    // A connection of requests may have been made in either family.
+    targets.sort_by_key(|target| target.kind);
     targets
 }
 
 /// The addresses of a card that are worth a dial: those that strangers reach, those that a router forwards, those of the own network;
 /// and, of a node that serves, those where it is seen.
-fn of_card(card: &Card<QuicAddress>, scope: crate::wire::Scope, own: &[Candidate]) -> Vec<Target> {
-    let seen_at = |candidates: &[Candidate]| {
-        let mut seen = candidates
-            .iter()
-            .filter(|candidate| matches!(candidate.kind, CandidateKind::Observed | CandidateKind::Verified));
-        seen.find(|candidate| candidate.address.is_ipv4())
-            .or_else(|| seen.next())
-            .map(|candidate| candidate.address.ip())
-    };
-    // Where one of the two does not know, they are not in one network.
-    let unknown = [[192, 0, 2, 1], [192, 0, 2, 2]].map(std::net::IpAddr::from);
-    let meeting = Meeting {
-        scope,
-        own_host: seen_at(own).unwrap_or(unknown[0]),
-        peer_host: seen_at(&card.candidates).unwrap_or(unknown[1]),
-    };
+fn of_card(card: &Card<QuicAddress>, scope: Scope, own: &[Candidate]) -> Vec<Target> {
+    let meeting = meeting(card, scope, own);
     let ranked = meeting.rank(&card.candidates);
+    // An interface may have an address of the internet, as with IPv6: whether strangers come in there is told apart.
+    let means_something = |candidate: &Candidate| {
+        scope == Scope::Any || candidate.kind != CandidateKind::Lan || meeting.is_together()
+    };
+    let ranked = ranked.into_iter().filter(means_something);
     let target = |candidate: Candidate| {
         let address = candidate.address;
         let direct = if address.is_ipv4() {
@@ -183,13 +180,34 @@ fn of_card(card: &Card<QuicAddress>, scope: crate::wire::Scope, own: &[Candidate
         };
         Some(Target { address, kind, why })
     };
-    ranked.into_iter().filter_map(target).collect()
+    ranked.filter_map(target).collect()
+}
+
+/// Where both are seen, in a family in which they are together if there is one.
+fn meeting(card: &Card<QuicAddress>, scope: Scope, own: &[Candidate]) -> Meeting {
+    let seen_at = |candidates: &[Candidate], family| {
+        let mut seen = candidates
+            .iter()
+            .filter(|candidate| matches!(candidate.kind, CandidateKind::Observed | CandidateKind::Verified))
+            .map(|candidate| candidate.address.ip());
+        seen.find(|ip| Family::of(*ip) == family)
+    };
+    // Where one of the two does not know, they are not in one network.
+    let unknown = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
+    let [v6, v4] = [Family::V6, Family::V4].map(|family| Meeting {
+        scope,
+        own_host: seen_at(own, family).unwrap_or(unknown[0]),
+        peer_host: seen_at(&card.candidates, family).unwrap_or(unknown[1]),
+    });
+    match v6.is_together() {
+        true => v6,
+        false => v4,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Scope;
 
     fn candidate(kind: CandidateKind, address: &str) -> Candidate {
         Candidate {
@@ -232,6 +250,27 @@ mod tests {
         );
         let lan = (PathKind::Lan, "192.168.0.7:4001".to_owned());
         assert_eq!(told(&card, &beside)[0], lan);
+        // Two in one /64 of IPv6, of which one has no IPv4.
+        let mut neighbour = Card {
+            candidates: vec![
+                candidate(CandidateKind::Observed, "[2001:db8::7]:4001"),
+                candidate(CandidateKind::Lan, "[fd00::7]:4001"),
+                candidate(CandidateKind::Lan, "[2001:db8::8]:4001"),
+            ],
+            ..Card::default()
+        };
+        let dual = [
+            beside[0],
+            candidate(CandidateKind::Observed, "[2001:db8::1]:5001"),
+        ];
+        assert_eq!(told(&neighbour, &dual).len(), 2);
+        assert_eq!(
+            told(&neighbour, &elsewhere),
+            [],
+            "an address of an interface means nothing elsewhere"
+        );
+        neighbour.serves = true;
+        assert_eq!(told(&neighbour, &elsewhere)[0].0, PathKind::DirectV6);
         card.serves = true;
         assert_eq!(told(&card, &elsewhere).last().unwrap().1, "8.8.8.8:4001");
     }

@@ -15,7 +15,7 @@ use super::direct::{discard, shake_hands};
 use super::session::{Session, own};
 use crate::nat::candidates::{Candidate, Meeting};
 use crate::nat::coordinator::ONCE_IN;
-use crate::nat::observation::NatClass;
+use crate::nat::observation::{Family, NatClass};
 use crate::nat::punch::{Action, Dialler, Event, Punch, Setup};
 use crate::quic::error::QuicError;
 use crate::quic::mux::{Heard, Packet, PunchKey, Punches};
@@ -124,6 +124,11 @@ impl Attempt {
             own_host: opened.seen.ip(),
             peer_host: opened.peer_host,
         };
+        if Family::of(opened.seen.ip()) != Family::of(opened.peer_host) {
+            let why = "relayed: of the two ends one uses IPv4 there and the other IPv6";
+            self.peering.explain(&self.relayed, why);
+            return None;
+        }
         let (own_class, _) = own(&self.shared, opened);
         let setup = Setup {
             local: self.shared.local,
@@ -294,9 +299,13 @@ impl Attempt {
 
     fn path(&self, doing: &Doing, remote: SocketAddr, dialled: bool) -> Path {
         let opened = &self.session.opened;
-        let together = opened.seen.ip().to_canonical() == opened.peer_host.to_canonical();
+        let meeting = Meeting {
+            scope: self.shared.meetings.scope(),
+            own_host: opened.seen.ip(),
+            peer_host: opened.peer_host,
+        };
         let kind = match PathKind::of_address(remote) {
-            PathKind::Lan if together => PathKind::Lan,
+            PathKind::Lan if meeting.is_together() => PathKind::Lan,
             _ => PathKind::Punched,
         };
         let why = match dialled {

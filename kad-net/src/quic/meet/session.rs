@@ -18,7 +18,7 @@ use super::direct::{discard, shake_hands};
 use super::finder::{NotThrough, Vain};
 use super::punching::Attempt;
 use crate::nat::candidates::{Candidate, CandidateKind, MAX_CANDIDATES};
-use crate::nat::observation::NatClass;
+use crate::nat::observation::{Family, NatClass};
 use crate::nat::relay::SessionId;
 use crate::quic::address::QuicAddress;
 use crate::quic::application::{ReachStream, STREAM_REACH};
@@ -186,13 +186,18 @@ pub(super) async fn open(
 
 /// Whether a relay is there already, or may be dialled: that a card names it says nothing about who is there.
 fn may_dial(shared: &Shared, relay: &Contact<QuicAddress>) -> bool {
-    if shared.pool.open(&relay.id).is_some() {
+    let stands = |family| {
+        let mut sockets = relay.address.sockets().iter();
+        sockets.any(|socket| Family::of(socket.ip()) == family)
+    };
+    if let Some(link) = shared.pool.open(&relay.id)
+        && stands(Family::of(link.link().connection.remote_address().ip()))
+    {
         return true;
     }
     let now = shared.mux.now();
-    let mut dials = shared.meetings.dials();
     let mut sockets = relay.address.sockets().iter();
-    sockets.all(|socket| dials.take(now, socket.ip(), shared.meetings.scope))
+    sockets.all(|socket| shared.meetings.may_dial(now, socket.ip()))
 }
 
 /// A peer has opened a session to this node, and will come through it.
@@ -317,7 +322,8 @@ pub(super) fn own(shared: &Shared, opened: &Opened) -> (NatClass, Vec<Candidate>
             kind: CandidateKind::Observed,
         });
     }
-    (standing.class, candidates)
+    // Punches go where the relay sees the two, so it is the NAT of that family that matters.
+    (standing.class_of(Family::of(opened.seen.ip())), candidates)
 }
 
 fn refuse(send: &mut SendStream, recv: &mut RecvStream, code: quinn::VarInt) {

@@ -1,6 +1,7 @@
 //! Whole transports on hosts of the loopback network, each a site of its own, and peers that follow a script.
 
 mod abuse;
+mod families;
 mod places;
 mod roles;
 mod sessions;
@@ -220,6 +221,7 @@ fn honest(observed: SocketAddr) -> ReachAnswer {
         observed,
         serves: true,
         relays: false,
+        also: None,
     }
 }
 
