@@ -328,12 +328,12 @@ impl ReachAnswer {
         let answer = answers::read(kind, requests::kind(asked), &mut body, scope)?;
         let extension = body.finish_with(Some(ALSO))?;
         Ok(match answer {
-            ReachAnswer::Hello {
+            Self::Hello {
                 observed,
                 serves,
                 relays,
                 ..
-            } => ReachAnswer::Hello {
+            } => Self::Hello {
                 observed,
                 serves,
                 relays,
