@@ -15,7 +15,18 @@ pub trait Address: Clone + PartialEq + fmt::Debug {
     fn groups(&self) -> Option<AddressGroups> {
         None
     }
+
+    /// The groups of every host that is sent to when this address is dialled: of one that names several, the groups of each,
+    /// at most [`MAX_HOSTS`]. The first are those of [`groups`](Self::groups).
+    fn all_groups(&self) -> [Option<AddressGroups>; MAX_HOSTS] {
+        let mut all = [None; MAX_HOSTS];
+        all[0] = self.groups();
+        all
+    }
 }
+
+/// Hosts that one address may name: two of each family of IP.
+pub const MAX_HOSTS: usize = 4;
 
 /// The groups of an address, from wide to narrow: of IPv4 the /16, the /24 and the address, of IPv6 the /32, the /48 and the
 /// /64.

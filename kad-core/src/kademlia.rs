@@ -122,6 +122,7 @@ impl<A: Address> Kademlia<A> {
             } => {
                 self.on_request(now, &from, read_only, reply_to, request, out);
             }
+            Input::Proven { id, address } => self.on_proven(Handle::from_u64(id.0), address),
             Input::Response { id, response, rtt } => {
                 self.on_response(now, Handle::from_u64(id.0), response, rtt, out);
             }

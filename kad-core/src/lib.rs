@@ -175,7 +175,7 @@ mod time;
 mod timers;
 
 pub use self::config::{Config, Patience};
-pub use self::contact::{Address, AddressGroups, Contact};
+pub use self::contact::{Address, AddressGroups, Contact, MAX_HOSTS};
 pub use self::crypto::{Keypair, PublicKey};
 pub use self::id::{Distance, ID_BITS, ID_BYTES, Key, NodeId, ParseIdError};
 pub use self::input::{

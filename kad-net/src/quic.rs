@@ -27,6 +27,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod exchange;
+mod families;
 mod listener;
 mod meet;
 mod mux;
@@ -73,8 +74,10 @@ use self::mux::Mux;
 use self::reach::{Driver, Start};
 use self::shared::{Request, Shared};
 use self::socket::Line;
+use crate::nat::reachability::Role;
 use crate::nat::relay::RelayStats;
-use crate::transport::{Answer, Inbound, MAX_FRAME, Transport, TransportStats};
+use crate::transport::{Answer, Inbound, MAX_FRAME, Transport, TransportStats, WireAddress as _};
+use crate::wire::Scope;
 
 /// A [`Transport`] over QUIC.
 ///
@@ -345,6 +348,25 @@ impl Transport for QuicTransport {
             Err(_) if self.shared.tasks.token().is_none() => Err(QuicError::Closed),
             Err(broken) => Err(broken.error),
         }
+    }
+
+    /// Of several addresses, those at which it was reached, and that at which it is met now. Nothing for a node that tells nobody of
+    /// others, as it only asks, and where there is nobody to protect from lies.
+    fn proven(&self, to: &Contact<QuicAddress>) -> Option<QuicAddress> {
+        let tells = self.shared.reach.standing().borrow().role == Role::Server;
+        if !tells || self.shared.meetings.scope() == Scope::Any {
+            return None;
+        }
+        let link = self.shared.pool.open(&to.id)?;
+        let met = address::canonical(link.link().connection.remote_address());
+        let asked = to.address.sockets();
+        // A server that calls us may do so from another port than the one at which it was reached.
+        let at = match asked {
+            [one] if !link.link().dialled => *one,
+            _ => met,
+        };
+        let address = self.shared.with_other_family(&to.id, at.into());
+        (address != to.address).then_some(address)
     }
 
     async fn accept(&self) -> Option<Inbound<QuicAddress, QuicReply>> {

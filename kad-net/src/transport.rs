@@ -85,6 +85,13 @@ pub trait Transport: Send + Sync + 'static {
         frame: Bytes,
     ) -> impl Future<Output = Result<Answer, Self::Error>> + Send;
 
+    /// Where a peer that has just answered is for certain, if that is another address than the one that was asked: an address
+    /// may name several hosts, and one of them has answered. `None` if nothing better is known.
+    fn proven(&self, to: &Contact<Self::Address>) -> Option<Self::Address> {
+        let _ = to;
+        None
+    }
+
     /// The next request of a peer, or `None` once the transport is closed.
     ///
     /// # Cancel safety

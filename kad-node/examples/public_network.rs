@@ -8,7 +8,8 @@
 #![allow(clippy::print_stdout)] // Printing is what examples are for.
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
@@ -39,9 +40,24 @@ struct Args {
     /// Relay for nobody, and ask nobody how the nodes are reached.
     #[arg(long)]
     no_relay: bool,
-    /// Where the nodes listen: one node for each address.
-    #[arg(required = true, value_name = "ADDRESS:PORT")]
-    addresses: Vec<SocketAddr>,
+    /// Where the nodes listen: one node for each. One of both families of IP has two, with a comma between.
+    #[arg(required = true, value_name = "ADDRESS:PORT[,ADDRESS:PORT]")]
+    addresses: Vec<Place>,
+}
+
+/// Where one node listens: an address of each family, or one. Port 0 is any free port.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(Vec<SocketAddr>);
+
+impl FromStr for Place {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split(',')
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
 }
 
 #[tokio::main]
@@ -50,11 +66,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let nodes = start(&args.network, &args.addresses, !args.no_relay).await?;
     // Not neighbours: the addresses of one site come in a row.
     let apart = nodes.len().div_ceil(MAX_TOLD);
-    let told: Vec<String> = nodes
-        .iter()
-        .step_by(apart)
-        .map(|node| peer(node).to_string())
-        .collect();
+    let told = nodes.iter().step_by(apart).flat_map(peers);
+    let told: Vec<String> = told.map(|peer| peer.to_string()).collect();
     println!("{}", json!({ "nodes": nodes.len(), "bootstrap": told }));
     let mut stdin = tokio::io::stdin();
     let mut ignored = [0; 256];
@@ -70,7 +83,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Starts a node at each address; all have joined when this returns.
 pub(crate) async fn start(
     network: &str,
-    addresses: &[SocketAddr],
+    addresses: &[Place],
     relay: bool,
 ) -> Result<Vec<Node>, Box<dyn Error>> {
     let (first, rest) = addresses
@@ -78,16 +91,17 @@ pub(crate) async fn start(
         .ok_or("there is no address to listen at")?;
     let public = addresses
         .iter()
-        .all(|address| AddressGroups::of_ip(address.ip()).is_some());
+        .flat_map(|place| &place.0)
+        .all(|socket| AddressGroups::of_ip(socket.ip()).is_some());
     let scope = if public { Scope::Global } else { Scope::Any };
     let builder = |address| builder(network, scope, address).reach(relay);
-    let mut nodes = vec![builder(*first).spawn().await?];
+    let mut nodes = vec![builder(first).spawn().await?];
     for some in rest.chunks(JOIN_AT_ONCE) {
         let joining = some.iter().enumerate().map(|(place, address)| {
             // Each through others, so that nobody has to take them all.
             let half = (nodes.len() + place) / 2;
             let known = [half, half / 2].map(|index| peer(&nodes[index.min(nodes.len() - 1)]));
-            let builder = known.into_iter().fold(builder(*address), Builder::bootstrap);
+            let builder = known.into_iter().fold(builder(address), Builder::bootstrap);
             async move {
                 let node = builder.spawn().await?;
                 join(&node).await?;
@@ -131,22 +145,29 @@ pub(crate) async fn stop(nodes: Vec<Node>) {
     futures::future::join_all(nodes.iter().map(Node::shutdown)).await;
 }
 
-fn builder(network: &str, scope: Scope, address: SocketAddr) -> Builder {
+fn builder(network: &str, scope: Scope, place: &Place) -> Builder {
     // Nobody is there yet who could prove that these are reached. They are neighbours of nobody but each other: all would
     // hear the announcements of all others, at every address of the machine, and 150 nodes did nothing else.
-    Node::builder()
+    let builder = Node::builder()
         .network(network)
         .scope(scope)
         .role(RoleChoice::Server)
         .mdns(Mdns::Off)
-        .port_mapping(false)
-        .listen(address)
+        .port_mapping(false);
+    place.0.iter().fold(builder, |builder, at| builder.listen(*at))
 }
 
+/// A node to begin with, over IPv4 if it has that.
 fn peer(node: &Node) -> Peer {
+    peers(node).remove(0)
+}
+
+/// The same, once for each of its addresses, IPv4 first.
+fn peers(node: &Node) -> Vec<Peer> {
     let contact = node.local();
-    Peer {
+    let at = |socket: &SocketAddr| Peer {
         id: Some(contact.id),
-        ..Peer::from(contact.address.sockets()[0])
-    }
+        ..Peer::from(*socket)
+    };
+    contact.address.sockets().iter().map(at).collect()
 }

@@ -6,7 +6,7 @@ mod ending;
 mod scope;
 mod sockets;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +112,8 @@ impl Builder {
         self
     }
 
-    /// One more UDP address to listen at, at most one for each family. Default `0.0.0.0:0`: any free port.
+    /// One more UDP address to listen at, at most one for each family. Default `0.0.0.0:0` and `[::]:0`: any free port of each
+    /// family that the machine has.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push(address);
@@ -280,8 +281,8 @@ impl Builder {
             (None, Some(files)) => identity::read_or_create(&files.path("key"), bits)?,
             (None, None) => identity::generate(bits)?,
         };
-        let listen = match self.listen.is_empty() {
-            true => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))],
+        let mut listen = match self.listen.is_empty() {
+            true => anywhere().to_vec(),
             false => self.listen.clone(),
         };
         let network = NetworkId::new(&self.network, &self.parameters);
@@ -299,7 +300,18 @@ impl Builder {
             ),
             ..QuicConfig::new(keypair.clone(), network, listen.clone())
         };
-        let transport = Arc::new(QuicTransport::bind(quic)?);
+        let transport = match QuicTransport::bind(quic.clone()) {
+            // Nobody has asked for a family that this machine does not have.
+            Err(_) if self.listen.is_empty() => {
+                listen.truncate(1);
+                QuicTransport::bind(QuicConfig {
+                    listen: listen.clone(),
+                    ..quic
+                })?
+            }
+            bound => bound?,
+        };
+        let transport = Arc::new(transport);
         let presence = self.reach.then(|| Presence::follow(transport.reach().standing()));
         let setting = Setting {
             id: keypair.node_id(),
@@ -397,6 +409,14 @@ impl Builder {
             ..ReachConfig::default()
         }
     }
+}
+
+/// Where a node listens that is told nothing: any free port of both families, IPv4 first.
+pub(crate) fn anywhere() -> [SocketAddr; 2] {
+    [
+        (Ipv4Addr::UNSPECIFIED, 0).into(),
+        (Ipv6Addr::UNSPECIFIED, 0).into(),
+    ]
 }
 
 /// Whether the last run has left somebody to begin with.

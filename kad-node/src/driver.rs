@@ -71,6 +71,8 @@ pub(crate) enum Order<A> {
 pub(crate) enum Completion<A> {
     Response {
         id: RequestId,
+        /// Where the peer is, if not where it was asked.
+        at: Option<A>,
         response: Response<A>,
         rtt: Option<Duration>,
     },
@@ -241,8 +243,16 @@ impl<T: Transport, R: RecordReader> Driver<T, R> {
 
     fn complete(&mut self, completion: Completion<T::Address>) {
         let input = match completion {
-            Completion::Response { id, response, rtt } => {
+            Completion::Response {
+                id,
+                at,
+                response,
+                rtt,
+            } => {
                 self.requests.remove(&id);
+                if let Some(address) = at {
+                    self.feed(Input::Proven { id, address });
+                }
                 Input::Response { id, response, rtt }
             }
             Completion::Failure { id, failure } => {

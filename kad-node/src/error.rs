@@ -116,9 +116,58 @@ pub enum JoinError {
     )]
     NobodyKnown,
     /// Nobody of those known could be used; one sentence for each.
-    #[error("{}", .0.join("; "))]
+    #[error("{}", together(.0))]
     Unreachable(Vec<String>),
     /// The node is shutting down or gone.
     #[error("the node has stopped")]
     Stopped,
+}
+
+/// Places that are named of each reason; further ones are counted.
+const MAX_NAMED: usize = 4;
+
+/// Each reason once, after all places of which it is true: a person reads that nobody answered, and not the same four times.
+fn together(sentences: &[String]) -> String {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for sentence in sentences {
+        let (place, reason) = sentence.split_once(": ").unwrap_or(("", sentence));
+        match groups.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, places)) => places.push(place),
+            None => groups.push((reason, vec![place])),
+        }
+    }
+    let told = groups.into_iter().map(|(reason, places)| {
+        let named = places[..places.len().min(MAX_NAMED)].join(", ");
+        match places.len().checked_sub(MAX_NAMED) {
+            _ if named.is_empty() => reason.to_owned(),
+            None | Some(0) => format!("{named}: {reason}"),
+            Some(more) => format!("{named} and {more} more: {reason}"),
+        }
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_true_of_many_places_is_told_once() {
+        let told = |sentences: &[&str]| {
+            JoinError::Unreachable(sentences.iter().map(ToString::to_string).collect()).to_string()
+        };
+        assert_eq!(
+            told(&[
+                "192.0.2.7:4000: nobody answered",
+                "[2001:db8::7]:4000: nobody answered",
+                "192.0.2.8:4000: another network",
+            ]),
+            "192.0.2.7:4000, [2001:db8::7]:4000: nobody answered; 192.0.2.8:4000: another network"
+        );
+        assert_eq!(
+            told(&["a: no", "b: no", "c: no", "d: no", "e: no"]),
+            "a, b, c, d and 1 more: no"
+        );
+        assert_eq!(told(&["nothing came of it"]), "nothing came of it");
+    }
 }

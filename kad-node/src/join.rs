@@ -87,8 +87,14 @@ impl<T: Transport> Joiner<T> {
                         return;
                     }
                 }
+                // What fails while everything ends is no news.
+                Err(_) if self.asker.is_gone() => return,
                 Err(error) => {
-                    tracing::warn!(%error, retry_in = ?pause, "could not join");
+                    tracing::warn!(
+                        %error,
+                        retry_in = ?pause,
+                        "could not join; do the bootstrap nodes run, and does this network let UDP out?"
+                    );
                     self.state.send_replace(JoinState::Failed(error));
                     // Somebody may find us before we find them.
                     let somebody = async {
@@ -271,10 +277,15 @@ pub(crate) async fn identify<T: Transport>(
     let address =
         T::Address::from_sockets(&sockets).ok_or_else(|| format!("{peer} has no usable address"))?;
     let contact = identify_at(transport, &address).await;
-    let contact = contact.map_err(|why| format!("{peer}: {why}"))?;
+    // The id says nothing about why nobody is there, and fills a line.
+    let place = Peer {
+        id: None,
+        ..peer.clone()
+    };
+    let contact = contact.map_err(|why| format!("{place}: {why}"))?;
     match peer.id {
         Some(id) if id != contact.id => Err(format!(
-            "{peer}: another node answers there, with the id {}",
+            "{place}: another node answers there, with the id {}",
             contact.id
         )),
         _ if contact.id == own => Err(format!("{peer} is this node itself")),

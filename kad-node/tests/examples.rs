@@ -22,7 +22,7 @@ fn three_nodes_chat() {
 
 #[tokio::test]
 async fn nodes_of_one_process_know_each_other() {
-    let here = ["127.0.0.1:0".parse().unwrap(); 5];
+    let here = ["127.0.0.1:0"; 5].map(|place| place.parse().unwrap());
     let nodes = public_network::start("public", &here, true).await.unwrap();
     for node in &nodes {
         assert_eq!(node.contacts().await.unwrap().len(), nodes.len() - 1);

@@ -62,6 +62,13 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
+    /// The address at which the peer answers is the one that counts from here on, whatever its teller said.
+    pub(super) fn on_proven(&mut self, handle: Handle, address: A) {
+        if let Some(flight) = self.flights.get_mut(handle) {
+            flight.contact.address = address;
+        }
+    }
+
     pub(super) fn on_response(
         &mut self,
         now: Now,

@@ -3,7 +3,8 @@
 //! Whoever answers a lookup names addresses, and a node that dialled them all could be aimed at a victim: a thousand made-up
 //! ids at one address are a thousand handshakes, from every node that asked. So few unproven addresses of one host, and of
 //! one site, are dialled at a time, and none while several there were found dead. Contacts of the table have proven their
-//! address and are not counted. Outside of global scope, where addresses have no groups, nothing is rationed.
+//! address and are not counted. An address may name several hosts, as of both families; each of them counts, or the victim
+//! would be named second. Outside of global scope, where addresses have no groups, nothing is rationed.
 
 use super::Kademlia;
 use crate::{Address, AddressGroups, Contact, Now};
@@ -20,17 +21,18 @@ const MAX_DEAD_PER_SITE: usize = 20;
 impl<A: Address> Kademlia<A> {
     /// Whether a contact may be asked: it has proven its address, or its host and its site have not used up their rations.
     pub(super) fn may_dial(&self, now: Now, contact: &Contact<A>) -> bool {
-        let Some(groups) = contact.address.groups() else {
-            return true;
-        };
         if self.has_proven(contact) {
             return true;
         }
+        let mut hosts = contact.address.all_groups().into_iter().flatten();
+        hosts.all(|groups| self.may_dial_host(now, &groups))
+    }
+
+    fn may_dial_host(&self, now: Now, groups: &AddressGroups) -> bool {
         let within = |group: fn(&AddressGroups) -> u64, dials: usize, dead: usize| {
             let same = |address: &A| {
-                address
-                    .groups()
-                    .is_some_and(|other| group(&other) == group(&groups))
+                let mut others = address.all_groups().into_iter().flatten();
+                others.any(|other| group(&other) == group(groups))
             };
             let unproven = |contact: &Contact<A>| same(&contact.address) && !self.has_proven(contact);
             let dialling = self
@@ -80,9 +82,13 @@ mod tests {
 
     /// A machine that looks something up and was told of these contacts by the only one it knew.
     fn told(liars: Vec<Contact<SocketAddr>>) -> (Kademlia<SocketAddr>, Outbox<SocketAddr>) {
+        told_by(contact(1 << 20, ([203, 0, 113, 1], 4000)), liars)
+    }
+
+    fn told_by<A: Address>(teller: Contact<A>, liars: Vec<Contact<A>>) -> (Kademlia<A>, Outbox<A>) {
         let mut machine = Kademlia::new(NodeId::default(), Arc::new(Config::default()), 1, now(0));
         let mut out = Outbox::new();
-        let contacts = vec![contact(1 << 20, ([203, 0, 113, 1], 4000))];
+        let contacts = vec![teller];
         machine.handle(
             now(0),
             Input::Command {
@@ -186,6 +192,91 @@ mod tests {
         };
         assert!(out.iter().any(over), "a lookup that may ask nobody ends");
         assert_eq!(dialled(&mut out), []);
+    }
+
+    /// A node of both families.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Both(SocketAddr, SocketAddr);
+
+    impl Address for Both {
+        fn groups(&self) -> Option<AddressGroups> {
+            self.0.groups()
+        }
+
+        fn all_groups(&self) -> [Option<AddressGroups>; crate::MAX_HOSTS] {
+            [self.0.groups(), self.1.groups(), None, None]
+        }
+    }
+
+    fn both(n: u64, first: u8, second: u16) -> Both {
+        let here = SocketAddr::from(([198, 19, first, n as u8], 4000));
+        Both(
+            here,
+            SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], second)),
+        )
+    }
+
+    #[test]
+    fn a_victim_that_is_named_second_is_dialled_as_rarely_as_one_that_is_named_first() {
+        let id = |n: u64| NodeId::from_limbs([n << 32, 0, 0, 0]);
+        let liars = (1..=30).map(|n| Contact::new(id(n), both(n, n as u8, 2000 + n as u16)));
+        let (mut machine, mut out) = told_by(Contact::new(id(1 << 20), both(200, 200, 1)), liars.collect());
+        let mut all = 0;
+        for round in 1..50 {
+            let mut dials = Vec::new();
+            while let Some(output) = out.pop() {
+                if let Output::Request { id: request, to, .. } = output
+                    && to.id != id(1 << 20)
+                {
+                    dials.push(request);
+                }
+            }
+            assert!(dials.len() <= MAX_DIALS_PER_HOST);
+            all += dials.len();
+            for id in dials {
+                let failure = crate::Failure::Unreachable;
+                machine.handle(now(round), Input::Failure { id, failure }, &mut out);
+            }
+        }
+        let most = MAX_DEAD_PER_HOST + MAX_DIALS_PER_HOST;
+        assert!((1..=most).contains(&all), "{all} dials");
+        assert!(machine.stats().rationed >= 20);
+    }
+
+    #[test]
+    fn what_a_peer_has_not_proven_of_its_address_is_kept_and_told_nobody() {
+        let id = |n: u64| NodeId::from_limbs([n << 32, 0, 0, 0]);
+        let liar = Contact::new(id(1), both(1, 1, 2001));
+        let (mut machine, mut out) =
+            told_by(Contact::new(id(1 << 20), both(200, 200, 1)), vec![liar.clone()]);
+        let asked = out.iter().find_map(|output| match output {
+            Output::Request { id, to, .. } if to.id == liar.id => Some(*id),
+            _ => None,
+        });
+        let asked = asked.expect("it is asked");
+        let proven = Both(liar.address.0, liar.address.0);
+        let input = Input::Proven {
+            id: asked,
+            address: proven.clone(),
+        };
+        machine.handle(now(2), input, &mut out);
+        let answer = Input::Response {
+            id: asked,
+            response: Response::Nodes {
+                closer: Vec::new(),
+                card: None,
+            },
+            rtt: None,
+        };
+        machine.handle(now(3), answer, &mut out);
+        assert_eq!(machine.table().get(liar.id).unwrap().contact.address, proven);
+        // Of a request that is over nothing is proven.
+        let late = Input::Proven {
+            id: asked,
+            address: liar.address,
+        };
+        machine.handle(now(4), late, &mut out);
+        assert_eq!(machine.table().get(liar.id).unwrap().contact.address, proven);
     }
 
     #[test]

@@ -401,10 +401,14 @@ impl Driven {
                     Some(Duration::from_millis(30)),
                     Some(Duration::MAX),
                 ];
-                match choices.below(4) {
+                match choices.below(5) {
                     0 => Input::Failure {
                         id,
                         failure: choices.failure(),
+                    },
+                    1 => Input::Proven {
+                        id,
+                        address: choices.contact().address,
                     },
                     _ => Input::Response {
                         id,

@@ -157,7 +157,7 @@ impl Checked {
             Input::Store { id, .. } => {
                 self.storing.remove(id);
             }
-            Input::Timeout | Input::Role { .. } => {}
+            Input::Timeout | Input::Role { .. } | Input::Proven { .. } => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::prefix::host;
 use crate::wire::Scope;
 
 /// Candidates of one peer: three of each family and two in its own network. The worst are left out.
@@ -90,6 +91,12 @@ impl Meeting {
         fit.map(|candidate| candidate.address).take(MAX_TARGETS).collect()
     }
 
+    /// Whether both are in one network: behind one IPv4 address, or in one /64 of IPv6.
+    #[must_use]
+    pub fn is_together(&self) -> bool {
+        host(self.own_host) == host(self.peer_host)
+    }
+
     fn may_be_peer(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         self.scope == Scope::Any || ip == self.peer_host.to_canonical() || is_local(ip)
@@ -98,9 +105,8 @@ impl Meeting {
     fn admits(&self, candidate: &Candidate) -> bool {
         let address = candidate.address;
         if self.scope == Scope::Global && is_local(address.ip()) {
-            let together = self.own_host.to_canonical() == self.peer_host.to_canonical();
             // Ports as everywhere else: nobody's router is dialled at its own services.
-            return candidate.kind == CandidateKind::Lan && together && address.port() >= 1024;
+            return candidate.kind == CandidateKind::Lan && self.is_together() && address.port() >= 1024;
         }
         self.scope.admits(address)
     }

@@ -68,6 +68,8 @@ pub enum Event {
     },
     /// Interfaces came or went: what was seen is of another network.
     NetworkChanged,
+    /// The same of one family: the other one is as it was.
+    FamilyChanged(Family),
     /// The time that [`Observations::poll_timeout`] told has come.
     Timeout,
 }
@@ -122,11 +124,8 @@ impl Observations {
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::Vote { port, observer, seen } => self.on_vote(now, port, observer, seen, out),
-            Event::NetworkChanged => {
-                let gone = std::mem::take(&mut self.places);
-                let told = gone.into_iter().filter(|(_, votes)| !votes.says_nothing());
-                out.extend(told.map(|(place, _)| Action::Changed(place)));
-            }
+            Event::NetworkChanged => self.forget(|_| true, out),
+            Event::FamilyChanged(family) => self.forget(|place| place.family == family, out),
             Event::Timeout => {
                 for (&place, votes) in &mut self.places {
                     votes.cast.retain(|vote| now.since(vote.at) < LIFETIME);
@@ -185,6 +184,12 @@ impl Observations {
     #[must_use]
     pub const fn ignored(&self) -> u64 {
         self.ignored
+    }
+
+    fn forget(&mut self, is_void: impl Fn(&Place) -> bool, out: &mut Vec<Action>) {
+        let gone = self.places.extract_if(.., |place, _| is_void(place));
+        let told = gone.filter(|(_, votes)| !votes.says_nothing());
+        out.extend(told.map(|(place, _)| Action::Changed(place)));
     }
 
     fn on_vote(

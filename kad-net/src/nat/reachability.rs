@@ -128,12 +128,11 @@ impl Reachability {
             } => self.on_probe(now, from, nonce, stranger, out),
             Event::Called { from, stranger } => self.on_call(now, from, stranger, out),
             Event::Dialled { to } => self.on_dialled(to, out),
+            Event::FamilyChanged(family) => {
+                self.forget(|address| Family::of(address.ip()) == family, out);
+            }
             Event::NetworkChanged => {
-                let proven = self.addresses.drain(..).filter(Proving::is_reachable);
-                out.extend(proven.map(|proving| Action::Proven {
-                    address: proving.address,
-                    reachable: false,
-                }));
+                self.forget(|_| true, out);
                 // Somebody who was alone is so in the new network as well, or has peers who will tell.
                 self.presumed &= self.needs_no_proof();
             }
@@ -193,6 +192,14 @@ impl Reachability {
     pub fn prospect(&self, now: Instant) -> Prospect {
         let prospects = self.addresses.iter().map(|proving| proving.prospect(now));
         prospects.max().unwrap_or_default()
+    }
+
+    fn forget(&mut self, is_void: impl Fn(SocketAddr) -> bool, out: &mut Vec<Action>) {
+        let gone = self.addresses.extract_if(.., |proving| is_void(proving.address));
+        out.extend(gone.filter(Proving::is_reachable).map(|proving| Action::Proven {
+            address: proving.address,
+            reachable: false,
+        }));
     }
 
     fn needs_no_proof(&self) -> bool {

@@ -3,14 +3,15 @@
 //! A few relays at different sites, the nearest by round-trip time. Not those with the nearest ids: an id can be made
 //! to be near, and whoever relays for a node learns who calls it. A relay that is gone, or refuses, is replaced by the
 //! next one; one that answers is asked again at half of the time that it granted. One that is busy is asked again soon, as
-//! that passes, and the next one meanwhile; it keeps the place that it has granted until that runs out.
+//! that passes, and the next one meanwhile; it keeps the place that it has granted until that runs out. Who meets relays
+//! in both families of IP keeps a place in each: those that call have one of them, or both.
 
 use std::net::IpAddr;
 
 use kad_core::{Duration, Instant, NodeId};
 
 use super::draws::Draws;
-use super::prefix::site;
+use super::prefix::{Family, site};
 use crate::wire::Scope;
 
 /// Places that a node keeps: two may fail at once. Its card names them all.
@@ -215,6 +216,12 @@ impl Reservations {
         self.held_ids().into_iter()
     }
 
+    /// Whether a relay of this family is known.
+    #[must_use]
+    pub fn knows(&self, family: Family) -> bool {
+        self.relays.iter().any(|relay| Family::of(relay.site) == family)
+    }
+
     /// Whether so few relays are known that those that are lost could not be replaced: fewer than would fill all places twice.
     #[must_use]
     pub fn is_short(&self) -> bool {
@@ -234,6 +241,10 @@ impl Reservations {
 
     fn is_elsewhere(&self, site: IpAddr) -> bool {
         self.taken().all(|relay| relay.site != site)
+    }
+
+    fn has_family(&self, family: Family) -> bool {
+        self.taken().any(|relay| Family::of(relay.site) == family)
     }
 
     fn find(&mut self, relay: NodeId) -> Option<&mut Relay> {
@@ -349,16 +360,38 @@ impl Reservations {
         })
     }
 
+    /// Gives up the farthest of places that are all in one family, if there is a relay of the other one.
+    fn make_room(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let held = self.relays.iter().filter(|relay| relay.state.is_held()).count();
+        let lacks = |relay: &Relay| !self.has_family(Family::of(relay.site));
+        let free = |relay: &Relay| matches!(relay.state, State::Idle { rests_until } if rests_until <= now);
+        if held < MAX_RESERVED || !self.relays.iter().any(|relay| lacks(relay) && free(relay)) {
+            return;
+        }
+        let places = self.relays.iter_mut().filter(|relay| relay.state.is_held());
+        if let Some(farthest) = places.max_by_key(|relay| (relay.rtt, relay.id)) {
+            farthest.state = State::Idle {
+                rests_until: now + REST,
+            };
+            out.push(Action::Release { relay: farthest.id });
+        }
+    }
+
     /// Fills the places with the nearest that are free, each at another site.
     fn reserve(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.make_room(now, out);
         while self.taken().count() < MAX_RESERVED {
             let free = (0..self.relays.len()).filter(|&place| {
                 let relay = &self.relays[place];
                 let rested = matches!(relay.state, State::Idle { rests_until } if rests_until <= now);
                 rested && self.is_elsewhere(relay.site)
             });
-            let Some(nearest) = free.min_by_key(|&place| (self.relays[place].rtt, self.relays[place].id))
-            else {
+            // A family that has no place comes first.
+            let nearest = free.min_by_key(|&place| {
+                let relay = &self.relays[place];
+                (self.has_family(Family::of(relay.site)), relay.rtt, relay.id)
+            });
+            let Some(nearest) = nearest else {
                 return;
             };
             let relay = &mut self.relays[nearest];

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use kad_core::{Address, AddressGroups};
+use kad_core::{Address, AddressGroups, MAX_HOSTS};
 
+use crate::nat::prefix::Family;
 use crate::transport::WireAddress;
 
 /// One to four socket addresses of one node, shared and cheap to clone.
@@ -38,15 +39,17 @@ impl QuicAddress {
         (!list.is_empty()).then(|| Self(list.into()))
     }
 
-    /// In the order in which they are dialled: the families take turns, IPv6 first (RFC 8305, section 4).
-    pub(super) fn racing_order(&self) -> Vec<SocketAddr> {
+    /// In the order in which they are dialled: the families take turns (RFC 8305, section 4), this one first.
+    pub(super) fn racing_order(&self, first: Family) -> Vec<SocketAddr> {
         let (mut v4, mut v6): (Vec<_>, Vec<_>) = self.0.iter().copied().partition(SocketAddr::is_ipv4);
         v4.reverse();
         v6.reverse();
         let mut order = Vec::with_capacity(self.0.len());
         while !(v4.is_empty() && v6.is_empty()) {
-            order.extend(v6.pop());
-            order.extend(v4.pop());
+            match first {
+                Family::V6 => order.extend(v6.pop().into_iter().chain(v4.pop())),
+                Family::V4 => order.extend(v4.pop().into_iter().chain(v6.pop())),
+            }
         }
         order
     }
@@ -58,6 +61,15 @@ impl Address for QuicAddress {
         self.0
             .first()
             .and_then(|socket| AddressGroups::of_ip(socket.ip()))
+    }
+
+    /// Those of each socket address, as all of them are dialled.
+    fn all_groups(&self) -> [Option<AddressGroups>; MAX_HOSTS] {
+        let mut all = [None; MAX_HOSTS];
+        for (groups, socket) in all.iter_mut().zip(self.0.iter()) {
+            *groups = AddressGroups::of_ip(socket.ip());
+        }
+        all
     }
 }
 
@@ -177,14 +189,20 @@ mod tests {
     #[test]
     fn families_take_turns_when_dialling() {
         let address: QuicAddress = "1.1.1.1:1,1.1.1.1:2,[::2]:1".parse().unwrap();
-        let order: Vec<String> = address.racing_order().iter().map(ToString::to_string).collect();
-        assert_eq!(order, ["[::2]:1", "1.1.1.1:1", "1.1.1.1:2"]);
+        let order = |first| -> Vec<String> {
+            let order = address.racing_order(first);
+            order.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(order(Family::V6), ["[::2]:1", "1.1.1.1:1", "1.1.1.1:2"]);
+        assert_eq!(order(Family::V4), ["1.1.1.1:1", "[::2]:1", "1.1.1.1:2"]);
     }
 
     #[test]
     fn groups_are_those_of_the_first_socket() {
         let address: QuicAddress = "8.8.8.8:1,[2001:db8::1]:1".parse().unwrap();
         assert_eq!(address.groups(), AddressGroups::of_ip("8.8.8.8".parse().unwrap()));
+        let both = ["8.8.8.8", "2001:db8::1"].map(|ip| AddressGroups::of_ip(ip.parse().unwrap()));
+        assert_eq!(address.all_groups(), [both[0], both[1], None, None]);
         assert_eq!(
             QuicAddress::from(SocketAddr::from(([127, 0, 0, 1], 1))).groups(),
             None

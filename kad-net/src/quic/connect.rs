@@ -14,10 +14,13 @@ use tokio::sync::watch;
 use super::QuicAddress;
 use super::address::canonical;
 use super::error::{QuicError, code};
+use super::families;
 use super::pool::{Admission, Dialled, InUse, Link, Lookup};
 use super::serve;
 use super::shared::Shared;
 use super::tls;
+use crate::nat::prefix::Family;
+use crate::transport::WireAddress as _;
 
 /// The connection to a peer, and whether it was open already. All who want the same peer at the same address share one dial,
 /// which goes on if they lose interest: a connection that is nearly there is worth having.
@@ -89,15 +92,41 @@ impl Drop for Dial {
     }
 }
 
+/// The same, over a connection to this very address: whoever is seen somewhere by the peer should be seen in this family. One
+/// that stands in the other family finishes what is under way.
+pub(super) async fn link_at(shared: &Arc<Shared>, to: &Contact<QuicAddress>) -> Result<InUse, QuicError> {
+    let fits = |link: &InUse| {
+        let family = Family::of(link.link().connection.remote_address().ip());
+        let mut sockets = to.address.sockets().iter();
+        sockets.any(|socket| Family::of(socket.ip()) == family)
+    };
+    match shared.pool.open(&to.id).filter(fits) {
+        Some(open) => Ok(open),
+        None if to.id == shared.local => Err(QuicError::Ourselves),
+        None => dial(shared, &to.address, Some(to.id)).await,
+    }
+}
+
 /// Opens a connection and takes it into the pool.
 pub(super) async fn dial(
     shared: &Arc<Shared>,
-    address: &QuicAddress,
+    told: &QuicAddress,
     expected: Option<NodeId>,
 ) -> Result<InUse, QuicError> {
-    let (connection, peer) = shake_hands(shared, &shared.setup.client, address, expected).await?;
+    let (connection, peer) = shake_hands(shared, &shared.setup.client, told, expected).await?;
     // A client does not follow its server, so it is where it was dialled.
-    let at = connection.remote_address();
+    let at = canonical(connection.remote_address());
+    let now = shared.mux.now();
+    shared.reached.note(now, peer, at);
+    // One that we may tell others of, once we have been there.
+    let family = Family::of(at.ip());
+    let other = told
+        .sockets()
+        .iter()
+        .find(|other| Family::of(other.ip()) != family);
+    if let Some(other) = other {
+        shared.reached.claim(now, peer, *other);
+    }
     let link = Link::new(peer, connection, at, QuicAddress::from(at), true);
     let Some(alive) = shared.tasks.token() else {
         return Err(QuicError::Closed);
@@ -112,7 +141,7 @@ pub(super) async fn dial(
         }
     };
     serve::spawn(shared.clone(), link, alive);
-    shared.reach.link_dialled(canonical(at).ip());
+    shared.reach.link_dialled(at.ip());
     Ok(usable)
 }
 
@@ -148,19 +177,23 @@ async fn shake_hands(
 }
 
 /// Dials the socket addresses one after another, each a moment after the one before (RFC 8305, "Happy Eyeballs"), at once when
-/// that one failed. The first to prove a fitting identity wins.
+/// that one failed. The first to prove a fitting identity wins. Where this machine has no way in one family and one in the other,
+/// the first is left out, as if there were no socket for it.
 async fn race(
     shared: &Shared,
     config: &ClientConfig,
     address: &QuicAddress,
     expected: Option<NodeId>,
 ) -> Result<(quinn::Connection, NodeId), QuicError> {
-    let mut waiting = address.racing_order().into_iter();
+    let first = expected.map_or(Family::V6, |peer| families::first_for(shared.local, peer));
+    let mut order = address.racing_order(first);
+    order.retain(|socket| !families::leads_nowhere(socket.ip()));
+    let mut waiting = order.into_iter();
     let mut running = FuturesUnordered::new();
     let mut failure: Option<QuicError> = None;
     loop {
         if let Some(socket) = waiting.next() {
-            running.push(attempt(shared, config, socket, expected));
+            running.push(async move { (socket, attempt(shared, config, socket, expected).await) });
         } else if running.is_empty() {
             return Err(failure.unwrap_or(QuicError::NoSocket));
         }
@@ -172,8 +205,13 @@ async fn race(
                 .unwrap_or(None)
         };
         match ended {
-            Some(Ok(won)) => return Ok(won),
-            Some(Err(error)) => failure = Some(more_telling(failure, error)),
+            Some((_, Ok(won))) => return Ok(won),
+            Some((socket, Err(error))) => {
+                if let Some(peer) = expected {
+                    shared.reached.forget(peer, socket);
+                }
+                failure = Some(more_telling(failure, error));
+            }
             None => {}
         }
     }

@@ -286,6 +286,7 @@ impl Asked {
             [then] if *then == now => link.address.clone(),
             _ => QuicAddress::from(now),
         };
+        let address = self.shared.with_other_family(&link.peer, address);
         self.shared.deliver(Inbound {
             from: Contact::new(link.peer, address),
             frame,

@@ -26,6 +26,7 @@ mod direct;
 mod finder;
 mod punching;
 mod rations;
+mod relays;
 mod session;
 mod telling;
 
@@ -33,7 +34,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kad_core::NodeId;
+use kad_core::{Instant, NodeId};
 use tokio::sync::{Semaphore, watch};
 
 use super::QuicTransport;
@@ -97,6 +98,16 @@ impl Meetings {
             #[cfg(test)]
             class: Mutex::default(),
         }
+    }
+
+    /// Where addresses mean something.
+    pub(super) const fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Whether a host that somebody names may be dialled now; then it counts.
+    pub(super) fn may_dial(&self, now: Instant, to: IpAddr) -> bool {
+        self.dials().take(now, to, self.scope)
     }
 
     /// The network has changed: paths are looked for anew.

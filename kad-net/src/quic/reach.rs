@@ -53,6 +53,7 @@ pub(super) use self::sessions::{Arrival, NotOpened, Opened, meet, open};
 use self::sessions::Sessions;
 use super::exchange::QuicReply;
 use super::pool::{InUse, Link};
+use crate::nat::observation::Family;
 use crate::nat::reachability::Role;
 use crate::wire::Scope;
 
@@ -87,6 +88,25 @@ struct Told {
     lan: Vec<IpAddr>,
     /// How often the network was said to have changed.
     changes: u64,
+}
+
+impl Told {
+    /// The family whose addresses are others than before, if those of the other one are not. A machine that has slept has the
+    /// same addresses, perhaps in another network.
+    fn only_change(&self, before: &Self) -> Option<Family> {
+        let same = |family| {
+            let of = |lan: &[IpAddr]| -> Vec<IpAddr> {
+                let fits = |ip: &&IpAddr| Family::of(**ip) == family;
+                lan.iter().filter(fits).copied().collect()
+            };
+            of(&self.lan) == of(&before.lan)
+        };
+        match (same(Family::V4), same(Family::V6)) {
+            (true, false) => Some(Family::V6),
+            (false, true) => Some(Family::V4),
+            _ => None,
+        }
+    }
 }
 
 /// What the driver takes out, once.
@@ -223,6 +243,26 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let knocks: &AtomicUsize = &self.0.knocks;
         knocks.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod changes {
+    use super::*;
+
+    #[test]
+    fn a_change_is_of_one_family_if_the_addresses_of_the_other_are_as_they_were() {
+        let told = |lan: &[&str]| Told {
+            lan: lan.iter().map(|ip| ip.parse().unwrap()).collect(),
+            ..Told::default()
+        };
+        let home = told(&["192.168.1.7", "2001:db8:1::7"]);
+        let only = |lan: &[&str]| told(lan).only_change(&home);
+        assert_eq!(only(&["192.168.1.7"]), Some(Family::V6));
+        assert_eq!(only(&["192.168.1.7", "2001:db8:2::7"]), Some(Family::V6));
+        assert_eq!(only(&["10.0.0.1", "2001:db8:1::7"]), Some(Family::V4));
+        assert_eq!(only(&["10.0.0.1", "2001:db8:2::7"]), None);
+        assert_eq!(only(&["192.168.1.7", "2001:db8:1::7"]), None, "it has slept");
     }
 }
 

@@ -14,6 +14,7 @@ use super::config::QuicLimits;
 use super::endpoint::Setup;
 use super::error::code;
 use super::exchange::QuicReply;
+use super::families::Reached;
 use super::meet::Meetings;
 use super::mux::Mux;
 use super::peering::Peerings;
@@ -22,7 +23,7 @@ use super::reach::Reach;
 use super::relayed::is_fake;
 use super::socket::Line;
 use super::tasks::Tasks;
-use crate::transport::Inbound;
+use crate::transport::{Inbound, WireAddress as _};
 
 pub(super) type Request = Inbound<QuicAddress, QuicReply>;
 
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) line: Arc<Line>,
     pub(super) mux: Arc<Mux>,
     pub(super) reach: Reach,
+    /// Where peers were reached in each family.
+    pub(super) reached: Reached,
     pub(super) counters: Counters,
     pub(super) tasks: Tasks,
     /// Bounds our own dials.
@@ -95,6 +98,7 @@ impl Shared {
             line: mux.line().clone(),
             mux,
             reach,
+            reached: Reached::default(),
             counters: Counters::default(),
             tasks,
             endpoints: Mutex::default(),
@@ -120,6 +124,14 @@ impl Shared {
     /// The most connections that may be open, those included that are finishing.
     pub(super) const fn open_limit(&self) -> u64 {
         2 * self.limits.connections as u64
+    }
+
+    /// The address of a peer that is met here: this one, and where it was reached in the other family.
+    pub(super) fn with_other_family(&self, peer: &NodeId, met: QuicAddress) -> QuicAddress {
+        match met.sockets() {
+            [at] => self.reached.address(self.mux.now(), peer, *at).unwrap_or(met),
+            _ => met,
+        }
     }
 
     /// The endpoint whose socket can reach an address.

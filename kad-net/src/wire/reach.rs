@@ -130,6 +130,9 @@ pub enum ReachAnswer {
         serves: bool,
         /// Whether it has places for others.
         relays: bool,
+        /// Where it says that it can be reached in the family over which it was not asked. Its own word: to be dialled before
+        /// others are told.
+        also: Option<SocketAddr>,
     },
     /// It is done, or under way: to CHECK, DIAL_BACK, RELEASE, INCOMING, CLOSE and GO.
     Done,
@@ -254,10 +257,13 @@ impl ReachAnswer {
     pub fn decode(frame: &Bytes, asked: &ReachRequest, scope: Scope) -> Result<Self, DecodeError> {
         let (kind, mut body) = begin(frame)?;
         let mut answer = answers::read(kind, requests::kind(asked), &mut body, scope)?;
-        if let ReachAnswer::Candidates { birthday, .. } = &mut answer {
-            *birthday = read_birthday(body)?;
-        } else {
-            body.finish()?;
+        match &mut answer {
+            Self::Candidates { birthday, .. } => *birthday = read_birthday(body)?,
+            Self::Hello { also, .. } => {
+                let extension = body.finish_with(Some(EXTENSION_ALSO))?;
+                *also = extension.map(read_also).transpose()?;
+            }
+            _ => body.finish()?,
         }
         Ok(answer)
     }
@@ -279,6 +285,24 @@ fn write_birthday(body: BodyWriter, birthday: bool) -> Result<Bytes, EncodeError
 fn read_birthday(body: BodyReader<'_>) -> Result<bool, DecodeError> {
     let extension = body.finish_with(Some(EXTENSION_BIRTHDAY))?;
     Ok(extension.is_some())
+}
+
+/// The extension of the answer to HELLO that says where else the node is reached.
+const EXTENSION_ALSO: u16 = 1;
+
+fn write_also(also: SocketAddr) -> Result<Vec<u8>, EncodeError> {
+    let mut part = BodyWriter::part();
+    write_socket(&mut part, also)?;
+    Ok(part.into_part())
+}
+
+fn read_also(part: &[u8]) -> Result<SocketAddr, DecodeError> {
+    let mut reader = BodyReader::new(part);
+    let also = read_socket(&mut reader)?;
+    match reader.rest() {
+        [] => Ok(also),
+        _ => Err(DecodeError::TrailingBytes),
+    }
 }
 
 /// A host on the wire, written as a socket is, without a port.

@@ -114,7 +114,7 @@ const REFUSALS: [ReachRefusal; 11] = [
 fn exchange() -> impl Strategy<Value = (ReachRequest, ReachAnswer)> {
     let parts = (
         socket(Family::Both),
-        any::<[bool; 3]>(),
+        any::<[bool; 4]>(),
         session(),
         (host(), host()),
         limits(),
@@ -133,6 +133,7 @@ fn exchange() -> impl Strategy<Value = (ReachRequest, ReachAnswer)> {
                     observed,
                     serves: flags[0],
                     relays: flags[1],
+                    also: flags[3].then_some(observed),
                 },
                 ReachRequest::Reserve => ReachAnswer::Reserved {
                     lifetime: Duration::from_secs(seconds),
@@ -431,6 +432,7 @@ fn answers() -> Vec<(&'static str, ReachRequest, ReachAnswer)> {
         observed: seen(),
         serves: true,
         relays: false,
+        also: None,
     };
     let check = ReachRequest::Check {
         address: seen(),
@@ -452,8 +454,19 @@ fn answers() -> Vec<(&'static str, ReachRequest, ReachAnswer)> {
         candidates: Vec::new(),
         birthday,
     };
+    let hello_of_both = ReachAnswer::Hello {
+        observed: seen(),
+        serves: true,
+        relays: false,
+        also: Some("[2001:db8::2]:4000".parse().unwrap()),
+    };
     vec![
         ("hello, answered", ReachRequest::Hello, hello),
+        (
+            "hello, answered by a node of both families",
+            ReachRequest::Hello,
+            hello_of_both,
+        ),
         ("check, passed on", check, ReachAnswer::Done),
         ("reserve, granted", ReachRequest::Reserve, reserved),
         (

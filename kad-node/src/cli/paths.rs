@@ -231,9 +231,12 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Takes down a path, and says what is to be told of it, if it is another one than before.
 fn note(record: &mut Record, way: Way, at: Duration) -> Option<String> {
-    let same = |last: &Way| (last.kind, last.remote, last.relay) == (way.kind, way.remote, way.relay);
-    if record.last.as_ref().is_some_and(same) {
-        return None;
+    let same = |last: &&mut Way| (last.kind, last.remote, last.relay) == (way.kind, way.remote, way.relay);
+    if let Some(last) = record.last.as_mut().filter(same) {
+        // A relay that stays needs a reason.
+        let news = way.kind == Some(PathKind::Relayed) && last.why != way.why;
+        last.why = way.why.clone();
+        return news.then(|| way.why.to_string());
     }
     if way.kind.is_none() && record.connected.is_none() {
         return None; // Nothing is lost yet.
@@ -303,6 +306,12 @@ mod tests {
             format!("connected through relay {relay} after 92 ms")
         );
         assert_eq!(told(&relayed, 100), None);
+        let stays = Way {
+            why: "relayed: the NATs do not let it".into(),
+            ..relayed.clone()
+        };
+        assert_eq!(told(&stays, 200).unwrap(), "relayed: the NATs do not let it");
+        assert_eq!(told(&stays, 300), None);
         assert_eq!(
             told(&punched, 400).unwrap(),
             "direct now: 203.0.113.11:4001, punched, 41 ms"

@@ -213,15 +213,14 @@ impl From<NodeError> for Failure {
 
 impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
-        match error {
+        match &error {
             JoinError::NobodyKnown => Self::usage(
                 "no bootstrap node is known, and none was heard in this network; give one with --bootstrap HOST:PORT, in KAD_BOOTSTRAP or in a file with \
                  --config",
             ),
-            JoinError::Unreachable(why) => Self::usage(format!(
-                "no bootstrap node can be used ({}); check that it runs there and in the same network, and \
-                 that this network lets UDP out",
-                why.join("; ")
+            JoinError::Unreachable(_) => Self::usage(format!(
+                "no bootstrap node can be used ({error}); check that it runs there and in the same network, and \
+                 that this network lets UDP out"
             )),
             other => Self::usage(other.to_string()),
         }

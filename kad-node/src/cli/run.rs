@@ -3,7 +3,7 @@
 mod report;
 
 use std::io::{self, IsTerminal as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,7 +37,7 @@ use super::values::addresses;
                   the clocks of others are ahead."
 )]
 pub(crate) struct Args {
-    /// Where to listen, at most one address for each family; port 0 is any free port [default: 0.0.0.0:0]
+    /// Where to listen, at most one address for each family; port 0 is any free port [default: 0.0.0.0:0 and [::]:0]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<SocketAddr>,
     /// A directory for identity, records and contacts, made if it is not there [default: nothing is kept]
@@ -152,13 +152,10 @@ pub(crate) async fn execute(args: Args, json: bool, keep: Vec<Key>) -> Result<An
             "what is kept lies in a data directory; give one with --data DIR",
         ));
     }
-    let mut listen = match args.listen.is_empty() {
+    let listen = match args.listen.is_empty() {
         true => file.listen.clone(),
         false => args.listen,
     };
-    if listen.is_empty() {
-        listen.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-    }
     let network = args.network.name(&file);
     if let Some(directory) = &data
         && !keep.is_empty()
@@ -326,8 +323,19 @@ fn keep_files(
 /// here, which is good for clients on this machine; what others dial is for its owner to know.
 fn announce(node: &Node, network: &str, listen: &[SocketAddr], json: bool) {
     let (id, address) = (node.id(), &node.local().address);
-    let listen: Vec<String> = listen
+    let anywhere = [
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    ];
+    let has = |asked: &&SocketAddr| {
+        let mut sockets = address.sockets().iter();
+        sockets.any(|socket| socket.is_ipv4() == asked.is_ipv4())
+    };
+    // Without being told, the node listens in all families that the machine has.
+    let asked = if listen.is_empty() { &anywhere[..] } else { listen };
+    let listen: Vec<String> = asked
         .iter()
+        .filter(has)
         .map(|asked| bound(*asked, address.sockets()).to_string())
         .collect();
     let addresses = addresses(address);

@@ -373,6 +373,7 @@ impl<T: Transport> Asking<T> {
         match self.codec.decode_response(unix_now(), answer.frame, request) {
             Ok(response) => Completion::Response {
                 id,
+                at: self.transport.proven(to),
                 response: self.policy.of_response(response),
                 rtt,
             },

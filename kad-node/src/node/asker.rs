@@ -109,6 +109,11 @@ impl<A: kad_net::WireAddress> WeakAsker<A> {
         })
     }
 
+    /// Whether the node has stopped, or is about to.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.orders.upgrade().is_none_or(|orders| orders.is_closed())
+    }
+
     /// What came of a command. Dropping the future does not cancel it: those who ask here stop with the node.
     pub(crate) async fn ask(&self, command: Command<A>) -> Result<Outcome<A>, NodeError> {
         let asker = self.upgrade().ok_or(NodeError::Stopped)?;

@@ -7,6 +7,10 @@
         |  (-r2      a second router, behind the first)
     nl-LAB-HOME-c1, -c2, ...   the clients, all in the home's one network
 
+With IPv6 (`Lab(name, v6=True)`) the public nodes have 2a00:SITE:0:HOST::1 as well, and a home that asks for it has
+2a02:HOME:0:1::/64 behind its router, without a NAT, as homes have: `firewall` lets only answers in (RFC 6092), `open`
+everybody. A home of the kind `none` has no IPv4.
+
 Private networks are 192.168.1.0/24 in *every* home, as they are in life: who takes the private address of a peer for
 an address of the own network finds somebody else, or itself. The public addresses are of blocks that nodes and routers
 take for public, which those for documentation are not everywhere; no packet leaves the namespaces.

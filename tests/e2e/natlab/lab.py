@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from .namespace import LabError, Namespace, leftovers, remove
-from .router import ROUTED, Router
+from .router import NO_V4, ROUTED, Router
 
 # Names of labs and homes are parts of names of namespaces, and of interfaces that hold 15 characters.
 MAX_NAME = 12
@@ -26,9 +26,9 @@ CABLE_SECONDS = 10
 class Lab:
     """The internet and homes, all named after the lab. A context: what was made is removed at its end."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, v6: bool = False) -> None:
         _check_name(name)
-        self.name, self.homes, self._cables = name, {}, []
+        self.name, self.v6, self.homes, self._cables = name, v6, {}, []
         self._lock = open(f"/run/natlab-{name}.lock", "wb")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,6 +38,9 @@ class Lab:
         self.internet = Namespace(f"nl-{name}-pub")
         # Nobody is to be told of a better way: there is none.
         self.internet.settings({"ipv4/ip_forward": 1, "ipv4/conf/all/send_redirects": 0})
+        if v6:
+            self.internet.with_v6()
+            self.internet.settings({"ipv6/conf/all/forwarding": 1})
 
     @staticmethod
     def remove_leftovers(name: str) -> None:
@@ -69,14 +72,26 @@ class Lab:
         self.internet.ip(*(f"addr add {address}/32 dev lo" for address in addresses))
         return addresses
 
-    def home(self, name: str, kinds: str, delay: float = 0, loss: float = 0, clients: int = 1) -> Home:
+    def public_v6(self, addresses: list[str]) -> list[str]:
+        """Gives the internet an IPv6 address beside each of these. Each is in a /64 of its own, those of a site in a /48."""
+        numbers = [[int(part) for part in address.split(".")] for address in addresses]
+        beside = [f"2a00:{site:x}:0:{host:x}::1" for _, site, _, host in numbers]
+        self.internet.ip(*(f"addr add {address}/128 dev lo nodad" for address in beside))
+        return beside
+
+    def home(
+        self, name: str, kinds: str, delay: float = 0, loss: float = 0, clients: int = 1, v6: str | None = None
+    ) -> Home:
         """A home behind these routers: a kind, or two with a plus between, that of the home first. `delay` is of its
-        link to the internet, one way, in milliseconds; `loss` in percent."""
+        link to the internet, one way, in milliseconds; `loss` in percent. `v6` says what its router does with IPv6:
+        nothing, `firewall` or `open`."""
         _check_name(name)
         if name in self.homes or len(self.homes) >= MAX_HOMES:
             raise LabError(f"there is a home {name} already, or there are {MAX_HOMES}")
         home = Home(self, len(self.homes) + 1, name, kinds.split("+"), delay, loss)
         self.homes[name] = home
+        if v6:
+            home.begin_v6(v6)
         for _ in range(clients):
             home.add_client()
         return home
@@ -106,6 +121,9 @@ class Home:
         self.routers: list[Router] = []
         self.clients: list[Client] = []
         self._hosts, self._addresses = 1, 2
+        # What the router does with IPv6, and the first half of all addresses behind it.
+        self.v6: str | None = None
+        self.network_v6 = ""
         outer, network = lab.internet, f"22.{number}.0"
         # From the internet inwards.
         for place, kind in enumerate(reversed(kinds)):
@@ -124,6 +142,33 @@ class Home:
             self.routers.insert(0, Router(namespace, kind, f"{inner}.0/24", self.public))
             outer, network = namespace, inner
         self.network = network
+
+    def begin_v6(self, kind: str) -> None:
+        """Gives the home a network of IPv6 addresses, each of which the internet knows the way to."""
+        if not self.lab.v6 or len(self.routers) != 1:
+            raise LabError("a home with IPv6 needs Lab(name, v6=True), and is behind one router")
+        (router,), net = self.routers, f"2a02:{self.number:x}:0"
+        self.network_v6, self.v6 = f"{net}:1:", kind
+        router.namespace.with_v6()
+        self.lab.internet.ip(f"addr add {net}::1/64 dev w{self.number} nodad", f"route add {net}:1::/64 via {net}::2")
+        router.namespace.ip(
+            f"addr add {net}::2/64 dev wan nodad", f"addr add {net}:1::1/64 dev lan nodad", f"route add ::/0 via {net}::1"
+        )
+        router.begin_v6(kind)
+
+    def lose_v6(self) -> None:
+        """The router announces no addresses any more: those of the clients are gone, and so is their way out."""
+        for client in self.clients:
+            client.namespace.ip("addr flush dev eth0 scope global to 2000::/3", "route flush ::/0")
+
+    def regain_v6(self) -> None:
+        """The addresses are back, and what the router has dropped comes through again."""
+        self.routers[0].begin_v6(self.v6)
+        for client in self.clients:
+            client.namespace.ip(*self._v6_of(client))
+
+    def _v6_of(self, client: Client) -> list[str]:
+        return [f"addr replace {client.v6}/64 dev eth0 nodad", f"route replace ::/0 via {self.network_v6}:1"]
 
     @property
     def kind(self) -> str:
@@ -167,17 +212,22 @@ class Home:
         port, inner = f"c{self._hosts}", self.routers[0].namespace
         self.lab.link(inner, port, client.namespace, "eth0")
         inner.ip(f"link set {port} master lan")
-        client.address = f"{self.network}.{self._hosts}"
-        client.namespace.ip(
-            f"addr add {client.address}/24 brd + dev eth0", f"route add default via {self.network}.1"
-        )
+        if self.kind != NO_V4:
+            client.address = f"{self.network}.{self._hosts}"
+            client.namespace.ip(
+                f"addr add {client.address}/24 brd + dev eth0", f"route add default via {self.network}.1"
+            )
+        if self.v6:
+            client.v6 = f"{self.network_v6}:{self._hosts:x}"
+            client.namespace.with_v6()
+            client.namespace.ip(*self._v6_of(client))
 
 
 class Client:
-    """A machine in a home. Its address is the one in the home's network."""
+    """A machine in a home. Its addresses are those in the home's network, empty if it has none."""
 
     def __init__(self, namespace: Namespace, name: str) -> None:
-        self.namespace, self.name, self.address = namespace, name, ""
+        self.namespace, self.name, self.address, self.v6 = namespace, name, "", ""
 
 
 def _inside(kind: str, number: int, is_last: bool) -> str:

@@ -28,7 +28,7 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
         _checked(["ip", "netns", "add", name])
-        # Only IPv4: a second family would make every outcome depend on which one was faster.
+        # Only IPv4, unless `with_v6` is called: a second family would make outcomes depend on which one was faster.
         self.settings({"ipv6/conf/all/disable_ipv6": 1})
         self.ip("link set lo up")
 
@@ -44,6 +44,10 @@ class Namespace:
         """Writes to /proc/sys/net; what this kernel does not have is an error."""
         lines = [f"echo {value} > /proc/sys/net/{name}" for name, value in values.items()]
         _checked(self.inside("sh", "-ec", "\n".join(lines)))
+
+    def with_v6(self) -> None:
+        """From now on interfaces here have IPv6. Addresses are used at once: nobody else has them."""
+        self.settings({"ipv6/conf/all/disable_ipv6": 0, "ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0})
 
     def inside(self, *command: str) -> list[str]:
         """The command as one that runs in this namespace."""

@@ -166,10 +166,18 @@ def _is_read(process: Process, stream) -> bool:
 
 
 class PublicNetwork(Process):
-    """Public nodes in one process, which know each other, each on its own address."""
+    """Public nodes in one process, which know each other, each on its own address; in a lab with IPv6 on one of each
+    family, but for `v4_only` of them."""
 
-    def __init__(self, lab: Lab, count: int, *options: str) -> None:
-        addresses = [f"{address}:{PORT}" for address in lab.public(count)]
+    def __init__(self, lab: Lab, count: int, *options: str, v4_only: int = 0) -> None:
+        public = lab.public(count)
+        addresses = [f"{address}:{PORT}" for address in public]
+        if lab.v6:
+            # Spread over the sites, and not the first, which others are told to begin with.
+            step = count // v4_only if v4_only else count + 1
+            both = [place for place in range(count) if place % step != step - 1]
+            for place, beside in zip(both, lab.public_v6([public[place] for place in both])):
+                addresses[place] += f",[{beside}]:{PORT}"
         super().__init__(lab.internet, example("public_network"), "--network", NETWORK, *options, *addresses)
         self.bootstrap: list[str] = self.first_line()["bootstrap"]
 

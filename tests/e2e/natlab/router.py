@@ -12,6 +12,10 @@
     upnp    as cone, and a miniupnpd that maps ports by PCP, NAT-PMP and UPnP; behind another router it tells that one's
             public address, which is right and of no use, as that one lets nobody in
 
+    none    no IPv4 behind it, only the IPv6 that a home may have with any kind:
+            firewall   lets only answers in, to the address and port that were sent to (RFC 6092)
+            open       lets everybody in
+
 (*) Plain masquerade: it keeps the source port as long as nothing in its table has that port to that destination. What
 comes from outside too early and is *accepted* (leaky) does have it.
 
@@ -29,7 +33,13 @@ from pathlib import Path
 
 from .namespace import LabError, Namespace
 
-KINDS = ("full", "addr", "cone", "leaky", "sym", "fw", "open", "block", "upnp")
+KINDS = ("full", "addr", "cone", "leaky", "sym", "fw", "open", "block", "upnp", "none")
+
+# What a router does with IPv6.
+KINDS_V6 = ("firewall", "open")
+
+# There is no IPv4 behind it.
+NO_V4 = "none"
 
 # They have no NAT: the network behind them has public addresses.
 ROUTED = ("fw", "open")
@@ -67,6 +77,30 @@ class Router:
         if kind == "upnp":
             namespace.nft(PORTS)
             self._map_ports(public)
+
+    def begin_v6(self, kind: str) -> None:
+        """From now on it forwards IPv6, as this kind does."""
+        if kind not in KINDS_V6:
+            raise LabError(f"{kind} is no kind of IPv6; the kinds are {', '.join(KINDS_V6)}")
+        self.namespace.settings({"ipv6/conf/all/forwarding": 1})
+        self._rules_v6("" if kind == "open" else "ct state established,related accept; iifname wan drop")
+
+    def drop_v6(self) -> None:
+        """From now on nothing of IPv6 comes through, and nobody is told."""
+        self._rules_v6("drop")
+
+    def _rules_v6(self, rules: str) -> None:
+        # Without what ICMPv6 says of neighbours nothing would find its way (RFC 4890, section 4.4).
+        self.namespace.nft(
+            f"""
+table ip6 lab {{ }}
+delete table ip6 lab
+table ip6 lab {{
+    chain through {{ type filter hook forward priority filter; {rules}; }}
+    chain itself {{ type filter hook input priority filter; ip6 nexthdr icmpv6 accept; {rules}; }}
+}}
+""".replace(" ; ", " ")
+        )
 
     def expire_after(self, seconds: int) -> None:
         """From now on the router forgets a mapping that was not used for so long."""
@@ -117,7 +151,7 @@ def _rules(kind: str, seconds: int) -> str:
     source = destination = learn = ""
     forward = itself = "iifname wan drop"
     match kind:
-        case "cone" | "leaky" | "block" | "upnp":
+        case "cone" | "leaky" | "block" | "upnp" | "none":
             source = "oifname wan masquerade"
         case "sym":
             source = "oifname wan masquerade random,fully-random"

@@ -165,6 +165,27 @@ fn a_network_change_forgets_everything() {
 }
 
 #[test]
+fn a_family_that_goes_away_takes_what_is_known_of_the_other_one_nowhere() {
+    let mut observations = Observations::new(Scope::Global);
+    let (v4, v6) = ("198.51.100.7:4001", "[2001:db8::7]:4001");
+    for n in 1..=4 {
+        let observers = [format!("8.8.8.{n}"), format!("2001:db8:{n}::1")];
+        cast(&mut observations, 0, &[(&observers[0], v4), (&observers[1], v6)]);
+    }
+    let there = Place {
+        family: Family::V6,
+        ..HERE
+    };
+    assert_eq!(observations.candidates(there).len(), 1);
+    let mut out = Vec::new();
+    observations.handle(at(1), Event::FamilyChanged(Family::V6), &mut out);
+    assert_eq!(out, [Action::Changed(there)]);
+    assert_eq!(observations.candidates(there), []);
+    assert_eq!(seen(&observations), [v4]);
+    assert_eq!(observations.class(HERE), NatClass::EndpointIndependent);
+}
+
+#[test]
 fn what_private_observers_see_counts_in_private_networks_only() {
     let votes = [
         ("192.168.1.1", "198.51.100.7:1"),

@@ -7,6 +7,7 @@ use kad_core::NodeId;
 #[cfg(doc)]
 use super::Reachability;
 use super::Role;
+use crate::nat::prefix::Family;
 
 /// What happens to the reachability of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub enum Event {
     },
     /// Interfaces, or the host that most observers see, are others than before.
     NetworkChanged,
+    /// The same of one family of IP: what is proven of the other one holds.
+    FamilyChanged(Family),
     /// The time that [`Reachability::poll_timeout`] told has come.
     Timeout,
 }

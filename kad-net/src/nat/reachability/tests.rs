@@ -395,6 +395,17 @@ fn the_operator_and_the_first_node_need_no_proof() {
 }
 
 #[test]
+fn a_family_that_goes_away_costs_the_role_only_if_nothing_else_is_proven() {
+    for (family, left) in [(Family::V6, Role::Server), (Family::V4, Role::Client)] {
+        let mut node = Node::new(4);
+        node.run(at(200), OPEN);
+        assert_eq!(node.machine.role(), Role::Server);
+        node.tell(Event::FamilyChanged(family));
+        assert_eq!(node.machine.role(), left, "{family:?}");
+    }
+}
+
+#[test]
 fn an_address_that_is_proven_needs_no_votes_any_more() {
     let mut node = Node::new(4);
     node.run(at(200), OPEN);

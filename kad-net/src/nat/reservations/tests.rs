@@ -75,6 +75,44 @@ const fn reserve(relay: NodeId) -> Action {
 }
 
 #[test]
+fn who_meets_relays_in_both_families_has_a_place_in_each() {
+    let six = |n: u64| Event::RelayKnown {
+        relay: id(n),
+        ip: std::net::Ipv6Addr::from([0x2001, 0xdb8, n as u16, 0, 0, 0, 0, 1]).into(),
+        rtt: Duration::from_millis(100 * n),
+    };
+    let mut node = Node::new();
+    for n in 1..=4 {
+        node.tell(known(n, n as u8, 10 * n));
+    }
+    for n in 5..=6 {
+        node.tell(six(n));
+    }
+    assert_eq!(
+        node.tell(Event::Needed(true)),
+        [reserve(id(1)), reserve(id(5)), reserve(id(2))]
+    );
+    for n in [1, 5, 2] {
+        node.grant(n);
+    }
+    // Whichever is lost.
+    assert_eq!(node.tell(Event::RelayGone { relay: id(5) })[0], reserve(id(6)));
+    node.grant(6);
+    node.tell(Event::RelayGone { relay: id(6) });
+    node.tell(Event::RelayGone { relay: id(1) });
+    assert_eq!(node.held(), [2], "the others are asked");
+
+    // One that has all its places in one family, and meets the first relay of the other.
+    let mut settled = Node::settled();
+    assert_eq!(
+        settled.tell(six(6)),
+        [Action::Release { relay: id(3) }, reserve(id(6)), Action::Changed]
+    );
+    // It refuses: the place is taken by the next one.
+    assert_eq!(settled.tell(Event::Refused { relay: id(6) }), [reserve(id(4))]);
+}
+
+#[test]
 fn the_nearest_at_three_different_sites_are_asked() {
     let mut node = Node::new();
     for (n, site, millis) in [

@@ -14,6 +14,7 @@ use crate::nat::candidates::{Candidate, CandidateKind, Meeting, is_local};
 use crate::quic::address::{QuicAddress, canonical};
 use crate::quic::connect;
 use crate::quic::error::{QuicError, code};
+use crate::quic::families::leads_nowhere;
 use crate::quic::path::{Path, PathKind};
 use crate::quic::peering::Peering;
 use crate::quic::relayed::is_fake;
@@ -95,8 +96,7 @@ pub(super) async fn attempt(
 ) -> Result<quinn::Connection, QuicError> {
     let granted = {
         let now = shared.mux.now();
-        let mut dials = shared.meetings.dials();
-        dials.take(now, address.ip(), shared.meetings.scope)
+        shared.meetings.may_dial(now, address.ip())
     };
     if !granted {
         return Err(QuicError::Unreachable {
@@ -132,8 +132,8 @@ pub(super) fn discard(connection: &quinn::Connection) {
     connection.close(code::UNUSED, b"");
 }
 
-/// Where to dial, the best first. An address at which a connection of requests stands comes first: whatever lies between lets us
-/// through, even to one that nobody else could dial.
+/// Where to dial, the best first. Of those of a kind an address at which a connection of requests stands comes first: whatever lies
+/// between lets us through, even to one that nobody else could dial.
 fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>, witnessed: &Witnessed) -> Vec<Target> {
     let mut targets = Vec::new();
     if let Some(link) = shared.pool.open(&peer) {
@@ -148,10 +148,14 @@ fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>, witnessed: &
     let own = standing.borrow().candidates();
     let scope = shared.meetings.scope;
     for target in of_card(card, witnessed, scope, &own) {
-        if targets.iter().all(|known| known.address != target.address) && !is_fake(target.address.ip()) {
+        let ip = target.address.ip();
+        let known = targets.iter().any(|known| known.address == target.address);
+        if !(known || is_fake(ip) || leads_nowhere(ip)) {
             targets.push(target);
         }
     }
+    // A connection of requests may have been made in either family.
+    targets.sort_by_key(|target| target.kind);
     targets
 }
 
@@ -159,20 +163,13 @@ fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>, witnessed: &
 /// reach, those that a router forwards, and, of a node that serves, those where it is seen. Addresses of the own network that only
 /// its card names are tried where others than the peer itself have seen it behind the same NAT.
 fn of_card(card: &Card<QuicAddress>, witnessed: &Witnessed, scope: Scope, own: &[Candidate]) -> Vec<Target> {
-    let mut seen_at = own
-        .iter()
-        .filter(|candidate| matches!(candidate.kind, CandidateKind::Observed | CandidateKind::Verified))
-        .map(|candidate| candidate.address.ip().to_canonical());
-    let met_at = |host: &IpAddr| witnessed.hosts.iter().any(|met| met.to_canonical() == *host);
-    // Where one of the two is not known, they are not in one network.
-    let apart = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
-    let [own_host, peer_host] = seen_at.find(met_at).map_or(apart, |host| [host; 2]);
-    let meeting = Meeting {
-        scope,
-        own_host,
-        peer_host,
-    };
+    let meeting = meeting(witnessed, scope, own);
     let ranked = meeting.rank(&card.candidates);
+    // An interface may have an address of the internet, as with IPv6: whether strangers come in there is told apart.
+    let means_something = |candidate: &Candidate| {
+        scope == Scope::Any || candidate.kind != CandidateKind::Lan || meeting.is_together()
+    };
+    let ranked = ranked.into_iter().filter(means_something);
     let target = |candidate: Candidate| {
         let address = candidate.address;
         let direct = if address.is_ipv4() {
@@ -201,7 +198,31 @@ fn of_card(card: &Card<QuicAddress>, witnessed: &Witnessed, scope: Scope, own: &
             kind: PathKind::Lan,
             why: "dialled where it was heard in the own network",
         });
-    heard.chain(ranked.into_iter().filter_map(target)).collect()
+    heard.chain(ranked.filter_map(target)).collect()
+}
+
+/// Where both are seen, if that is in one network as far as others than the peer itself say.
+fn meeting(witnessed: &Witnessed, scope: Scope, own: &[Candidate]) -> Meeting {
+    let seen_at = own
+        .iter()
+        .filter(|candidate| matches!(candidate.kind, CandidateKind::Observed | CandidateKind::Verified))
+        .map(|candidate| candidate.address.ip());
+    let meetings = seen_at.flat_map(|own_host| {
+        let hosts = witnessed.hosts.iter();
+        hosts.map(move |peer_host| Meeting {
+            scope,
+            own_host,
+            peer_host: *peer_host,
+        })
+    });
+    let mut together = meetings.filter(Meeting::is_together);
+    // Where one of the two is not known, they are not in one network.
+    let [own_host, peer_host] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
+    together.next().unwrap_or(Meeting {
+        scope,
+        own_host,
+        peer_host,
+    })
 }
 
 #[cfg(test)]
@@ -254,6 +275,31 @@ mod tests {
         );
         let lan = (PathKind::Lan, "192.168.0.7:4001".to_owned());
         assert_eq!(told(&card, &met_there, &beside)[0], lan);
+        // Two in one /64 of IPv6, of which one has no IPv4.
+        let mut neighbour = Card {
+            candidates: vec![
+                candidate(CandidateKind::Observed, "[2001:db8::7]:4001"),
+                candidate(CandidateKind::Lan, "[fd00::7]:4001"),
+                candidate(CandidateKind::Lan, "[2001:db8::8]:4001"),
+            ],
+            ..Card::default()
+        };
+        let dual = [
+            beside[0],
+            candidate(CandidateKind::Observed, "[2001:db8::1]:5001"),
+        ];
+        let met_in_v6 = Witnessed {
+            hosts: vec!["2001:db8::7".parse().unwrap()],
+            ..Witnessed::default()
+        };
+        assert_eq!(told(&neighbour, &met_in_v6, &dual).len(), 2);
+        assert_eq!(
+            told(&neighbour, &met_in_v6, &elsewhere),
+            [],
+            "an address of an interface means nothing elsewhere"
+        );
+        neighbour.serves = true;
+        assert_eq!(told(&neighbour, &met_in_v6, &elsewhere)[0].0, PathKind::DirectV6);
         card.serves = true;
         assert_eq!(
             told(&card, &met_there, &elsewhere).last().unwrap().1,

@@ -12,9 +12,10 @@ use kad_core::{Contact, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::{Witnessed, direct, session};
+use super::{Witnessed, direct, relays, session};
 use crate::quic::address::QuicAddress;
 use crate::quic::connection::ConnectError;
+use crate::quic::families::leads_nowhere;
 use crate::quic::peering::{Hold, Peering};
 use crate::quic::reach::NotOpened;
 use crate::quic::shared::Shared;
@@ -223,13 +224,15 @@ async fn search(shared: &Arc<Shared>, finder: &Finder, peering: &Arc<Peering>) -
         let inner = finder.lock();
         (inner.card.clone(), inner.witnessed.clone(), inner.asked)
     };
+    let relays = relays::ways(&card, |ip| !leads_nowhere(ip));
+    let relays_are_elsewhere = relays.is_empty() && !card.relays.is_empty();
     let mut ways: FuturesUnordered<BoxFuture<'_, Result<Found, Vain>>> = FuturesUnordered::new();
     ways.push(
         direct::dial(shared, peering, &card, &witnessed)
             .map(|dialled| dialled.map(|()| Found::Direct))
             .boxed(),
     );
-    let relays = card.relays.iter().filter(|relay| relay.id != shared.local);
+    let relays = relays.iter().filter(|relay| relay.id != shared.local);
     for (place, relay) in relays.take(RELAYS_TRIED).enumerate() {
         let through = async move {
             if place > 0 {
@@ -243,6 +246,9 @@ async fn search(shared: &Arc<Shared>, finder: &Finder, peering: &Arc<Peering>) -
         ways.push(through.boxed());
     }
     let mut vain = Vec::new();
+    if relays_are_elsewhere {
+        vain.push(Vain::OtherFamily);
+    }
     while let Some(way) = ways.next().await {
         match way {
             Ok(Found::Direct) => return Ok(()),
@@ -301,6 +307,8 @@ pub(super) enum Vain {
         relay: Contact<QuicAddress>,
         why: NotThrough,
     },
+    /// All relays are where this machine cannot go.
+    OtherFamily,
     TooMany,
     Closed,
 }
@@ -341,6 +349,9 @@ impl fmt::Display for Vain {
                     NotThrough::Silent => f.write_str("the peer did not answer"),
                     NotThrough::SomebodyElse => f.write_str("somebody else answered"),
                 }
+            }
+            Self::OtherFamily => {
+                f.write_str("its relays have only IPv4 and this machine only IPv6, or the other way round")
             }
             Self::TooMany => f.write_str("there are too many paths to it"),
             Self::Closed => f.write_str("the transport is closed"),

@@ -18,7 +18,7 @@ use super::telling::own;
 use crate::nat::birthday as many;
 use crate::nat::candidates::Candidate;
 use crate::nat::coordinator::ONCE_IN;
-use crate::nat::observation::NatClass;
+use crate::nat::observation::{Family, NatClass};
 use crate::nat::punch::{Action, Dialler, Event, Punch, Setup};
 use crate::quic::error::QuicError;
 use crate::quic::mux::{Heard, Packet, PunchKey, Punches};
@@ -136,6 +136,11 @@ impl Attempt {
             self.peering.explain(&self.relayed, why);
             return None;
         };
+        if Family::of(opened.seen.ip()) != Family::of(opened.peer_host) {
+            let why = "relayed: of the two ends one uses IPv4 there and the other IPv6";
+            self.peering.explain(&self.relayed, why);
+            return None;
+        }
         let (own_class, _) = own(&self.shared, opened);
         let setup = Setup {
             local: self.shared.local,
@@ -346,10 +351,9 @@ impl Attempt {
     }
 
     fn path(&self, doing: &Doing, remote: SocketAddr, dialled: bool) -> Path {
-        let opened = &self.session.opened;
-        let together = opened.seen.ip().to_canonical() == opened.peer_host.to_canonical();
+        let meeting = self.session.meeting(&self.shared);
         let kind = match PathKind::of_address(remote) {
-            PathKind::Lan if together => PathKind::Lan,
+            PathKind::Lan if meeting.is_together() => PathKind::Lan,
             _ => PathKind::Punched,
         };
         let by_many = doing.birthday.as_ref().and_then(Trying::why);

@@ -15,6 +15,7 @@ use super::finder::{NotThrough, Vain};
 use super::punching::Attempt;
 use super::telling::ask;
 use crate::nat::candidates::Meeting;
+use crate::nat::prefix::Family;
 use crate::nat::relay::SessionId;
 use crate::quic::address::QuicAddress;
 use crate::quic::error::QuicError;
@@ -203,13 +204,18 @@ pub(super) async fn open(
 
 /// Whether a relay is there already, or may be dialled: that a card names it says nothing about who is there.
 pub(super) fn may_dial(shared: &Shared, relay: &Contact<QuicAddress>) -> bool {
-    if shared.pool.open(&relay.id).is_some() {
+    let stands = |family| {
+        let mut sockets = relay.address.sockets().iter();
+        sockets.any(|socket| Family::of(socket.ip()) == family)
+    };
+    if let Some(link) = shared.pool.open(&relay.id)
+        && stands(Family::of(link.link().whereabouts().at.ip()))
+    {
         return true;
     }
     let now = shared.mux.now();
-    let mut dials = shared.meetings.dials();
     let mut sockets = relay.address.sockets().iter();
-    sockets.all(|socket| dials.take(now, socket.ip(), shared.meetings.scope))
+    sockets.all(|socket| shared.meetings.may_dial(now, socket.ip()))
 }
 
 /// A peer has opened a session to this node, and will come through it.

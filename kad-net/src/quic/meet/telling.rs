@@ -13,7 +13,7 @@ use super::birthday;
 use super::punching::Attempt;
 use super::session::Session;
 use crate::nat::candidates::{Candidate, CandidateKind, MAX_CANDIDATES};
-use crate::nat::observation::NatClass;
+use crate::nat::observation::{Family, NatClass};
 use crate::quic::application::{ReachStream, STREAM_REACH};
 use crate::quic::error::code;
 use crate::quic::reach::Opened;
@@ -181,7 +181,8 @@ pub(super) fn own(shared: &Shared, opened: &Opened) -> (NatClass, Vec<Candidate>
     {
         return (class, candidates);
     }
-    (standing.class, candidates)
+    // Punches go where the relay sees the two, so it is the NAT of that family that matters.
+    (standing.class_of(Family::of(opened.seen.ip())), candidates)
 }
 
 fn refuse(send: &mut SendStream, recv: &mut RecvStream, code: quinn::VarInt) {

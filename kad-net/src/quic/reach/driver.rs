@@ -19,7 +19,7 @@ use super::sessions::Closing;
 use super::{Inbox, Knock, Reach, ReachConfig, Told};
 use crate::nat::coordinator::Coordinator;
 use crate::nat::dial_back::{self, DialBack};
-use crate::nat::observation::{self, Observations};
+use crate::nat::observation::{self, Family, Observations};
 use crate::nat::reachability::{self, Reachability, Role, RoleChoice};
 use crate::nat::relay::{Relay, SessionId};
 use crate::nat::reservations::{self, Reservations};
@@ -290,6 +290,7 @@ impl Driver {
             if self.asks() {
                 self.greet(now);
                 self.stay_in_touch(now);
+                self.look_up_claims(now);
                 self.remind_nat(now);
             }
             self.complain(now);
@@ -301,9 +302,10 @@ impl Driver {
         if told != self.told {
             // What a node is told first is no change.
             let changed = self.told.changes > 0 && told.changes > self.told.changes;
+            let family = told.only_change(&self.told);
             self.told = told;
             if changed {
-                self.forget_network();
+                self.forget_network(family);
             }
             self.tell_addresses();
         }
@@ -342,11 +344,22 @@ impl Driver {
         open && self.asks() && !self.reachability.is_decided() && self.observers.are_few()
     }
 
-    /// Interfaces came or went.
-    fn forget_network(&mut self) {
-        tracing::debug!("the network has changed: addresses and role are to be proven anew");
-        self.observe(observation::Event::NetworkChanged);
-        self.reach(reachability::Event::NetworkChanged);
+    /// Interfaces came or went: of one family, or in any way.
+    fn forget_network(&mut self, family: Option<Family>) {
+        tracing::debug!(
+            ?family,
+            "the network has changed: addresses and role are to be proven anew"
+        );
+        match family {
+            Some(family) => {
+                self.observe(observation::Event::FamilyChanged(family));
+                self.reach(reachability::Event::FamilyChanged(family));
+            }
+            None => {
+                self.observe(observation::Event::NetworkChanged);
+                self.reach(reachability::Event::NetworkChanged);
+            }
+        }
         self.reserve(reservations::Event::NetworkChanged);
         self.shared.network_changed();
         self.observers.ask_again();
@@ -408,7 +421,7 @@ impl Driver {
                 observation::Action::Moved(place) => {
                     tracing::debug!(?place, "others see this node somewhere else than before");
                     self.shared.network_changed();
-                    self.reach(reachability::Event::NetworkChanged);
+                    self.reach(reachability::Event::FamilyChanged(place.family));
                     self.reserve(reservations::Event::NetworkChanged);
                     self.tell_addresses();
                 }

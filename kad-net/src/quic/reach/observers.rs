@@ -25,7 +25,10 @@ use crate::nat::reachability::{self, Role};
 use crate::nat::reservations;
 use crate::quic::QuicAddress;
 use crate::quic::address::canonical;
+use crate::quic::connect;
+use crate::quic::families::{has_route, has_way_out};
 use crate::quic::pool::Link;
+use crate::wire::Scope;
 use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 
 /// Peers that were asked; as many as may be asked to probe for others. Full: nobody else is asked until one of them is
@@ -65,12 +68,20 @@ struct Observer {
     serves: bool,
 }
 
+/// Where a relay is.
+struct KnownRelay {
+    /// Where this node has met it.
+    address: QuicAddress,
+    /// Where it says that it is reached in the other family.
+    also: Option<SocketAddr>,
+}
+
 /// Those that were asked, and the relays among them.
 #[derive(Default)]
 pub(super) struct Observers {
     asked: BTreeMap<NodeId, Observer>,
     /// Where relays are, whether they are connected or not.
-    relays: BTreeMap<NodeId, QuicAddress>,
+    relays: BTreeMap<NodeId, KnownRelay>,
     /// When the NAT is to see something again.
     remind_at: Instant,
 }
@@ -102,7 +113,12 @@ impl Observers {
 
     /// Where a relay is.
     pub(super) fn relay(&self, id: NodeId) -> Option<&QuicAddress> {
-        self.relays.get(&id)
+        self.relays.get(&id).map(|known| &known.address)
+    }
+
+    /// Where a relay says that it is reached in the other family than the one in which it was met.
+    pub(super) fn also(&self, id: NodeId) -> Option<SocketAddr> {
+        self.relays.get(&id)?.also
     }
 
     /// The relay is not to be asked for anything any more.
@@ -162,13 +178,19 @@ impl Driver {
     /// Asks a few that were not asked yet, if more are needed.
     pub(super) fn greet(&mut self, now: Instant) {
         let mut chosen = Vec::new();
+        let lacking = self.lacking();
         for link in self.shared.pool.links() {
             let ip = link.whereabouts().at.ip();
-            let needed = match link.dialled {
-                true => self.needs(now, Family::of(ip)),
-                false => self.role() == Role::Server && self.observers.serving_of(Family::of(ip)) < ENOUGH,
+            let family = Family::of(ip);
+            let elsewhere = || {
+                let reached = &self.shared.reached;
+                lacking.contains(&family.other()) && reached.place(now, &link.peer, family.other()).is_none()
             };
-            if needed && !self.observers.was_asked(now, &link) {
+            let wanted = match link.dialled {
+                true => elsewhere() || self.needs(now, family),
+                false => self.role() == Role::Server && self.observers.serving_of(family) < ENOUGH,
+            };
+            if wanted && !self.observers.was_asked(now, &link) {
                 let voted = self.observations.has_vote_of(now, ip, FRESH);
                 chosen.push((!link.dialled, voted, link, ip));
             }
@@ -190,6 +212,38 @@ impl Driver {
         }
         for (link, ip) in self.observers.sleepy(now) {
             self.greet_one(now, link, ip);
+        }
+    }
+
+    /// The families in which peers are to be asked where they are: those in which this node goes somewhere, if it tells others of
+    /// peers. Who only asks tells nobody.
+    fn lacking(&self) -> Vec<Family> {
+        let both = [Family::V4, Family::V6];
+        let tells = self.role() == Role::Server && both.iter().all(|family| self.port_of(*family).is_some());
+        match tells {
+            true if self.config.scope == Scope::Any => both.to_vec(),
+            true => both.into_iter().filter(|family| has_way_out(*family)).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Goes where peers are said to be in the other family, so that others can be told.
+    pub(super) fn look_up_claims(&self, now: Instant) {
+        let claims = self.shared.reached.take_claims(ASKED_AT_ONCE);
+        if self.role() != Role::Server {
+            return;
+        }
+        for (peer, at) in claims {
+            let scope = self.config.scope;
+            let goes = scope.admits(at) && self.port_of(Family::of(at.ip())).is_some() && has_route(at.ip());
+            if goes && self.shared.meetings.may_dial(now, at.ip()) {
+                let shared = self.shared.clone();
+                self.start(async move {
+                    // What comes of it is noted where it is dialled.
+                    let _ = connect::dial(&shared, &at.into(), Some(peer)).await;
+                    Heard::Nothing
+                });
+            }
         }
     }
 
@@ -249,6 +303,7 @@ impl Driver {
             observed,
             serves,
             relays,
+            also,
         }) = answer
         else {
             // It may not even have heard the question.
@@ -276,9 +331,34 @@ impl Driver {
             let target = id;
             self.help(dial_back::Event::TargetKnown { target, ip, dialled });
         }
-        if dialled && relays && self.remember_relay(link) {
-            let rtt = link.connection.rtt();
-            self.reserve(reservations::Event::RelayKnown { relay: id, ip, rtt });
+        if dialled {
+            self.meet_in_both(link, relays, also);
+        }
+    }
+
+    /// A server that was dialled says whether it relays, and where else it is reached.
+    fn meet_in_both(&mut self, link: &Arc<Link>, relays: bool, also: Option<SocketAddr>) {
+        let (id, met, scope) = (link.peer, link.whereabouts().at, self.config.scope);
+        let other = |also: &SocketAddr| Family::of(also.ip()) != Family::of(met.ip()) && scope.admits(*also);
+        let also = also.filter(other);
+        if let Some(also) = also {
+            self.shared.reached.claim(self.now(), id, also);
+        }
+        // One at which there is a place is where that place is.
+        if relays && !self.places.contains_key(&id) {
+            // The first that is known in a family is worth a dial: who connects may need that family.
+            let goes = |also: &SocketAddr| {
+                let family = Family::of(also.ip());
+                !self.reservations.knows(family) && self.port_of(family).is_some() && has_way_out(family)
+            };
+            let (at, also) = match also.filter(goes) {
+                Some(first) => (first, Some(met)),
+                None => (met, also),
+            };
+            if self.remember_relay(id, at, also) {
+                let (ip, rtt) = (at.ip(), link.connection.rtt());
+                self.reserve(reservations::Event::RelayKnown { relay: id, ip, rtt });
+            }
         }
     }
 
@@ -322,8 +402,8 @@ impl Driver {
     }
 
     /// Whether it is one that may be asked for a place.
-    fn remember_relay(&mut self, link: &Link) -> bool {
-        let (id, known) = (link.peer, &mut self.observers.relays);
+    fn remember_relay(&mut self, id: NodeId, at: SocketAddr, also: Option<SocketAddr>) -> bool {
+        let known = &mut self.observers.relays;
         if !known.contains_key(&id) && known.len() >= MAX_RELAYS {
             let asked = &self.observers.asked;
             let gone = known
@@ -335,8 +415,8 @@ impl Driver {
             known.remove(&gone);
             self.reserve(reservations::Event::RelayGone { relay: gone });
         }
-        let address = QuicAddress::from(link.whereabouts().at);
-        self.observers.relays.insert(id, address);
+        let address = QuicAddress::from(at);
+        self.observers.relays.insert(id, KnownRelay { address, also });
         true
     }
 }

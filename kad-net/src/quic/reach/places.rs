@@ -163,7 +163,7 @@ impl Driver {
         let shared = self.shared.clone();
         let asking = async move {
             let to = Contact::new(relay, address.ok_or(NotHeard::Nothing)?);
-            let (link, _) = connect::link_to(&shared, &to)
+            let link = connect::link_at(&shared, &to)
                 .await
                 .map_err(|_| NotHeard::Nothing)?;
             match ask(&shared, &link, &ReachRequest::Reserve, RESERVED_WITHIN).await? {

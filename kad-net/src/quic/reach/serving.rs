@@ -63,6 +63,7 @@ impl Driver {
                 observed: seen,
                 serves,
                 relays: self.relays_for_others(),
+                also: serves.then(|| self.other_way_in(from)).flatten(),
             }),
             ReachRequest::Check { .. } | ReachRequest::DialBack { .. } if !serves => {
                 Err(ReachRefusal::Unsupported)

@@ -299,7 +299,7 @@ pub(super) fn begin(shared: &Arc<Shared>, link: &InUse, told: &Told) -> Option<O
     })
 }
 
-/// Asks a relay for a session with a peer that has a place there.
+/// Asks a relay, at this address, for a session with a peer that has a place there.
 ///
 /// # Errors
 /// When there is none.
@@ -319,7 +319,7 @@ pub(in super::super) async fn open(
     // On a task of its own, or a session of somebody who lost interest would be counted until it runs out.
     let opening = tokio::spawn(async move {
         let _alive = alive;
-        let (link, _) = connect::link_to(&shared, &relay)
+        let link = connect::link_at(&shared, &relay)
             .await
             .map_err(NotOpened::NoRelay)?;
         match ask(&shared, &link, &ReachRequest::Open { to: peer }, ANSWER_WITHIN).await? {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use kad_core::Contact;
 
 use crate::nat::candidates::{Candidate, CandidateKind, MAX_CANDIDATES};
-use crate::nat::observation::NatClass;
+use crate::nat::observation::{Family, NatClass};
 use crate::nat::reachability::{Prospect, Role};
 use crate::quic::QuicAddress;
 use crate::wire::card::Card;
@@ -19,8 +19,10 @@ const MAX_LAN: usize = 2;
 pub struct Standing {
     /// Whether it serves.
     pub role: Role,
-    /// How the NAT in front of it chooses ports; of IPv4 if that is known.
+    /// How the NAT in front of it chooses ports of IPv4.
     pub class: NatClass,
+    /// The same of IPv6, where there is hardly ever a NAT.
+    pub class_v6: NatClass,
     /// Where several peers see it, the one with the most votes first.
     pub observed: Vec<SocketAddr>,
     /// The addresses at which strangers reached it.
@@ -41,12 +43,21 @@ impl Standing {
         Self {
             role,
             class: NatClass::Unknown,
+            class_v6: NatClass::Unknown,
             observed: Vec::new(),
             reachable: Vec::new(),
             prospect: Prospect::Unclear,
             mapped: Vec::new(),
             lan: Vec::new(),
             relays: Vec::new(),
+        }
+    }
+
+    /// How ports of this family are chosen in front of it.
+    pub(in super::super) const fn class_of(&self, family: Family) -> NatClass {
+        match family {
+            Family::V4 => self.class,
+            Family::V6 => self.class_v6,
         }
     }
 
@@ -82,7 +93,11 @@ impl Standing {
     pub fn card(&self) -> Card<QuicAddress> {
         Card {
             candidates: self.candidates(),
-            class: self.class,
+            // Of the family in which NATs are.
+            class: match self.class {
+                NatClass::Unknown => self.class_v6,
+                known => known,
+            },
             relays: self.relays.clone(),
             serves: self.role == Role::Server,
         }

@@ -1,6 +1,7 @@
 //! Whole transports on hosts of the loopback network, each a site of its own, and peers that follow a script.
 
 mod abuse;
+mod families;
 mod moves;
 mod places;
 mod roles;
@@ -221,6 +222,7 @@ fn honest(observed: SocketAddr) -> ReachAnswer {
         observed,
         serves: true,
         relays: false,
+        also: None,
     }
 }
 

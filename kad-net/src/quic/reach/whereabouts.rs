@@ -12,6 +12,7 @@ use crate::nat::observation::{Family, NatClass, Place as Socket};
 use crate::nat::reachability::{self, Role};
 use crate::quic::QuicAddress;
 use crate::quic::address::canonical;
+use crate::quic::families::has_way_out;
 use crate::wire::Scope;
 
 /// After so long without a proof or the contrary, the operator is told once.
@@ -61,36 +62,55 @@ impl Driver {
         named.chain(interfaces).map(canonical).filter(far).collect()
     }
 
-    fn class(&self) -> NatClass {
-        let class = |family| {
-            let port = self.port_of(family)?;
-            Some(self.observations.class(Socket { port, family }))
+    fn class(&self, family: Family) -> NatClass {
+        let port = self.port_of(family);
+        port.map_or(NatClass::Unknown, |port| {
+            self.observations.class(Socket { port, family })
+        })
+    }
+
+    /// Where this node can be reached in the family in which somebody does not come: as strangers have shown, or, if the
+    /// operator says that it serves, where it listens.
+    pub(super) fn other_way_in(&self, from: SocketAddr) -> Option<SocketAddr> {
+        let scope = self.config.scope;
+        let other = |address: &SocketAddr| {
+            Family::of(address.ip()) != Family::of(from.ip()) && scope.admits(*address)
         };
-        let known = [class(Family::V4), class(Family::V6)].into_iter().flatten();
-        known
-            .into_iter()
-            .find(|class| *class != NatClass::Unknown)
-            .unwrap_or_default()
+        let by_order = self.config.reachability.role == reachability::RoleChoice::Server;
+        let named = || self.own_addresses().into_iter().find(other).filter(|_| by_order);
+        self.reachability.reachable().find(other).or_else(named)
+    }
+
+    /// Where the relays of this node are. Each is told of where this node meets it, so that whoever comes to it in the
+    /// same family is seen by it as this node is, and both can be told where to punch. Where this machine has one family
+    /// alone, those that have only the other one get the other addresses of the relays as well, as these say.
+    fn relays(&self) -> Vec<Contact<QuicAddress>> {
+        let met = |id| Some(self.places.get(&id)?.link.link().whereabouts().at);
+        let has = |family: Family| self.port_of(family).is_some() && has_way_out(family);
+        let contact = |id| {
+            let at: SocketAddr = met(id)?;
+            let also = self.observers.also(id);
+            let also = also.filter(|also| !has(Family::of(also.ip())));
+            let address = also.and_then(|also| QuicAddress::new(&[at, also]));
+            Some(Contact::new(id, address.unwrap_or_else(|| at.into())))
+        };
+        self.reservations.held().filter_map(contact).collect()
     }
 
     pub(super) fn publish(&self) {
         self.reach_of().eager.store(self.is_eager(), Ordering::Relaxed);
         let private = self.config.scope == Scope::Any;
         self.reach_of().private.store(private, Ordering::Relaxed);
-        let relays = self.reservations.held().filter_map(|id| {
-            let place = self.places.get(&id)?;
-            let address = QuicAddress::from(place.link.link().whereabouts().at);
-            Some(Contact::new(id, address))
-        });
         let standing = Standing {
             role: self.role(),
-            class: self.class(),
+            class: self.class(Family::V4),
+            class_v6: self.class(Family::V6),
             observed: self.observed(),
             reachable: self.reachability.reachable().collect(),
             prospect: self.reachability.prospect(self.now()),
             mapped: self.told.mapped.clone(),
             lan: self.own_addresses(),
-            relays: relays.collect(),
+            relays: self.relays(),
         };
         self.reach_of().standing.send_if_modified(|before| {
             let differs = *before != standing;

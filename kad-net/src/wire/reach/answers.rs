@@ -4,8 +4,8 @@ use bytes::Bytes;
 use kad_core::Duration;
 
 use super::{
-    ReachAnswer, ReachRefusal, kind, read_host, read_session, read_socket, read_wait, write_birthday,
-    write_host, write_session, write_socket, write_wait,
+    EXTENSION_ALSO, ReachAnswer, ReachRefusal, kind, read_host, read_session, read_socket, read_wait,
+    write_also, write_birthday, write_host, write_session, write_socket, write_wait,
 };
 use crate::wire::body::{BodyReader, BodyWriter};
 use crate::wire::card::{read_candidates, write_candidates};
@@ -25,6 +25,7 @@ pub(super) fn encode(answer: &ReachAnswer, asked: u8) -> Result<Bytes, EncodeErr
             observed,
             serves,
             relays,
+            ..
         } => {
             write_socket(&mut body, *observed)?;
             body.value(&u8::from(*serves))?;
@@ -58,7 +59,12 @@ pub(super) fn encode(answer: &ReachAnswer, asked: u8) -> Result<Bytes, EncodeErr
         }
         ReachAnswer::Refused(why) => body.value(&why.number())?,
     }
-    body.finish()
+    match answer {
+        ReachAnswer::Hello { also: Some(also), .. } => {
+            body.finish_with(Some((EXTENSION_ALSO, &write_also(*also)?)))
+        }
+        _ => body.finish(),
+    }
 }
 
 pub(super) fn read(
@@ -78,6 +84,8 @@ pub(super) fn read(
             observed: read_socket(body)?,
             serves: read_flag(body)?,
             relays: read_flag(body)?,
+            // An extension, which comes later.
+            also: None,
         },
         kind::RESERVE => ReachAnswer::Reserved {
             lifetime: Duration::from_secs(body.value()?),

@@ -189,6 +189,7 @@ async fn a_relay_has_no_more_sessions_arrive_than_it_may() {
             observed: from,
             serves: true,
             relays: true,
+            also: None,
         }),
         ReachRequest::Reserve => Some(ReachAnswer::Reserved {
             lifetime: Duration::from_secs(3600),

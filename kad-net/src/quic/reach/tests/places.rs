@@ -55,6 +55,7 @@ fn relay_that_says(n: u8, to_keep: impl Fn() -> ReachAnswer + Send + Sync + 'sta
                 observed: from,
                 serves: true,
                 relays: true,
+                also: None,
             },
             ReachRequest::Reserve => ReachAnswer::Reserved {
                 lifetime: Duration::from_secs(3600),

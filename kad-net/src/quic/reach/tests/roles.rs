@@ -80,7 +80,8 @@ async fn strangers_that_call_make_a_node_serve() {
         Ok(ReachAnswer::Hello {
             observed,
             serves: true,
-            relays: true
+            relays: true,
+            also: None
         })
     );
 }
