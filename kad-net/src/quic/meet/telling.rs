@@ -177,7 +177,7 @@ pub(super) fn own(shared: &Shared, opened: &Opened) -> (NatClass, Vec<Candidate>
         .meetings
         .class
         .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
     {
         return (class, candidates);
     }
