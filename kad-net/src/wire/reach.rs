@@ -221,7 +221,7 @@ impl ReachRequest {
     pub fn decode(frame: &Bytes, scope: Scope) -> Result<Self, DecodeError> {
         let (kind, mut body) = begin(frame)?;
         let mut request = requests::read(kind, &mut body, scope)?;
-        if let ReachRequest::Candidates { birthday, .. } = &mut request {
+        if let Self::Candidates { birthday, .. } = &mut request {
             *birthday = read_birthday(body)?;
         } else {
             body.finish()?;
@@ -254,7 +254,7 @@ impl ReachAnswer {
     pub fn decode(frame: &Bytes, asked: &ReachRequest, scope: Scope) -> Result<Self, DecodeError> {
         let (kind, mut body) = begin(frame)?;
         let mut answer = answers::read(kind, requests::kind(asked), &mut body, scope)?;
-        if let ReachAnswer::Candidates { birthday, .. } = &mut answer {
+        if let Self::Candidates { birthday, .. } = &mut answer {
             *birthday = read_birthday(body)?;
         } else {
             body.finish()?;

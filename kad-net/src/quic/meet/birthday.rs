@@ -289,7 +289,8 @@ impl Attempt {
                 trying.kept = at.map(|at| sockets.swap_remove(at));
             }
             Action::Answer { to } => {
-                trying.met.get_or_insert(trying.began.elapsed().as_millis());
+                let met = trying.began.elapsed().as_millis();
+                trying.met.get_or_insert(met);
                 match &trying.kept {
                     Some(socket) => mux.send_from(socket, to, packet),
                     None => mux.send(to, packet),
