@@ -26,6 +26,7 @@ use std::net::{IpAddr, SocketAddr};
 use kad_core::{Duration, Instant};
 
 pub use self::turns::{MAX_ATTEMPTS, MAX_PER_PEER, Turns};
+use super::candidates::{Candidate, CandidateKind, Meeting};
 use super::draws::Draws;
 use super::observation::NatClass;
 
@@ -71,15 +72,21 @@ pub enum Part {
 }
 
 impl Part {
-    /// The part of an end, by the classes of both NATs; `targets` are where the peer may be punched. `None` where it
-    /// would not help: two of one kind either meet by themselves or never do.
+    /// The part of an end, by the classes of both NATs and what the peer says of where it is. `None` where it would not
+    /// help: two of one kind either meet by themselves or never do.
     #[must_use]
-    pub fn of(own: NatClass, peer: NatClass, host: IpAddr, targets: &[SocketAddr]) -> Option<Self> {
-        let host = host.to_canonical();
+    pub fn of(own: NatClass, peer: NatClass, meeting: &Meeting, candidates: &[Candidate]) -> Option<Self> {
+        let host = meeting.peer_host.to_canonical();
         match (own, peer) {
             (NatClass::EndpointDependent, NatClass::EndpointIndependent) => {
-                let mut there = targets.iter().filter(|target| target.ip().to_canonical() == host);
-                there.next().map(|&to| Self::Opens { to })
+                // Probes come from where the peer is seen. A port that is forwarded to it is another one.
+                let seen = candidates
+                    .iter()
+                    .filter(|candidate| candidate.kind != CandidateKind::Mapped);
+                let seen: Vec<_> = seen.copied().collect();
+                let targets = meeting.targets(&meeting.rank(&seen));
+                let to = targets.into_iter().find(|target| target.ip() == host)?;
+                Some(Self::Opens { to })
             }
             (NatClass::EndpointIndependent, NatClass::EndpointDependent) => Some(Self::Probes { host }),
             _ => None,

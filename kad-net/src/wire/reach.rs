@@ -224,7 +224,7 @@ impl ReachRequest {
     pub fn decode(frame: &Bytes, scope: Scope) -> Result<Self, DecodeError> {
         let (kind, mut body) = begin(frame)?;
         let mut request = requests::read(kind, &mut body, scope)?;
-        if let ReachRequest::Candidates { birthday, .. } = &mut request {
+        if let Self::Candidates { birthday, .. } = &mut request {
             *birthday = read_birthday(body)?;
         } else {
             body.finish()?;

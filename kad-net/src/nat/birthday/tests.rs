@@ -8,10 +8,23 @@ use proptest::prelude::*;
 use super::*;
 use crate::nat::model::Kind::{self, Addr, Cone, Full, Fw, Leaky, Open, Sym};
 use crate::nat::model::Nat;
+use crate::wire::Scope;
 
 const HOST: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 1);
 const DELAY: Duration = Duration::from_millis(40);
+
+fn meeting(own: Ipv4Addr, peer: Ipv4Addr) -> Meeting {
+    Meeting {
+        scope: Scope::Global,
+        own_host: own.into(),
+        peer_host: peer.into(),
+    }
+}
+
+const fn candidate(kind: CandidateKind, address: SocketAddr) -> Candidate {
+    Candidate { address, kind }
+}
 
 /// A punch on its way.
 #[derive(Debug, Clone, Copy)]
@@ -57,9 +70,12 @@ impl World {
         let mut home = Nat::new(kind, THERE);
         let observer = SocketAddr::from(([203, 0, 113, 1], 4000));
         let seen = home.send(Instant::ZERO, observer).expect("it lets packets out");
-        let part = |own, peer, host: Ipv4Addr| Part::of(own, peer, host.into(), &[seen]).expect("it helps");
-        let opens = part(Sym.class(), kind.class(), THERE);
-        let probes = part(kind.class(), Sym.class(), HOST);
+        let candidates = [candidate(CandidateKind::Observed, seen)];
+        let part = |own: Kind, peer: Kind, meeting| {
+            Part::of(own.class(), peer.class(), &meeting, &candidates).expect("it helps")
+        };
+        let opens = part(Sym, kind, meeting(HOST, THERE));
+        let probes = part(kind, Sym, meeting(THERE, HOST));
         Self {
             now: Instant::ZERO,
             opens: Birthday::new(opens, Instant::ZERO + late, &seeds),
@@ -254,20 +270,31 @@ fn an_attempt_in_vain_ends_in_time_and_within_its_bounds() {
 
 #[test]
 fn two_of_one_class_or_of_an_unknown_one_do_not_try() {
+    use CandidateKind::{Lan, Mapped, Observed, Verified};
     use NatClass::{EndpointDependent, EndpointIndependent, Unknown};
-    let (host, there) = (THERE.into(), SocketAddr::from((THERE, 4001)));
-    let elsewhere = SocketAddr::from((HOST, 4001));
+    let meeting = meeting(HOST, THERE);
+    let there = SocketAddr::from((THERE, 4001));
+    let elsewhere = SocketAddr::from(([7, 7, 7, 7], 4001));
     for (own, peer) in [
         (EndpointDependent, EndpointDependent),
         (EndpointIndependent, EndpointIndependent),
         (Unknown, EndpointDependent),
         (EndpointIndependent, Unknown),
     ] {
-        assert_eq!(Part::of(own, peer, host, &[there]), None, "{own:?} {peer:?}");
+        let part = Part::of(own, peer, &meeting, &[candidate(Observed, there)]);
+        assert_eq!(part, None, "{own:?} {peer:?}");
     }
-    let opens = |targets: &[SocketAddr]| Part::of(EndpointDependent, EndpointIndependent, host, targets);
-    assert_eq!(opens(&[elsewhere, there]), Some(Part::Opens { to: there }));
-    assert_eq!(opens(&[elsewhere]), None, "the peer's word alone is not enough");
+    let opens =
+        |candidates: &[Candidate]| Part::of(EndpointDependent, EndpointIndependent, &meeting, candidates);
+    let told = [candidate(Verified, elsewhere), candidate(Observed, there)];
+    assert_eq!(opens(&told), Some(Part::Opens { to: there }));
+    assert_eq!(opens(&told[..1]), None, "the peer's word alone is not enough");
+    let local = SocketAddr::from(([192, 168, 0, 7], 4001));
+    let forwarded = SocketAddr::from((THERE, 5001));
+    let others = [candidate(Mapped, forwarded), candidate(Lan, local)];
+    assert_eq!(opens(&others), None, "no probe comes from there");
+    // Without a NAT, what an interface has is what everybody sees.
+    assert_eq!(opens(&[candidate(Lan, there)]), Some(Part::Opens { to: there }));
 }
 
 proptest! {

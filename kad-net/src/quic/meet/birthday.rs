@@ -88,7 +88,7 @@ pub(super) struct Begin {
     turn: Turn,
 }
 
-/// A peer asks for an attempt: what this end does in it, if it is to be, and where that is to go.
+/// A peer asks for an attempt, with the classes of the own NAT and its: what this end does in it, if it is to be, and where that is to go.
 pub(super) fn grant(
     shared: &Arc<Shared>,
     session: &Session,
@@ -97,21 +97,9 @@ pub(super) fn grant(
     candidates: &[Candidate],
 ) -> Option<(OwnedPermit<Begin>, Begin)> {
     let place = session.may_begin()?;
-    let part = part(shared, session, classes, candidates)?;
+    let part = Part::of(classes.0, classes.1, &session.meeting(shared), candidates)?;
     let turn = Turn::take(shared, peer)?;
     Some((place, Begin { part, turn }))
-}
-
-/// What an end does, by the classes of the own NAT and the peer's.
-fn part(
-    shared: &Shared,
-    session: &Session,
-    (own, peer): (NatClass, NatClass),
-    candidates: &[Candidate],
-) -> Option<Part> {
-    let meeting = session.meeting(shared);
-    let targets = meeting.targets(&meeting.rank(candidates));
-    Part::of(own, peer, meeting.peer_host, &targets)
 }
 
 /// One attempt under way.
@@ -232,7 +220,7 @@ impl Attempt {
         let (shared, session, relayed) = (self.shared.clone(), self.session.clone(), self.relayed.clone());
         let proposing = async move {
             let told = ask(&shared, &session, &relayed, true).await?;
-            let part = part(&shared, &session, (told.own, told.class), &told.candidates)?;
+            let part = Part::of(told.own, told.class, &session.meeting(&shared), &told.candidates)?;
             told.birthday.then_some(Begin { part, turn })
         };
         Some(proposing.boxed())
@@ -301,7 +289,8 @@ impl Attempt {
                 trying.kept = at.map(|at| sockets.swap_remove(at));
             }
             Action::Answer { to } => {
-                trying.met.get_or_insert(trying.began.elapsed().as_millis());
+                let met = trying.began.elapsed().as_millis();
+                trying.met.get_or_insert(met);
                 match &trying.kept {
                     Some(socket) => mux.send_from(socket, to, packet),
                     None => mux.send(to, packet),

@@ -191,13 +191,12 @@ impl Attempt {
         let mut out = Vec::new();
         loop {
             let event = self.next(doing).await;
-            match event {
-                Event::Go { .. } => doing.began = Instant::now(),
+            if let Event::Go { .. } = event {
+                doing.began = Instant::now();
+            }
+            if let Event::Connected { .. } | Event::NetworkChanged = event {
                 // A path by many ports is added already.
-                Event::Connected { .. } | Event::NetworkChanged => {
-                    self.on_birthday(doing, many::Event::Needless)
-                }
-                _ => {}
+                self.on_birthday(doing, many::Event::Needless);
             }
             tracing::trace!(?event, "punching");
             doing.punch.handle(self.shared.mux.now(), event, &mut out);
