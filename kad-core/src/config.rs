@@ -32,13 +32,14 @@ pub struct Config {
     pub table: TableConfig,
     /// How long to wait for answers.
     pub patience: Patience,
+    /// A contact that has answered nothing for so long was asked by then, twice if it is dead, and is not in the table any more.
     /// A bucket in which nothing was looked up for so long gets a lookup. Default 1 h (paper, section 2.3). The nearest
     /// buckets, which together have fewer than k contacts, get one lookup of the own id instead of one each. A random
     /// point of the far half is looked up as often in any case, to tell how many nodes there are.
     pub refresh: Duration,
     /// The neighbourhood is looked up once more so long after the start, because nodes that joined at the same moment
     /// may have missed each other; from then on the buckets with room, in pauses that quadruple up to
-    /// [`refresh`](Self::refresh), because a young network grows while its first members have nothing to look up.
+    /// a quarter of [`refresh`](Self::refresh), because a young network grows while its first members have nothing to look up.
     /// Default 5 s.
     pub first_refresh: Duration,
     /// A record of somebody else is looked after so often: if this node is not responsible for it any more, whether
@@ -79,7 +80,7 @@ pub struct Config {
     /// writes; [`Duration::ZERO`] is no limit.
     pub rewrite_every: Duration,
     /// PINGs at once to peers that might enter the table. Default 32; a stranger beyond is not probed, and may be the
-    /// next time.
+    /// next time. Contacts of the table are probed in any case.
     pub max_probes: usize,
     /// A contact that could not be reached is not asked again on hearsay for so long. Default 120 s.
     pub shun: Duration,

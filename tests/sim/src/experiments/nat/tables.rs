@@ -75,8 +75,8 @@ impl Watch {
             let what = format!("{what} of the time that one stayed");
             report.push(row(&what, "min", self.stayed.quantile(share)));
         }
-        // Who is silent for a refresh is asked in the next round, of which there are four in one; then it fails twice.
-        let most = (refresh + refresh / 4 + 2 * EVERY).as_secs_f64() / 60.0;
+        // Who is silent for nearly a refresh is asked, and fails twice before it is over.
+        let most = refresh.as_secs_f64() / 60.0;
         let silent = self.silent.as_secs_f64() / 60.0;
         let longest = row("the longest after it was last heard of", "min", silent);
         report.push(at_scale(world, longest, Target::AtMost(most)));
