@@ -17,7 +17,7 @@
 //!   operators want it.
 //!
 //! What it refuses to do: dial or punch for somebody else. A card and the word of a relay name addresses, so dials to each host are
-//! rationed, relays that a card names included, and so are rounds of punching. Addresses of the own network are dialled where the peer
+//! rationed, relays that a card names included, and so are attempts to punch. Addresses of the own network are dialled where the peer
 //! was heard over mDNS, or others have met it behind the same NAT ([`Witnessed`]), and punched where a relay sees both at one host; a
 //! card alone has nobody there dialled. Only the host is punched at which the relay sees the peer.
 
@@ -72,7 +72,7 @@ pub(super) struct Meetings {
     finders: Mutex<HashMap<NodeId, Arc<Finder>>>,
     sessions: Arc<Sessions>,
     dials: Mutex<Rations>,
-    rounds: Mutex<Rations>,
+    attempts: Mutex<Rations>,
     silences: Mutex<Silences>,
     birthdays: Birthdays,
     asked: Arc<Semaphore>,
@@ -90,7 +90,7 @@ impl Meetings {
             finders: Mutex::default(),
             sessions: Arc::default(),
             dials: Mutex::new(Rations::of_dials()),
-            rounds: Mutex::new(Rations::of_rounds()),
+            attempts: Mutex::new(Rations::of_attempts()),
             silences: Mutex::default(),
             birthdays: Birthdays::new(config.birthday_punching),
             asked: Arc::new(Semaphore::new(MAX_ASKED)),
@@ -123,8 +123,8 @@ impl Meetings {
         self.dials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rounds(&self) -> MutexGuard<'_, Rations> {
-        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn attempts(&self) -> MutexGuard<'_, Rations> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn silences(&self) -> MutexGuard<'_, Silences> {

@@ -131,8 +131,7 @@ impl Attempt {
         }
         let meeting = self.session.meeting(&self.shared);
         let Some(targets) = granted(&self.shared, meeting.targets(&meeting.rank(candidates))) else {
-            let why =
-                "relayed: too many rounds of punching were aimed at the peer's network in the last minute";
+            let why = "relayed: too many packets were sent to the peer's network in vain in the last minute";
             self.peering.explain(&self.relayed, why);
             return None;
         };
@@ -376,14 +375,14 @@ impl Attempt {
 pub(super) fn granted(shared: &Shared, mut targets: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
     let none_asked = targets.is_empty();
     let (now, scope) = (shared.mux.now(), shared.meetings.scope);
-    let mut rounds = shared.meetings.rounds();
-    // A round is aimed at a host, whatever ports it tries there.
+    let mut attempts = shared.meetings.attempts();
+    // An attempt is aimed at a host, whatever ports it tries there.
     let mut hosts: Vec<(IpAddr, bool)> = Vec::new();
     targets.retain(|target| {
         let ip = target.ip();
         let known = hosts.iter().find(|(host, _)| *host == ip).map(|known| known.1);
         known.unwrap_or_else(|| {
-            let granted = rounds.take(now, ip, scope);
+            let granted = attempts.take(now, ip, scope);
             hosts.push((ip, granted));
             granted
         })

@@ -21,15 +21,15 @@ const MAX_DIALS_PER_SITE: usize = 24;
 /// Dials in a minute, because of cards: a connection a second, each by four addresses.
 const MAX_DIALS: usize = 240;
 
-/// Rounds of punching that begin in a minute and are aimed at one host: half of all, since many peers may be behind one NAT of a
-/// provider. A round is some hundred packets of 17 bytes at most.
-const MAX_ROUNDS_PER_HOST: usize = 30;
+/// Attempts to punch that begin in a minute and are aimed at one host: a quarter of all, since many peers may be behind one NAT of a
+/// provider. Each has three rounds at most, 35 s apart, of some hundred packets of 17 bytes.
+const MAX_ATTEMPTS_PER_HOST: usize = 30;
 
 /// The same for one site: two hosts' worth.
-const MAX_ROUNDS_PER_SITE: usize = 60;
+const MAX_ATTEMPTS_PER_SITE: usize = 60;
 
-/// Rounds of punching that begin in a minute: twice as many as there are routes through relays.
-const MAX_ROUNDS_AT_ALL: usize = 120;
+/// Attempts to punch that begin in a minute: twice as many as there are routes through relays.
+const MAX_ATTEMPTS_IN_ALL: usize = 120;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -52,9 +52,9 @@ impl Rations {
         Self::new(MAX_DIALS_PER_HOST, MAX_DIALS_PER_SITE, MAX_DIALS)
     }
 
-    /// Rounds of punching.
-    pub(super) const fn of_rounds() -> Self {
-        Self::new(MAX_ROUNDS_PER_HOST, MAX_ROUNDS_PER_SITE, MAX_ROUNDS_AT_ALL)
+    /// Attempts to punch.
+    pub(super) const fn of_attempts() -> Self {
+        Self::new(MAX_ATTEMPTS_PER_HOST, MAX_ATTEMPTS_PER_SITE, MAX_ATTEMPTS_IN_ALL)
     }
 
     const fn new(per_host: usize, per_site: usize, in_all: usize) -> Self {
@@ -158,21 +158,21 @@ mod tests {
 
     #[test]
     fn relays_have_no_host_and_no_site_punched_more_often_than_its_ration() {
-        let mut rounds = Rations::of_rounds();
+        let mut attempts = Rations::of_attempts();
         let mut granted = |secs, last: u8| {
             (0..1000)
-                .filter(|_| rounds.take(at(secs), [8, 8, 8, last].into(), Scope::Global))
+                .filter(|_| attempts.take(at(secs), [8, 8, 8, last].into(), Scope::Global))
                 .count()
         };
-        assert_eq!(granted(0, 1), MAX_ROUNDS_PER_HOST);
-        assert_eq!(granted(1, 2), MAX_ROUNDS_PER_HOST);
+        assert_eq!(granted(0, 1), MAX_ATTEMPTS_PER_HOST);
+        assert_eq!(granted(1, 2), MAX_ATTEMPTS_PER_HOST);
         assert_eq!(granted(2, 3), 0, "the site is used up");
-        assert_eq!(granted(60, 1), MAX_ROUNDS_PER_HOST);
+        assert_eq!(granted(60, 1), MAX_ATTEMPTS_PER_HOST);
         let all = (0..1000u32).filter(|n| {
             let ip = Ipv4Addr::from_bits(0x0900_0000 + (n << 8));
-            rounds.take(at(200), ip.into(), Scope::Global)
+            attempts.take(at(200), ip.into(), Scope::Global)
         });
-        assert_eq!(all.count(), MAX_ROUNDS_AT_ALL);
+        assert_eq!(all.count(), MAX_ATTEMPTS_IN_ALL);
     }
 
     #[test]

@@ -492,7 +492,7 @@ async fn relays_that_a_card_names_are_dialled_within_the_rations() {
 }
 
 #[tokio::test]
-async fn rounds_of_punching_begin_within_the_rations() {
+async fn attempts_to_punch_begin_within_the_rations() {
     let one = in_the_internet(163);
     let begin = |targets: &[&str]| {
         let targets = targets.iter().map(|target| target.parse().unwrap()).collect();
@@ -505,7 +505,7 @@ async fn rounds_of_punching_begin_within_the_rations() {
         assert_eq!(
             begin(&two_ports).unwrap(),
             two_ports,
-            "a round is one, whatever ports it tries"
+            "an attempt is one, whatever ports it tries"
         );
     }
     assert_eq!(begin(&two_ports), None);
