@@ -147,6 +147,7 @@ impl Driver {
     pub(super) fn greet(&mut self, now: Instant) {
         let mut chosen = Vec::new();
         let lacking = self.lacking();
+        let without_relay = [Family::V4, Family::V6].map(|family| self.lacks_relay(family).then_some(family));
         for link in self.shared.pool.links() {
             let ip = link.connection.remote_address().ip().to_canonical();
             let family = Family::of(ip);
@@ -158,7 +159,7 @@ impl Driver {
                         .reached
                         .place(now, &link.peer, family.other())
                         .is_none();
-                elsewhere || self.needs(now, family)
+                elsewhere || without_relay.contains(&Some(family.other())) || self.needs(now, family)
             };
             if link.dialled && !self.observers.was_asked(now, &link) && wanted() {
                 chosen.push((self.observations.has_vote_of(now, ip, FRESH), link, ip));
@@ -181,6 +182,12 @@ impl Driver {
             true => both.into_iter().filter(|family| has_way_out(*family)).collect(),
             false => Vec::new(),
         }
+    }
+
+    /// Whether no relay is known in a family in which this node would have a place: one that has come back, perhaps. Those that
+    /// are met in the other one say where they are in this.
+    fn lacks_relay(&self, family: Family) -> bool {
+        self.reservations.lacks(family) && self.port_of(family).is_some() && has_way_out(family)
     }
 
     /// Goes where peers are said to be in the other family, so that others can be told.
@@ -289,10 +296,7 @@ impl Driver {
         if relays && !self.places.contains_key(&id) {
             let met = canonical(link.connection.remote_address());
             // The first that is known in a family is worth a dial: who connects may need that family.
-            let goes = |also: &SocketAddr| {
-                let family = Family::of(also.ip());
-                !self.reservations.knows(family) && self.port_of(family).is_some() && has_way_out(family)
-            };
+            let goes = |also: &SocketAddr| self.lacks_relay(Family::of(also.ip()));
             let (at, also) = match also.filter(goes) {
                 Some(first) => (first, Some(met)),
                 None => (met, also),
