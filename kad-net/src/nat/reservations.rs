@@ -216,10 +216,10 @@ impl Reservations {
         self.held_ids().into_iter()
     }
 
-    /// Whether a relay of this family is known.
+    /// Whether places are needed, and no relay of this family is known.
     #[must_use]
-    pub fn knows(&self, family: Family) -> bool {
-        self.relays.iter().any(|relay| Family::of(relay.site) == family)
+    pub fn lacks(&self, family: Family) -> bool {
+        self.needed && self.relays.iter().all(|relay| Family::of(relay.site) != family)
     }
 
     /// Whether so few relays are known that those that are lost could not be replaced: fewer than would fill all places twice.

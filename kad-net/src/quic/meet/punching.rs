@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kad_core::NodeId;
 use quinn::Connection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -85,6 +86,11 @@ impl Attempt {
         }
     }
 
+    /// The peer, in the family in which it may be punched here.
+    fn whom(&self) -> (NodeId, Family) {
+        (self.peering.peer, Family::of(self.session.opened.peer_host))
+    }
+
     /// What comes of a future, unless the session or its connection is over before.
     pub(super) async fn unless_over<F: Future>(&self, future: F) -> Option<F::Output> {
         tokio::select! {
@@ -113,7 +119,7 @@ impl Attempt {
         if doing.sent && !doing.punch.is_direct() {
             let now = self.shared.mux.now();
             let mut silences = self.shared.meetings.silences();
-            silences.note(now, self.peering.peer, now + ONCE_IN);
+            silences.note(now, self.whom(), now + ONCE_IN);
         }
     }
 
@@ -121,11 +127,7 @@ impl Attempt {
     async fn begin(&self, peer_class: NatClass, candidates: &[Candidate], asks: bool) -> Option<Doing> {
         let (mux, opened) = (&self.shared.mux, &self.session.opened);
         // Another session may have tried in vain a moment ago.
-        let silence = self
-            .shared
-            .meetings
-            .silences()
-            .until(mux.now(), &self.peering.peer);
+        let silence = self.shared.meetings.silences().until(mux.now(), &self.whom());
         if let (Some(until), true) = (silence, asks) {
             tokio::time::sleep_until(mux.at(until)).await;
         }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use kad_core::{Duration, Instant, NodeId};
 
 use crate::nat::candidates::is_local;
-use crate::nat::prefix::{host, site};
+use crate::nat::prefix::{Family, host, site};
 use crate::nat::ration::Ration;
 use crate::wire::Scope;
 
@@ -87,12 +87,13 @@ impl Rations {
     }
 }
 
-/// Until when peers are not punched again, whatever session they come through: routers keep for half a minute what came too early.
+/// Until when peers are not punched again in a family, whatever session they come through: routers keep for half a minute what came
+/// too early. What was tried over IPv6 says nothing about IPv4.
 #[derive(Default)]
-pub(super) struct Silences(BTreeMap<NodeId, Instant>);
+pub(super) struct Silences(BTreeMap<(NodeId, Family), Instant>);
 
 impl Silences {
-    pub(super) fn note(&mut self, now: Instant, peer: NodeId, until: Instant) {
+    pub(super) fn note(&mut self, now: Instant, peer: (NodeId, Family), until: Instant) {
         self.0.retain(|_, until| *until > now);
         if self.0.len() >= MAX_SILENCES
             && let Some(first) = self
@@ -107,7 +108,7 @@ impl Silences {
     }
 
     /// When this one may be punched; `None`: now.
-    pub(super) fn until(&self, now: Instant, peer: &NodeId) -> Option<Instant> {
+    pub(super) fn until(&self, now: Instant, peer: &(NodeId, Family)) -> Option<Instant> {
         self.0.get(peer).copied().filter(|until| *until > now)
     }
 }
@@ -178,8 +179,9 @@ mod tests {
     #[test]
     fn a_silence_ends_and_silences_are_few() {
         let mut silences = Silences::default();
-        let peer = |n: u64| NodeId::from_limbs([n, 0, 0, 0]);
+        let peer = |n: u64| (NodeId::from_limbs([n, 0, 0, 0]), Family::V4);
         silences.note(at(0), peer(1), at(35));
+        assert_eq!(silences.until(at(34), &(peer(1).0, Family::V6)), None);
         assert_eq!(silences.until(at(34), &peer(1)), Some(at(35)));
         assert_eq!(silences.until(at(35), &peer(1)), None);
         assert_eq!(silences.until(at(0), &peer(2)), None);

@@ -179,12 +179,14 @@ impl Driver {
     pub(super) fn greet(&mut self, now: Instant) {
         let mut chosen = Vec::new();
         let lacking = self.lacking();
+        let without_relay = [Family::V4, Family::V6].map(|family| self.lacks_relay(family).then_some(family));
         for link in self.shared.pool.links() {
             let ip = link.whereabouts().at.ip();
             let family = Family::of(ip);
             let elsewhere = || {
-                let reached = &self.shared.reached;
-                lacking.contains(&family.other()) && reached.place(now, &link.peer, family.other()).is_none()
+                let (reached, other) = (&self.shared.reached, family.other());
+                let unknown = lacking.contains(&other) && reached.place(now, &link.peer, other).is_none();
+                unknown || without_relay.contains(&Some(other))
             };
             let wanted = match link.dialled {
                 true => elsewhere() || self.needs(now, family),
@@ -225,6 +227,12 @@ impl Driver {
             true => both.into_iter().filter(|family| has_way_out(*family)).collect(),
             false => Vec::new(),
         }
+    }
+
+    /// Whether no relay is known in a family in which this node would have a place: one that has come back, perhaps. Those that
+    /// are met in the other one say where they are in this.
+    fn lacks_relay(&self, family: Family) -> bool {
+        self.reservations.lacks(family) && self.port_of(family).is_some() && has_way_out(family)
     }
 
     /// Goes where peers are said to be in the other family, so that others can be told.
@@ -347,10 +355,7 @@ impl Driver {
         // One at which there is a place is where that place is.
         if relays && !self.places.contains_key(&id) {
             // The first that is known in a family is worth a dial: who connects may need that family.
-            let goes = |also: &SocketAddr| {
-                let family = Family::of(also.ip());
-                !self.reservations.knows(family) && self.port_of(family).is_some() && has_way_out(family)
-            };
+            let goes = |also: &SocketAddr| self.lacks_relay(Family::of(also.ip()));
             let (at, also) = match also.filter(goes) {
                 Some(first) => (first, Some(met)),
                 None => (met, also),
