@@ -50,7 +50,7 @@ where
     let file = network.config()?;
     let peers = network.bootstrap(&file)?;
     // Whoever names a way in wants that one, and does not wait for others; but a peer may be in the own network.
-    let mdns = match reach || peers.is_empty() {
+    let mdns = match paths.is_some() || peers.is_empty() {
         true => network.mdns(&file, Mdns::Hear),
         false => Mdns::Off,
     };
