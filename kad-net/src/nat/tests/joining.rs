@@ -19,7 +19,7 @@ const NEWCOMERS: usize = 13;
 const BOOTSTRAP: usize = 4;
 const BEGIN_WITH: usize = 2;
 const MET_BEFORE: usize = 4;
-const MAX_MET: usize = 8;
+const MET_AT_MOST: usize = 8;
 const STRANGERS: usize = 3;
 const WITHIN: Duration = Duration::from_secs(5);
 const AT_MOST: Duration = Duration::from_secs(20);
@@ -252,7 +252,7 @@ impl Crowd {
             }
         } else if prospect != Prospect::Unclear {
             newcomer.quiet_since = now;
-        } else if now >= newcomer.quiet_since + ONE_MORE_AFTER && newcomer.met < MAX_MET.min(all - STRANGERS)
+        } else if now >= newcomer.quiet_since + ONE_MORE_AFTER && newcomer.met < MET_AT_MOST.min(all - STRANGERS)
         {
             newcomer.quiet_since = now;
             self.meet_next(who);
