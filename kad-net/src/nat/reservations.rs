@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(600);
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Each further time in a row it is left alone for twice as long, until it is as good as one that refused.
-const MAX_BUSY: u32 = 6;
+const DOUBLED_AT_MOST: u32 = 6;
 
 /// What is granted counts as at least so much, so that a relay cannot be a reason for haste.
 const SHORTEST: Duration = Duration::from_secs(120);
@@ -304,7 +304,7 @@ impl Reservations {
         let rests_until = now
             + self
                 .draws
-                .lengthened((BUSY * (1 << busy.min(MAX_BUSY))).min(REST));
+                .lengthened((BUSY * (1 << busy.min(DOUBLED_AT_MOST))).min(REST));
         let known = &mut self.relays[place];
         known.state = match known.state {
             State::Idle { .. } => return,
