@@ -11,14 +11,17 @@
 //! A [`Record`] can only be had by signing it or by verifying it, so code that holds one need not check again. The
 //! verification costs a hash (immutable) or a signature check (about 50 µs); do it on the task that received the bytes.
 
+mod error;
 mod layout;
+mod precedence;
 
-use core::cmp::Ordering;
 use core::fmt;
 
 use bytes::Bytes;
 
+pub use self::error::RecordError;
 pub use self::layout::{MAX_RECORD, MAX_SALT, RawRecord};
+pub use self::precedence::{Verdict, judge, precedence};
 use crate::crypto::{self, Domain, Keypair, PublicKey};
 use crate::{Duration, Key, NetworkId, NodeId, Parameters, UnixTime};
 
@@ -77,51 +80,6 @@ pub struct Slot {
     /// The provider for [`Kind::Provider`], else the zero id.
     pub provider: NodeId,
 }
-
-/// Why a record was refused. Nothing changed where it was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RecordError {
-    /// Bytes that are no record: too short, an impossible length, an unknown flag.
-    Malformed,
-    /// A version of the layout that we do not know.
-    UnknownVersion,
-    /// A kind of record that we do not know.
-    UnknownKind,
-    /// The value, salt or payload is larger than the network allows.
-    TooLarge,
-    /// An immutable value that does not hash to the key it was asked or stored under.
-    WrongKey,
-    /// The signature does not cover these bytes in this network.
-    BadSignature,
-    /// Its life is over.
-    Expired,
-    /// It claims to live longer than the network allows, or (a tombstone) shorter than older versions could.
-    BadLifetime,
-    /// It claims to have been made more than [`MAX_CLOCK_SKEW`] in the future.
-    FromTheFuture,
-    /// The node does not want it: its operator or its application refuses such records.
-    Denied,
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "the bytes are no record",
-            Self::UnknownVersion => "unknown version of the record layout",
-            Self::UnknownKind => "unknown kind of record",
-            Self::TooLarge => "the value is larger than the network allows",
-            Self::WrongKey => "the value does not hash to the key",
-            Self::BadSignature => "the signature does not verify",
-            Self::Expired => "the record has expired",
-            Self::BadLifetime => "the lifetime is not one that the network allows",
-            Self::FromTheFuture => "the record was issued in the future",
-            Self::Denied => "the node does not want such a record",
-        })
-    }
-}
-
-impl core::error::Error for RecordError {}
 
 /// What a network demands of its records.
 #[derive(Debug, Clone, Copy)]
@@ -422,84 +380,6 @@ pub fn mutable_key(owner: &PublicKey, salt: &[u8]) -> Key {
     match salt {
         [] => NodeId::from_public_key(owner).to_key(),
         _ => Key::from_bytes(crypto::hash(Domain::MutableKey, &[owner.as_bytes(), salt])),
-    }
-}
-
-/// Which of two records of one slot wins: the greater one, everywhere, whatever the order of arrival.
-///
-/// Mutable: by `(seq, tombstone, value, expiry)`; provider: the same with `issued` in the place of `seq`; immutable: the
-/// one that lives longer. So two writers who race end in one value on every node.
-#[must_use]
-pub fn precedence(a: &RawRecord, b: &RawRecord) -> Ordering {
-    let tombstone = |raw: &RawRecord| raw.signed().is_some_and(|signed| signed.tombstone);
-    (a.seq(), tombstone(a), a.value(), a.expiry()).cmp(&(b.seq(), tombstone(b), b.value(), b.expiry()))
-}
-
-/// What a store does with an incoming record, given what it holds in the slot.
-///
-/// This is the rule that every backend applies inside its own write, so that all agree.
-#[must_use]
-pub fn judge(held: Option<&RawRecord>, incoming: &Record, expected: Option<u64>) -> Verdict {
-    if let Some(expected) = expected {
-        let current = held.map_or(0, RawRecord::seq);
-        if current != expected {
-            return Verdict::Conflict { current };
-        }
-    }
-    match held.map(|held| precedence(incoming.as_raw(), held)) {
-        None | Some(Ordering::Greater) => Verdict::Stored,
-        Some(Ordering::Equal) => Verdict::Unchanged,
-        Some(Ordering::Less) if incoming.kind() == Kind::Immutable => Verdict::Unchanged,
-        Some(Ordering::Less) => Verdict::Stale {
-            current: held.map_or(0, RawRecord::seq),
-        },
-    }
-}
-
-/// What became of one record of a STORE. Only the first two are an acknowledgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// It is on this node's disk.
-    Stored,
-    /// The node already held the same, or an immutable value that lives longer.
-    Unchanged,
-    /// The node holds a newer version.
-    Stale {
-        /// The version it holds.
-        current: u64,
-    },
-    /// The expected version is not the one it holds.
-    Conflict {
-        /// The version it holds, 0 for none.
-        current: u64,
-    },
-    /// No room: a limit of the node is reached.
-    Full,
-    /// The record was refused as such.
-    Refused(RecordError),
-    /// The node could not write; it may be well later.
-    Failed,
-    /// The node is nowhere near the key; it told of nodes that are.
-    NotNear,
-    /// The record is written anew faster than the node allows.
-    TooOften,
-    /// The node stores nothing for others.
-    StoresNothing,
-}
-
-impl Verdict {
-    /// Whether the node now holds this record, or one at least as good.
-    #[must_use]
-    pub const fn is_acknowledgement(&self) -> bool {
-        matches!(self, Self::Stored | Self::Unchanged)
-    }
-
-    /// Whether the node says that it is no holder of this record, whatever becomes of it: the next nearest should have
-    /// it in its place.
-    #[must_use]
-    pub const fn is_no_holder(&self) -> bool {
-        matches!(self, Self::NotNear | Self::StoresNothing)
     }
 }
 
