@@ -162,12 +162,12 @@ impl Link {
     }
 }
 
-/// A datagram that means nothing: whoever gets it drops it. Longer than a challenge, which so finds room in any packet in which
-/// this one does.
+/// A datagram that means nothing: whoever gets it drops it. Longer than a challenge, which so finds room in any packet
+/// in which this one does.
 pub(super) const REMINDER: [u8; 16] = [0; 16];
 
-/// How long a proof of a new address is waited for: as long as QUIC itself does where no round trip is known yet, three probe
-/// timeouts, and a little longer.
+/// How long a proof of a new address is waited for: as long as QUIC itself does where no round trip is known yet, three
+/// probe timeouts, and a little longer.
 const PROOF_WITHIN: Duration = Duration::from_secs(4);
 
 /// Between two looks at whether an address is proven.

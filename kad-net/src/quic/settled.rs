@@ -1,22 +1,25 @@
 //! Where a peer is, as far as it has proven that it is there.
 //!
-//! QUIC follows a peer to where its newest packet came from, and asks for a proof afterwards; without one it goes back
-//! to where the peer was. So who can forge the source of a packet, or is between the two and sends a packet of theirs on
-//! from elsewhere, can have a connection point at anybody for as long as that takes, and again with the next packet.
-//! What is sent or said to third parties because of the address of a peer has to wait until the address is proven.
+//! QUIC follows a peer to where its newest packet came from, and asks for a proof afterwards; without one it goes
+//! back to where the peer was. So who can forge the source of a packet, or is between the two and sends a packet
+//! of theirs on from elsewhere, can have a connection point at anybody for as long as that takes, and again with
+//! the next packet. What is sent or said to third parties because of the address of a peer has to wait until the
+//! address is proven.
 //!
 //! The library does not tell when it is, and how long it waits for the proof is the peer's choice in part (its
 //! `max_ack_delay`, and how much its round trips vary). But it counts, and there is one thing that it never does:
 //!
-//! - Each time it follows a peer it sends a challenge, before anything else leaves (quinn-proto, `Connection::migrate`
-//!   and `send_path_challenge`); and as long as the challenge is open each packet that carries frames of ours carries it
-//!   too (`populate_packet`). Only probes of the path's MTU do not, and answers to challenges from elsewhere.
-//! - So frames that left without a challenge left over a path that is proven: this one, or the one before, if the library
-//!   had gone back meanwhile. To follow the peer once more it then has to send another challenge.
+//! - Each time it follows a peer it sends a challenge, before anything else leaves (quinn-proto,
+//!   `Connection::migrate` and `send_path_challenge`); and as long as the challenge is open each packet that
+//!   carries frames of ours carries it too (`populate_packet`). Only probes of the path's MTU do not, and answers
+//!   to challenges from elsewhere.
+//! - So frames that left without a challenge left over a path that is proven: this one, or the one before, if the
+//!   library had gone back meanwhile. To follow the peer once more it then has to send another challenge.
 //!
-//! Hence a peer is where it was seen at a first look and at a second one, if frames have left in between and not one
-//! challenge. One exception is left: while the socket takes nothing, a challenge may be due that is not counted yet. But
-//! then nothing else leaves either, so a third look, with further frames gone and still no challenge, is the proof.
+//! Hence a peer is where it was seen at a first look and at a second one, if frames have left in between and not
+//! one challenge. One exception is left: while the socket takes nothing, a challenge may be due that is not
+//! counted yet. But then nothing else leaves either, so a third look, with further frames gone and still no
+//! challenge, is the proof.
 
 use std::net::SocketAddr;
 
