@@ -15,14 +15,14 @@
 //!   rounds that begin half a span after now at the earliest, so it delays nobody who is due before.
 //!
 //! Each contact is asked once, and then answers, or fails and is tried again at once, or is gone. One that does none of
-//! these, because this node could not send, is asked again by others (`kademlia/upkeep.rs`), or it would stand in the way.
+//! these, because this node could not send, is asked again outside of the rounds (`kademlia/upkeep.rs`), or it would stand in the way.
 
 use crate::{Duration, Instant};
 
 /// Contacts that are asked at once.
 pub(crate) const ROUND: usize = 8;
 
-/// Rounds for which half a span has room in any case: the pace is the same for all tables of up to 512 contacts, twice what
+/// Rounds for which half a span has room in any case: the pace is the same for all tables of up to 512 contacts, more than
 /// one with buckets of 20 has in a network of a million.
 const ROUNDS: usize = 64;
 
