@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::nat::candidates::{Candidate, CandidateKind};
+use crate::nat::prefix::Family;
 use crate::nat::reachability::RoleChoice;
 use crate::nat::relay::RelayConfig;
 use crate::quic::reach::ReachConfig;
@@ -223,7 +224,7 @@ async fn after_a_round_in_vain_there_is_silence_also_when_another_session_follow
             .shared
             .meetings
             .silences()
-            .until(mux.now(), &peer)
+            .until(mux.now(), &(peer, Family::V4))
             .is_some()
     })
     .await;
