@@ -32,14 +32,16 @@ pub struct Config {
     pub table: TableConfig,
     /// How long to wait for answers.
     pub patience: Patience,
-    /// A contact that has answered nothing for so long was asked by then, twice if it is dead, and is not in the table any more.
     /// A bucket in which nothing was looked up for so long gets a lookup. Default 1 h (paper, section 2.3). The nearest
     /// buckets, which together have fewer than k contacts, get one lookup of the own id instead of one each. A random
     /// point of the far half is looked up as often in any case, to tell how many nodes there are.
+    ///
+    /// A contact that has answered nothing for so long was asked by then. If it is dead it was asked twice, and is in
+    /// the table no more.
     pub refresh: Duration,
     /// The neighbourhood is looked up once more so long after the start, because nodes that joined at the same moment
-    /// may have missed each other; from then on the buckets with room, in pauses that quadruple up to
-    /// a quarter of [`refresh`](Self::refresh), because a young network grows while its first members have nothing to look up.
+    /// may have missed each other; from then on the buckets with room, in pauses that quadruple up to a quarter of
+    /// [`refresh`](Self::refresh), because a young network grows while its first members have nothing to look up.
     /// Default 5 s.
     pub first_refresh: Duration,
     /// A record of somebody else is looked after so often: if this node is not responsible for it any more, whether

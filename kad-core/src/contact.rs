@@ -16,8 +16,8 @@ pub trait Address: Clone + PartialEq + fmt::Debug {
         None
     }
 
-    /// The groups of every host that is sent to when this address is dialled: of one that names several, the groups of each,
-    /// at most [`MAX_HOSTS`]. The first are those of [`groups`](Self::groups).
+    /// The groups of every host that is sent to when this address is dialled: of one that names several, the groups of
+    /// each, at most [`MAX_HOSTS`]. The first are those of [`groups`](Self::groups).
     fn all_groups(&self) -> [Option<AddressGroups>; MAX_HOSTS] {
         let mut all = [None; MAX_HOSTS];
         all[0] = self.groups();

@@ -34,9 +34,10 @@ pub enum Input<A> {
         /// What they ask.
         request: Request,
     },
-    /// Whom an [`Output::Request`](crate::Output::Request) reached is for certain at this address, and perhaps not at all that
-    /// was asked: an address may name several hosts, of which one has answered, or one host of several that are known to be
-    /// that peer. Comes before the answer. What the table keeps, and tells others, is this. Unknown and settled ids are ignored.
+    /// Whom an [`Output::Request`](crate::Output::Request) reached is for certain at this address, and perhaps not at
+    /// all that was asked: an address may name several hosts, of which one has answered, or one host of several that
+    /// are known to be that peer. Comes before the answer. What the table keeps, and tells others, is this. Unknown and
+    /// settled ids are ignored.
     Proven {
         /// The request.
         id: RequestId,

@@ -50,7 +50,7 @@ pub struct Kademlia<A> {
     timers: Timers,
     maintenance: Maintenance,
     lateness: Lateness,
-    /// Ids that are being probed, at most [`Config::max_probes`].
+    /// Ids that are being probed: strangers, at most [`Config::max_probes`], and contacts of the table.
     probing: Vec<NodeId>,
     /// Requests in flight that nobody waits for any more.
     judging: usize,

@@ -1,8 +1,8 @@
 //! Who of the table was silent for so long that it is time to ask, and when.
 //!
-//! Every contact that is not heard of for [`Config::refresh`](crate::Config::refresh) has been asked by then. Whatever is
-//! answered in the meantime, to a lookup of the application as to a refresh, puts that off, so where there is traffic hardly
-//! anybody is asked for this alone. What holds by construction:
+//! Every contact that is not heard of for [`Config::refresh`](crate::Config::refresh) has been asked by then. Whatever
+//! is answered in the meantime, to a lookup of the application as to a refresh, puts that off, so where there is traffic
+//! hardly anybody is asked for this alone. What holds by construction:
 //!
 //! - A contact has to be asked when it was silent for the *span*: the interval less a sixty-fourth, which is left for a second
 //!   attempt, so that who is dead is gone when the interval is over.
@@ -15,7 +15,8 @@
 //!   rounds that begin half a span after now at the earliest, so it delays nobody who is due before.
 //!
 //! Each contact is asked once, and then answers, or fails and is tried again at once, or is gone. One that does none of
-//! these, because this node could not send, is asked again outside of the rounds (`kademlia/upkeep.rs`), or it would stand in the way.
+//! these, because this node could not send, is asked again outside of the rounds (`kademlia/upkeep.rs`), or it would
+//! stand in the way.
 
 use crate::{Duration, Instant};
 

@@ -55,11 +55,23 @@ impl<A: Address> Kademlia<A> {
     /// PINGs a contact that may enter the table or may be gone, unless it is a stranger and enough are being probed. One of
     /// the table is probed in any case, or strangers who let PINGs wait could keep the dead there.
     pub(super) fn probe(&mut self, now: Now, contact: Contact<A>, out: &mut Outbox<A>) {
-        let room = self.probing.len() < self.config.max_probes || self.has_proven(&contact);
-        if room && !self.probing.contains(&contact.id) {
+        let known = self.has_proven(&contact);
+        let room = known || self.probing.len() < self.config.max_probes;
+        let probed = match known {
+            true => self.is_probed(&contact),
+            false => self.probing.contains(&contact.id),
+        };
+        if room && !probed {
             self.probing.push(contact.id);
             self.send(now, contact, Request::Ping, Purpose::Probe, out);
         }
+    }
+
+    /// Whether a contact is being PINGed at this address. A PING to another one, from which the peer has asked something, says
+    /// nothing of this one, or whoever knocks there again and again would never be asked here.
+    pub(super) fn is_probed(&self, contact: &Contact<A>) -> bool {
+        let is_probe = |flight: &Flight<A>| flight.purpose == Purpose::Probe && flight.contact == *contact;
+        self.probing.contains(&contact.id) && self.flights.iter().any(|(_, flight)| is_probe(flight))
     }
 
     /// The address at which the peer answers is the one that counts from here on, whatever its teller said.
@@ -175,7 +187,9 @@ impl<A: Address> Kademlia<A> {
         self.judging -= usize::from(flight.stage == Stage::GivenUp);
         match flight.purpose {
             Purpose::Probe => {
-                self.probing.retain(|&id| id != flight.contact.id);
+                // Once: the same peer may be probed at another address.
+                let place = self.probing.iter().position(|&id| id == flight.contact.id);
+                place.map(|place| self.probing.swap_remove(place));
                 if self.probing.is_empty() {
                     self.probing = Vec::new(); // As the slabs do: idle nodes are small.
                 }

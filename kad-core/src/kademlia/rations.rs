@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_has_not_proven_of_its_address_is_kept_and_told_nobody() {
+    fn what_a_peer_has_not_proven_of_its_address_is_not_kept_and_nobody_is_told() {
         let id = |n: u64| NodeId::from_limbs([n << 32, 0, 0, 0]);
         let liar = Contact::new(id(1), both(1, 1, 2001));
         let (mut machine, mut out) =

@@ -7,7 +7,8 @@ use crate::silence::ROUND;
 use crate::table::Entry;
 use crate::timers::Owner;
 use crate::{
-    Address, Due, Instant, MAX_RECORDS, Now, Outbox, Output, Prefix, StoreId, StoreOp, StoreReply, UnixTime,
+    Address, Due, Instant, MAX_RECORDS, NodeId, Now, Outbox, Output, Prefix, StoreId, StoreOp, StoreReply,
+    UnixTime,
 };
 
 /// Expired records removed in one go; when that many were found, the next go follows at once.
@@ -112,11 +113,16 @@ impl<A: Address> Kademlia<A> {
     /// PINGs contacts that would be silent for a refresh interval otherwise: lookups meet most of the dead, and this the
     /// rest.
     fn ask_the_silent(&mut self, now: Now, out: &mut Outbox<A>) {
+        let is_probed = |id: NodeId| {
+            self.table
+                .get(id)
+                .is_some_and(|entry| self.is_probed(entry.contact))
+        };
+        let probed: Vec<NodeId> = self.probing.iter().copied().filter(|&id| is_probed(id)).collect();
         let silence = &mut self.maintenance.silence;
         let since = silence.unasked();
         // Whoever is being probed is asked already, and is gone or fresh in a moment.
-        let unasked =
-            |entry: &Entry<'_, A>| entry.last_seen >= since && !self.probing.contains(&entry.contact.id);
+        let unasked = |entry: &Entry<'_, A>| entry.last_seen >= since && !probed.contains(&entry.contact.id);
         let unasked = || self.table.contacts().filter(unasked);
         let mut heard: Vec<_> = unasked().map(|entry| entry.last_seen).collect();
         heard.sort_unstable();

@@ -94,8 +94,8 @@ impl TableConfig {
     /// The same with other sizes of the first buckets, from the far half inwards.
     ///
     /// A lookup starts from the contacts nearest to its target: among eight times as many the nearest one shares three bits
-    /// more. It costs the memory of the contacts, more lookups to join, and PINGs to keep them fresh: one
-    /// in a refresh interval for each contact of whom nothing else was asked.
+    /// more. It costs the memory of the contacts, more lookups to join, and PINGs to keep them fresh: one in a
+    /// refresh interval for each contact of whom nothing else was asked.
     ///
     /// ```
     /// use kad_core::table::TableConfig;

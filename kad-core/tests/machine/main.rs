@@ -158,8 +158,11 @@ fn those_that_cannot_be_asked_hold_up_nobody_and_are_asked_again() {
     let mut asked = 0;
     while driven.now.monotonic < Instant::ZERO + 8 * refresh {
         let mut todo = tick(&mut driven);
-        let to_mute = |output: &&Output<u32>| matches!(output, Output::Request { to, request: Request::Ping, .. } if is_mute(to.address));
-        asked += todo.iter().filter(to_mute).count();
+        for output in &todo {
+            if let Output::Request { to, request, .. } = output {
+                asked += usize::from(*request == Request::Ping && is_mute(to.address));
+            }
+        }
         answer_all(&mut driven, &mut todo, |n| !is_mute(n));
         let heard = silences(&driven).filter(|(n, _)| !is_mute(*n));
         let longest = heard.map(|(_, silent)| silent).max().expect("nobody left");
@@ -187,6 +190,23 @@ fn whoever_says_nothing_is_asked_twice_and_is_gone_after_a_refresh() {
     let table = driven.machine.machine().table();
     assert_eq!((table.len(), table.get(dead.id)), (29, None));
     assert_eq!(questions, 2);
+}
+
+#[test]
+fn whoever_knocks_from_another_address_is_asked_at_its_own_all_the_same() {
+    let refresh = Config::default().refresh;
+    let mut driven = who_knows(30);
+    let silent = member(7);
+    let elsewhere = Contact::new(silent.id, 9007);
+    while driven.now.monotonic < Instant::ZERO + refresh {
+        // It answers at neither, and asks again whenever we have given up to ask it.
+        let mut todo = tick(&mut driven);
+        todo.extend(knock(&mut driven, elsewhere));
+        todo.retain(|output| !matches!(output, Output::Request { to, .. } if to.id == silent.id));
+        answer_all(&mut driven, &mut todo, |_| true);
+    }
+    let table = driven.machine.machine().table();
+    assert_eq!((table.len(), table.get(silent.id)), (29, None));
 }
 
 #[test]

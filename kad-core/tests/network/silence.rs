@@ -1,5 +1,5 @@
-//! Nobody stays in a table without being heard of. An oracle looks at every contact of every table, once a minute and whatever
-//! happens: nodes come, go without a word, cease to serve, and look things up.
+//! Nobody stays in a table without being heard of. An oracle looks at every contact of every table, once a minute and
+//! whatever happens: nodes come, go without a word, cease to serve, and look things up.
 
 use std::sync::Arc;
 
