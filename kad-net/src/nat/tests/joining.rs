@@ -252,7 +252,8 @@ impl Crowd {
             }
         } else if prospect != Prospect::Unclear {
             newcomer.quiet_since = now;
-        } else if now >= newcomer.quiet_since + ONE_MORE_AFTER && newcomer.met < MET_AT_MOST.min(all - STRANGERS)
+        } else if now >= newcomer.quiet_since + ONE_MORE_AFTER
+            && newcomer.met < MET_AT_MOST.min(all - STRANGERS)
         {
             newcomer.quiet_since = now;
             self.meet_next(who);
