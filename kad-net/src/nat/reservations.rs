@@ -216,8 +216,8 @@ impl Reservations {
         self.held_ids().into_iter()
     }
 
-    /// Whether places are needed, and no relay of this family is known that grants one or could be asked. One that rests, as it
-    /// refused or was not there, may have named an address that is not its own.
+    /// Whether places are needed, and no relay of this family is known that grants one or could be asked. One that
+    /// rests, as it refused or was not there, may have named an address that is not its own.
     #[must_use]
     pub fn lacks(&self, now: Instant, family: Family) -> bool {
         let rests = |relay: &Relay| matches!(relay.state, State::Idle { rests_until } if rests_until > now);
