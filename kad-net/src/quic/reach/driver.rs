@@ -335,6 +335,9 @@ impl Driver {
         self.config.scope = Scope::Global;
         self.observations = Observations::new(Scope::Global);
         self.shared.meetings.went_public();
+        if let Some(mut relay) = self.relay() {
+            relay.went_public();
+        }
         self.help(dial_back::Event::WentPublic);
         self.reach(reachability::Event::Dialled { to });
         self.tell_addresses();
