@@ -350,15 +350,15 @@ impl Transport for QuicTransport {
         }
     }
 
-    /// Of several addresses, those at which it was reached, and that at which it is met now. Nothing for a node that tells nobody of
-    /// others, as it only asks, and where there is nobody to protect from lies.
+    /// Of several addresses, those at which it was reached, and that at which it is met now, as far as it has proven it.
+    /// Nothing for a node that tells nobody of others, as it only asks, and where there is nobody to protect from lies.
     fn proven(&self, to: &Contact<QuicAddress>) -> Option<QuicAddress> {
         let tells = self.shared.reach.standing().borrow().role == Role::Server;
         if !tells || self.shared.meetings.scope() == Scope::Any {
             return None;
         }
         let link = self.shared.pool.open(&to.id)?;
-        let met = address::canonical(link.link().connection.remote_address());
+        let met = link.link().whereabouts().at;
         let asked = to.address.sockets();
         // A server that calls us may do so from another port than the one at which it was reached.
         let at = match asked {

@@ -120,6 +120,12 @@ impl Relay {
         }
     }
 
+    /// This node was in a private network and is in the internet now: a site has no more places than elsewhere. Those
+    /// that are granted run out by themselves.
+    pub const fn went_public(&mut self) {
+        self.scope = Scope::Global;
+    }
+
     /// Takes one event and appends what follows to `out`: an answer, and the end of each session that is over.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
         // What has run out is over before anything else, whenever the timer comes.

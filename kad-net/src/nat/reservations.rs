@@ -216,10 +216,13 @@ impl Reservations {
         self.held_ids().into_iter()
     }
 
-    /// Whether places are needed, and no relay of this family is known.
+    /// Whether places are needed, and no relay of this family is known that grants one or could be asked. One that
+    /// rests, as it refused or was not there, may have named an address that is not its own.
     #[must_use]
-    pub fn lacks(&self, family: Family) -> bool {
-        self.needed && self.relays.iter().all(|relay| Family::of(relay.site) != family)
+    pub fn lacks(&self, now: Instant, family: Family) -> bool {
+        let rests = |relay: &Relay| matches!(relay.state, State::Idle { rests_until } if rests_until > now);
+        let is_of_use = |relay: &Relay| Family::of(relay.site) == family && !rests(relay);
+        self.needed && !self.relays.iter().any(is_of_use)
     }
 
     /// Whether so few relays are known that those that are lost could not be replaced: fewer than would fill all places twice.

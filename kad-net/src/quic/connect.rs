@@ -92,11 +92,11 @@ impl Drop for Dial {
     }
 }
 
-/// The same, over a connection to this very address: whoever is seen somewhere by the peer should be seen in this family. One
-/// that stands in the other family finishes what is under way.
+/// The same, over a connection in a family of this address: whoever is seen somewhere by the peer should be seen in this
+/// family. One that stands in the other family finishes what is under way.
 pub(super) async fn link_at(shared: &Arc<Shared>, to: &Contact<QuicAddress>) -> Result<InUse, QuicError> {
     let fits = |link: &InUse| {
-        let family = Family::of(link.link().connection.remote_address().ip());
+        let family = Family::of(link.link().whereabouts().at.ip());
         let mut sockets = to.address.sockets().iter();
         sockets.any(|socket| Family::of(socket.ip()) == family)
     };

@@ -32,6 +32,7 @@ mod telling;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kad_core::{Instant, NodeId};
@@ -67,7 +68,8 @@ pub struct Witnessed {
 
 /// What all meetings of a transport share.
 pub(super) struct Meetings {
-    scope: Scope,
+    /// Whether this node is in the internet, as far as it knows.
+    public: AtomicBool,
     /// One for each peer that somebody here wants to be connected to: as many as there are peers of applications.
     finders: Mutex<HashMap<NodeId, Arc<Finder>>>,
     sessions: Arc<Sessions>,
@@ -86,7 +88,7 @@ pub(super) struct Meetings {
 impl Meetings {
     pub(super) fn new(config: &ReachConfig) -> Self {
         Self {
-            scope: config.scope,
+            public: AtomicBool::new(config.scope == Scope::Global),
             finders: Mutex::default(),
             sessions: Arc::default(),
             dials: Mutex::new(Rations::of_dials()),
@@ -101,13 +103,21 @@ impl Meetings {
     }
 
     /// Where addresses mean something.
-    pub(super) const fn scope(&self) -> Scope {
-        self.scope
+    pub(super) fn scope(&self) -> Scope {
+        match self.public.load(Ordering::Relaxed) {
+            true => Scope::Global,
+            false => Scope::Any,
+        }
+    }
+
+    /// This node was in a private network, and is in the internet now: there others are to be protected.
+    pub(super) fn went_public(&self) {
+        self.public.store(true, Ordering::Relaxed);
     }
 
     /// Whether a host that somebody names may be dialled now; then it counts.
     pub(super) fn may_dial(&self, now: Instant, to: IpAddr) -> bool {
-        self.dials().take(now, to, self.scope)
+        self.dials().take(now, to, self.scope())
     }
 
     /// The network has changed: paths are looked for anew.

@@ -57,6 +57,21 @@ fn refusal(out: &[Action]) -> Option<Refusal> {
 }
 
 #[test]
+fn a_relay_that_was_in_a_private_network_and_is_in_the_internet_counts_sites() {
+    let config = RelayConfig {
+        reservations_per_site: 2,
+        ..RelayConfig::default()
+    };
+    let mut relay = Relay::new(config, Scope::Any, &[5; 32], at(0));
+    // Each on another host of one network.
+    let beside = |n: u8| SocketAddr::from(([20, 1, 0, n], 4001));
+    let asks = |relay: &mut Relay, n: u8| refusal(&tell(relay, 0, reserve(id(n.into()), beside(n))));
+    assert!((1..=4).all(|n| asks(&mut relay, n).is_none()));
+    relay.went_public();
+    assert_eq!(asks(&mut relay, 5), Some(Refusal::Full));
+}
+
+#[test]
 fn datagrams_go_between_the_two_legs_of_a_session_and_nowhere_else() {
     let mut relay = relay(RelayConfig::default());
     assert!(matches!(

@@ -113,6 +113,27 @@ fn who_meets_relays_in_both_families_has_a_place_in_each() {
 }
 
 #[test]
+fn a_relay_that_is_not_where_it_says_hides_no_other_one_of_that_family() {
+    let six = |n: u64| Event::RelayKnown {
+        relay: id(n),
+        ip: std::net::Ipv6Addr::from([0x2001, 0xdb8, n as u16, 0, 0, 0, 0, 1]).into(),
+        rtt: Duration::from_millis(10),
+    };
+    let mut node = Node::new();
+    assert!(!node.0.lacks(node.1, Family::V6), "it needs none");
+    node.tell(Event::Needed(true));
+    assert!(node.0.lacks(node.1, Family::V6));
+    assert_eq!(node.tell(six(1)), [reserve(id(1))]);
+    assert!(!node.0.lacks(node.1, Family::V6), "it is asked");
+    assert!(node.0.lacks(node.1, Family::V4));
+    node.tell(Event::Refused { relay: id(1) });
+    assert!(node.0.lacks(node.1, Family::V6));
+    node.tell(six(2));
+    node.grant(2);
+    assert!(!node.0.lacks(node.1, Family::V6));
+}
+
+#[test]
 fn the_nearest_at_three_different_sites_are_asked() {
     let mut node = Node::new();
     for (n, site, millis) in [

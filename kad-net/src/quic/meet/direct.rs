@@ -146,7 +146,7 @@ fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>, witnessed: &
     }
     let standing = shared.reach.standing();
     let own = standing.borrow().candidates();
-    let scope = shared.meetings.scope;
+    let scope = shared.meetings.scope();
     for target in of_card(card, witnessed, scope, &own) {
         let ip = target.address.ip();
         let known = targets.iter().any(|known| known.address == target.address);

@@ -376,7 +376,7 @@ impl Attempt {
 /// at a third party.
 pub(super) fn granted(shared: &Shared, mut targets: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
     let none_asked = targets.is_empty();
-    let (now, scope) = (shared.mux.now(), shared.meetings.scope);
+    let (now, scope) = (shared.mux.now(), shared.meetings.scope());
     let mut attempts = shared.meetings.attempts();
     // An attempt is aimed at a host, whatever ports it tries there.
     let mut hosts: Vec<(IpAddr, bool)> = Vec::new();

@@ -128,9 +128,9 @@ impl Session {
     }
 
     /// Both ends, as the relay sees them.
-    pub(super) const fn meeting(&self, shared: &Shared) -> Meeting {
+    pub(super) fn meeting(&self, shared: &Shared) -> Meeting {
         Meeting {
-            scope: shared.meetings.scope,
+            scope: shared.meetings.scope(),
             own_host: self.opened.seen.ip(),
             peer_host: self.opened.peer_host,
         }

@@ -74,7 +74,7 @@ async fn answer(
         refuse(send, recv, code::TOO_LARGE);
         return None;
     };
-    let request = ReachRequest::decode(&Bytes::from(frame), shared.meetings.scope);
+    let request = ReachRequest::decode(&Bytes::from(frame), shared.meetings.scope());
     let mut begin = None;
     let (frame, told) = match request {
         Ok(request) => match &request {
@@ -140,7 +140,7 @@ pub(super) async fn ask(
         recv.read_to_end(MAX_REACH_FRAME).await.ok()
     };
     let answer = tokio::time::timeout(TELLS_WITHIN, asking).await.ok()??;
-    match ReachAnswer::decode(&Bytes::from(answer), &request, shared.meetings.scope) {
+    match ReachAnswer::decode(&Bytes::from(answer), &request, shared.meetings.scope()) {
         Ok(ReachAnswer::Candidates {
             class,
             candidates,

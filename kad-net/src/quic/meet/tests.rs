@@ -238,7 +238,7 @@ async fn after_a_round_in_vain_there_is_silence_also_when_another_session_follow
             .shared
             .meetings
             .silences()
-            .until(mux.now(), &(peer, Family::V4))
+            .until(mux.now(), &peer)
             .is_some()
     })
     .await;

@@ -94,6 +94,8 @@ pub(in super::super) struct Driver {
     pub(super) legs: BTreeMap<NodeId, InUse>,
     /// Those of them that have yet to prove that they are where they were seen last.
     pub(super) unproven: BTreeSet<NodeId>,
+    /// Requests of peers that have yet to prove where they are.
+    pub(super) waiting: usize,
     asking: FuturesUnordered<Asking>,
     pub(super) told: Told,
     inbox: Inbox,
@@ -163,6 +165,7 @@ impl Driver {
             places: BTreeMap::new(),
             legs: BTreeMap::new(),
             unproven: BTreeSet::new(),
+            waiting: 0,
             asking: FuturesUnordered::new(),
             told: Told::default(),
             next_tick: Instant::ZERO,
@@ -331,6 +334,10 @@ impl Driver {
         );
         self.config.scope = Scope::Global;
         self.observations = Observations::new(Scope::Global);
+        self.shared.meetings.went_public();
+        if let Some(mut relay) = self.relay() {
+            relay.went_public();
+        }
         self.help(dial_back::Event::WentPublic);
         self.reach(reachability::Event::Dialled { to });
         self.tell_addresses();

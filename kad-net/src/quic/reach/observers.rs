@@ -31,8 +31,8 @@ use crate::quic::pool::Link;
 use crate::wire::Scope;
 use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 
-/// Peers that were asked; as many as may be asked to probe for others. Full: nobody else is asked until one of them is
-/// gone.
+/// Peers that were asked; as many as may be asked to probe for others. Full: a caller makes room for somebody who was
+/// dialled; else nobody is asked until one of them is gone.
 const MAX_OBSERVERS: usize = 64;
 
 /// Relays that are remembered after their connections have ended: as many as the reservations keep in mind. Full: one
@@ -155,16 +155,17 @@ impl Observers {
             .collect()
     }
 
-    /// A full list forgets a caller that does not serve for somebody who was dialled.
-    fn make_room(&mut self) {
-        let useless = |(id, observer): (&NodeId, &Observer)| {
-            (!observer.serves && !observer.link.dialled).then_some(*id)
-        };
-        if self.asked.len() >= MAX_OBSERVERS
-            && let Some(useless) = self.asked.iter().find_map(useless)
-        {
-            self.asked.remove(&useless);
+    /// A full list forgets a caller for somebody who was dialled, one that does not serve first: callers may be anybody,
+    /// and are not to be all that there is. Returns whom.
+    fn make_room(&mut self, newcomer: &NodeId) -> Option<NodeId> {
+        if self.asked.len() < MAX_OBSERVERS || self.asked.contains_key(newcomer) {
+            return None;
         }
+        let callers = self.asked.iter().filter(|(_, observer)| !observer.link.dialled);
+        let gone = callers.min_by_key(|(_, observer)| observer.serves);
+        let gone = gone.map(|(id, _)| *id)?;
+        self.asked.remove(&gone);
+        Some(gone)
     }
 
     /// Whether this connection was asked lately.
@@ -179,7 +180,8 @@ impl Driver {
     pub(super) fn greet(&mut self, now: Instant) {
         let mut chosen = Vec::new();
         let lacking = self.lacking();
-        let without_relay = [Family::V4, Family::V6].map(|family| self.lacks_relay(family).then_some(family));
+        let without_relay =
+            [Family::V4, Family::V6].map(|family| self.lacks_relay(now, family).then_some(family));
         for link in self.shared.pool.links() {
             let ip = link.whereabouts().at.ip();
             let family = Family::of(ip);
@@ -200,8 +202,10 @@ impl Driver {
         // Callers last, and other households first; among them in whatever order the pool has them.
         chosen.sort_by_key(|(called, voted, ..)| (*called, *voted));
         for (.., link, ip) in chosen.into_iter().take(ASKED_AT_ONCE) {
-            if link.dialled {
-                self.observers.make_room();
+            if link.dialled
+                && let Some(gone) = self.observers.make_room(&link.peer)
+            {
+                self.no_helper(gone);
             }
             self.greet_one(now, link, ip);
         }
@@ -231,8 +235,8 @@ impl Driver {
 
     /// Whether no relay is known in a family in which this node would have a place: one that has come back, perhaps. Those that
     /// are met in the other one say where they are in this.
-    fn lacks_relay(&self, family: Family) -> bool {
-        self.reservations.lacks(family) && self.port_of(family).is_some() && has_way_out(family)
+    fn lacks_relay(&self, now: Instant, family: Family) -> bool {
+        self.reservations.lacks(now, family) && self.port_of(family).is_some() && has_way_out(family)
     }
 
     /// Goes where peers are said to be in the other family, so that others can be told.
@@ -346,16 +350,19 @@ impl Driver {
 
     /// A server that was dialled says whether it relays, and where else it is reached.
     fn meet_in_both(&mut self, link: &Arc<Link>, relays: bool, also: Option<SocketAddr>) {
-        let (id, met, scope) = (link.peer, link.whereabouts().at, self.config.scope);
+        let (now, id, met, scope) = (self.now(), link.peer, link.whereabouts().at, self.config.scope);
         let other = |also: &SocketAddr| Family::of(also.ip()) != Family::of(met.ip()) && scope.admits(*also);
         let also = also.filter(other);
         if let Some(also) = also {
-            self.shared.reached.claim(self.now(), id, also);
+            self.shared.reached.claim(now, id, also);
         }
         // One at which there is a place is where that place is.
         if relays && !self.places.contains_key(&id) {
-            // The first that is known in a family is worth a dial: who connects may need that family.
-            let goes = |also: &SocketAddr| self.lacks_relay(Family::of(also.ip()));
+            // The first that is known in a family is worth a dial: who connects may need that family. It may be
+            // anybody's address, so there is a ration.
+            let goes = |also: &SocketAddr| {
+                self.lacks_relay(now, Family::of(also.ip())) && self.shared.meetings.may_dial(now, also.ip())
+            };
             let (at, also) = match also.filter(goes) {
                 Some(first) => (first, Some(met)),
                 None => (met, also),
@@ -425,3 +432,6 @@ impl Driver {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

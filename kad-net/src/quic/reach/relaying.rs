@@ -69,7 +69,7 @@ impl Driver {
             return Err(ReachRefusal::NoReservation);
         }
         self.legs.insert(peer, link.clone());
-        self.look_at_legs();
+        self.look_at_leg(peer);
         Ok(ReachAnswer::Kept { observed: seen })
     }
 
@@ -175,31 +175,39 @@ impl Driver {
 
     /// Peers with a place or a session whose connection has ended, or comes from somewhere else than before.
     pub(super) fn look_at_legs(&mut self) {
-        let legs: Vec<(NodeId, InUse)> = self.legs.iter().map(|(id, link)| (*id, link.clone())).collect();
-        for (peer, link) in legs {
-            if link.link().connection.close_reason().is_none() {
-                let whereabouts = link.link().whereabouts();
-                self.account(Event::Moved {
-                    peer,
-                    leg: whereabouts.at,
-                });
-                if !whereabouts.settled {
-                    self.wait_for_leg(peer, link);
-                }
-                continue;
+        let peers: Vec<NodeId> = self.legs.keys().copied().collect();
+        for peer in peers {
+            self.look_at_leg(peer);
+        }
+    }
+
+    /// The same for one of them, if it has something here.
+    pub(super) fn look_at_leg(&mut self, peer: NodeId) {
+        let Some(link) = self.legs.get(&peer).cloned() else {
+            return;
+        };
+        if link.link().connection.close_reason().is_none() {
+            let whereabouts = link.link().whereabouts();
+            self.account(Event::Moved {
+                peer,
+                leg: whereabouts.at,
+            });
+            if !whereabouts.settled {
+                self.wait_for_leg(peer, link);
             }
-            drop(link);
-            // It may have opened another connection in the meantime.
-            match self.shared.pool.open(&peer) {
-                Some(other) if other.link().connection.close_reason().is_none() => {
-                    let leg = other.link().whereabouts().at;
-                    self.legs.insert(peer, other);
-                    self.account(Event::Moved { peer, leg });
-                }
-                _ => {
-                    self.legs.remove(&peer);
-                    self.account(Event::Gone { peer });
-                }
+            return;
+        }
+        drop(link);
+        // It may have opened another connection in the meantime.
+        match self.shared.pool.open(&peer) {
+            Some(other) if other.link().connection.close_reason().is_none() => {
+                let leg = other.link().whereabouts().at;
+                self.legs.insert(peer, other);
+                self.account(Event::Moved { peer, leg });
+            }
+            _ => {
+                self.legs.remove(&peer);
+                self.account(Event::Gone { peer });
             }
         }
     }
@@ -234,7 +242,7 @@ impl Driver {
 
     pub(super) fn on_leg_waited(&mut self, peer: NodeId) {
         self.unproven.remove(&peer);
-        self.look_at_legs();
+        self.look_at_leg(peer);
     }
 
     /// Feeds the accounts of relaying, and tells both ends of sessions that are over.

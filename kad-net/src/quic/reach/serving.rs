@@ -20,6 +20,10 @@ use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 /// packets lost.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// Requests of peers that have yet to prove where they are: a quarter of what may be under way, as those who prove
+/// nothing keep their places for seconds. Full: refused as busy.
+const MAX_UNPROVEN: usize = 128;
+
 impl Driver {
     /// A request of a peer. One because of which others would be sent something waits until the peer has proven where it is.
     pub(super) fn on_knock(&mut self, knock: Knock) {
@@ -35,16 +39,21 @@ impl Driver {
         if settled || !reaches_others(&request) {
             return self.on_request(knock, request);
         }
+        if self.waiting >= MAX_UNPROVEN {
+            return self.refuse(knock, ReachRefusal::Busy);
+        }
         // Without room for it the client is told that we are busy, as the reply is dropped.
-        self.start(async move {
+        let started = self.start(async move {
             knock.link().link().settles().await;
             Heard::Waited { knock, request }
         });
+        self.waiting += usize::from(started);
     }
 
     /// The time is over in which a peer was to prove where it is. One that was led astray once more has to ask again.
     pub(super) fn on_waited(&mut self, knock: Knock, request: ReachRequest) {
-        self.look_at_legs();
+        self.waiting -= 1;
+        self.look_at_leg(knock.link().link().peer);
         match knock.link().link().whereabouts().settled {
             true => self.on_request(knock, request),
             false => self.refuse(knock, ReachRefusal::Busy),

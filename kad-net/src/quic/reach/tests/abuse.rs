@@ -34,6 +34,20 @@ async fn nobody_can_have_an_address_probed_that_is_not_their_own() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_in_a_private_network_and_is_in_the_internet_dials_nobody_without_end() {
+    let node = node(134, config(RoleChoice::Client));
+    let (now, meetings) = (node.shared.mux.now(), &node.shared.meetings);
+    let dialled = || {
+        (0..100)
+            .filter(|_| meetings.may_dial(now, [8, 8, 8, 8].into()))
+            .count()
+    };
+    assert_eq!(dialled(), 100, "there is nobody to protect");
+    meetings.went_public();
+    assert!((1..100).contains(&dialled()));
+}
+
+#[tokio::test]
 async fn a_check_that_is_smaller_than_what_it_causes_is_refused() {
     let (helper, client) = (server(113), node(114, config(RoleChoice::Client)));
     let link = link(&client, &helper.local()).await;

@@ -196,6 +196,10 @@ async fn led_astray(first: u8, theft: Theft) {
     let (genuine, victim) = (router.address(), router.victim.local_addr().unwrap());
     let leg = world.leg();
     assert_eq!(leg.link().whereabouts().at, genuine);
+    // Somebody has said that the client is in both families, and the relay is about to tell others.
+    relay.shared.meetings.went_public();
+    let said = QuicAddress::new(&[genuine, "[2001:db8::9]:4001".parse().unwrap()]).unwrap();
+    let said = Contact::new(client.id, said);
 
     router.steal(theft);
     let mut came = Vec::new();
@@ -221,6 +225,7 @@ async fn led_astray(first: u8, theft: Theft) {
     eventually("a victim has got what was the client's", || {
         let whereabouts = leg.link().whereabouts();
         assert_eq!(whereabouts.at, genuine, "nothing was proven");
+        assert_eq!(relay.proven(&said), Some(genuine.into()));
         if leg.link().connection.remote_address() == victim {
             led += 1;
         }
