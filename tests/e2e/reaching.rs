@@ -160,7 +160,12 @@ fn a_listener_that_keeps_on_serves_the_next_and_turns_away_whom_it_does_not_want
     }
     let stranger = run_with_input(&["connect", &id, "chat/1", &at, "--json"], b"three");
     assert_eq!(stranger.status.code(), Some(1), "{}", stranger.stderr);
-    assert!(text(&object(&stranger.stderr)["error"]).contains("closed"));
+    let error = text(&object(&stranger.stderr)["error"]);
+    // It has heard that it was turned away, or it asked for a stream before it heard of that.
+    assert!(
+        error.contains("the peer closed the connection") || error.contains("does not know the connection"),
+        "{error}"
+    );
     // What is not listened for is told, and not waited for.
     let wrong = run_with_input(&["connect", &id, "other/1", &at, "--key", path(&key)], b"");
     assert_eq!(wrong.status.code(), Some(1));
@@ -189,11 +194,12 @@ fn backwards() -> u16 {
 
 fn ask(at: &str, question: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(at).unwrap();
-    stream.write_all(question).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
-    // A connection that is not forwarded is closed or reset.
-    let _ = stream.read_to_end(&mut answer);
+    // A connection that is not forwarded is reset, perhaps before all was asked.
+    let _ = stream
+        .write_all(question)
+        .and_then(|()| stream.shutdown(Shutdown::Write))
+        .and_then(|()| stream.read_to_end(&mut answer));
     answer
 }
 

@@ -1,4 +1,5 @@
-//! Serves one connection of applications: QUIC with an application protocol name of its own, never in the pool of requests.
+//! Serves one connection of applications: QUIC with an application protocol name of its own, never in the pool of
+//! requests.
 //!
 //! ```text
 //!   first byte 0x02 ─► whoever handles requests of reaching (CANDIDATES)
@@ -39,8 +40,8 @@ pub(super) struct ReachStream {
 /// What handles these. Called on the task that serves the path, so it must not wait.
 pub(super) type OnReach = Box<dyn Fn(ReachStream) + Send + Sync>;
 
-/// Bytes that a peer may have under way on a connection of applications: two windows of a stream, so that one whose application
-/// does not read leaves room for the others. At a round trip of 100 ms, 20 MiB/s.
+/// Bytes that a peer may have under way on a connection of applications: two windows of a stream, so that one whose
+/// application does not read leaves room for the others. At a round trip of 100 ms, 20 MiB/s.
 const RECEIVE_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// Bytes that we hold for a peer until its QUIC acknowledges them.

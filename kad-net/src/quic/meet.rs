@@ -9,17 +9,19 @@
 //!                                     punching, both at once ─► path (punched)
 //! ```
 //!
-//! - **At once, beside each other** (`finder.rs`): what can be dialled is dialled, and the relayed path is opened meanwhile. The first
-//!   path is used; better ones take its place while it is in use. When the last one is lost, whoever dialled looks again.
+//! - **At once, beside each other** (`finder.rs`): what can be dialled is dialled, and the relayed path is opened
+//!   meanwhile. The first path is used; better ones take its place while it is in use. When the last one is lost,
+//!   whoever dialled looks again.
 //! - **Sessions** (`session.rs`): of both ends, those that this node opened and those that arrived.
 //! - **Telling** (`telling.rs`): where both ends are, end to end.
-//! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants; `birthday.rs` what is tried after that, where
-//!   operators want it.
+//! - **Punching** (`punching.rs`): carries out what [`Punch`](crate::nat::punch::Punch) wants; `birthday.rs` what is
+//!   tried after that, where operators want it.
 //!
-//! What it refuses to do: dial or punch for somebody else. A card and the word of a relay name addresses, so dials to each host are
-//! rationed, relays that a card names included, and so are attempts to punch. Addresses of the own network are dialled where the peer
-//! was heard over mDNS, or others have met it behind the same NAT ([`Witnessed`]), and punched where a relay sees both at one host; a
-//! card alone has nobody there dialled. Only the host is punched at which the relay sees the peer.
+//! What it refuses to do: dial or punch for somebody else. A card and the word of a relay name addresses, so dials to
+//! each host are rationed, relays that a card names included, and so are attempts to punch. Addresses of the own
+//! network are dialled where the peer was heard over mDNS, or others have met it behind the same NAT ([`Witnessed`]),
+//! and punched where a relay sees both at one host; a card alone has nobody there dialled. Only the host is punched at
+//! which the relay sees the peer.
 
 mod birthday;
 mod direct;
@@ -54,15 +56,15 @@ use self::session::Sessions;
 /// Requests of peers over connections of applications that are read and answered at a time. Full: refused as busy.
 const MAX_ASKED: usize = 64;
 
-/// What others than a peer itself say of where it is. A card is the word of its owner alone, which could name any address in the
-/// network of whoever reads it.
+/// What others than a peer itself say of where it is. A card is the word of its owner alone, which could name any
+/// address in the network of whoever reads it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Witnessed {
-    /// Addresses in the own network at which the peer was heard, over mDNS say. They are dialled whatever its card says. Those that are
-    /// not private are left out, and all but the first four.
+    /// Addresses in the own network at which the peer was heard, over mDNS say. They are dialled whatever its card
+    /// says. Those that are not private are left out, and all but the first four.
     pub heard: Vec<SocketAddr>,
-    /// Hosts at which other nodes have met the peer. If this node is seen at one of them, both are behind one NAT, and addresses of the
-    /// own network that the card names are dialled too.
+    /// Hosts at which other nodes have met the peer. If this node is seen at one of them, both are behind one NAT, and
+    /// addresses of the own network that the card names are dialled too.
     pub hosts: Vec<IpAddr>,
 }
 
@@ -171,13 +173,13 @@ pub(super) fn begin(shared: &Arc<Shared>, config: &ReachConfig) {
 }
 
 impl QuicTransport {
-    /// Connects to a peer by its id: over the path that there is, or by its card (see the record under its id). Addresses at which
-    /// strangers reach it are dialled, and a path through one of its relays is opened beside that; the first one is used, and
-    /// better ones take its place while it is in use, which [`Connection::path`] tells.
+    /// Connects to a peer by its id: over the path that there is, or by its card (see the record under its id).
+    /// Addresses at which strangers reach it are dialled, and a path through one of its relays is opened beside that;
+    /// the first one is used, and better ones take its place while it is in use, which [`Connection::path`] tells.
     ///
     /// # Errors
-    /// [`ConnectError`]: [`Unreachable`](ConnectError::Unreachable) with what was tried, if no path is found within some fifteen
-    /// seconds, or what the peer answered.
+    /// [`ConnectError`]: [`Unreachable`](ConnectError::Unreachable) with what was tried, if no path is found within
+    /// some fifteen seconds, or what the peer answered.
     ///
     /// # Cancel safety
     /// Dropping the future gives up; a path that was opened stays for half a minute.

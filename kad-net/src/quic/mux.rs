@@ -8,13 +8,13 @@
 //!                    └──── PROBE    waits for it
 //! ```
 //!
-//! Packets of ours have the bit clear that every QUIC packet has set (RFC 9000, section 17.2: the *fixed bit*, which our endpoints
-//! do not grease). They are told apart in the receive path, for every segment of a batch, and what they cause is bounded there:
-//! a RELAY packet leaves at most one other, a PUNCH or PROBE none. Nothing that arrives makes state; what nobody waits for is
-//! counted and dropped.
+//! Packets of ours have the bit clear that every QUIC packet has set (RFC 9000, section 17.2: the *fixed bit*, which
+//! our endpoints do not grease). They are told apart in the receive path, for every segment of a batch, and what they
+//! cause is bounded there: a RELAY packet leaves at most one other, a PUNCH or PROBE none. Nothing that arrives makes
+//! state; what nobody waits for is counted and dropped.
 //!
-//! The mux also knows which hosts this node has sent something to, since everything that leaves passes here: what comes from such a
-//! host says nothing about whether strangers reach us.
+//! The mux also knows which hosts this node has sent something to, since everything that leaves passes here: what comes
+//! from such a host says nothing about whether strangers reach us.
 
 #[cfg(test)]
 pub(super) mod between;
@@ -41,8 +41,8 @@ pub(super) use self::sift::sift;
 use self::packet::MAX_PACKET;
 use self::punches::Awaited;
 
-/// Probes, and calls, that wait to be looked at. A node asks for sixty probes in a minute and gets three for each; calls are as
-/// many as handshakes. Full: dropped and counted; the prover asks again.
+/// Probes, and calls, that wait to be looked at. A node asks for sixty probes in a minute and gets three for each;
+/// calls are as many as handshakes. Full: dropped and counted; the prover asks again.
 const MAX_PROBES: usize = 256;
 
 /// A probe that arrived.
@@ -112,7 +112,8 @@ impl Mux {
         }
     }
 
-    /// The clock of the machines in [`nat`](crate::nat): time since the transport was opened. All of them read this one.
+    /// The clock of the machines in [`nat`](crate::nat): time since the transport was opened. All of them read this
+    /// one.
     pub(super) fn now(&self) -> Instant {
         Instant::from_micros(u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
@@ -130,8 +131,8 @@ impl Mux {
         &self.relayed
     }
 
-    /// The socket to send over to addresses of its family; the same one that quinn has, without the runtime around it, so that
-    /// a packet leaves at once. The first one of each family counts.
+    /// The socket to send over to addresses of its family; the same one that quinn has, without the runtime around it,
+    /// so that a packet leaves at once. The first one of each family counts.
     pub(super) fn carry_over(&self, socket: &Arc<UdpSocket>) {
         if let Ok(local) = socket.local_addr() {
             let _ = self.sockets[usize::from(local.is_ipv6())].set(Arc::downgrade(socket));
@@ -158,8 +159,8 @@ impl Mux {
         }
     }
 
-    /// The same from a socket that is not the node's own. At once: the runtime knows of a new socket only later that it can be
-    /// written to.
+    /// The same from a socket that is not the node's own. At once: the runtime knows of a new socket only later that it
+    /// can be written to.
     pub(super) fn send_from(&self, socket: &tokio::net::UdpSocket, to: SocketAddr, packet: Packet<'_>) {
         let mut bytes = [0; MAX_PACKET];
         match packet.write(&mut bytes) {
@@ -202,15 +203,15 @@ impl Mux {
         hosts.last = Some((host, now));
     }
 
-    /// A way to the other end of a session at a relay: what is sent to [`Route::fake`] over the virtual endpoint goes through the
-    /// relay, and what comes from there through this session comes in as from that address. Ends when dropped. `None` if there
-    /// are too many, or there is one for this session already.
+    /// A way to the other end of a session at a relay: what is sent to [`Route::fake`] over the virtual endpoint goes
+    /// through the relay, and what comes from there through this session comes in as from that address. Ends when
+    /// dropped. `None` if there are too many, or there is one for this session already.
     pub(super) fn route(&self, relay: SocketAddr, session: SessionId) -> Option<Route> {
         Relayed::route(&self.relayed, relay, session)
     }
 
-    /// Punches of the other end of a session, from wherever they come, with a MAC that fits. `side` is the own side. `None` if too
-    /// many sessions wait for theirs, or this one does already.
+    /// Punches of the other end of a session, from wherever they come, with a MAC that fits. `side` is the own side.
+    /// `None` if too many sessions wait for theirs, or this one does already.
     pub(super) fn await_punches(&self, session: SessionId, key: PunchKey, side: Side) -> Option<Punches> {
         Awaited::begin(&self.awaited, session, key, side)
     }
@@ -230,7 +231,8 @@ impl Mux {
         self.awaited.arriving(canonical(from));
     }
 
-    /// Tells of a peer that has connected to us. Whether it was a `stranger` is to be found out before it is answered at all.
+    /// Tells of a peer that has connected to us. Whether it was a `stranger` is to be found out before it is answered
+    /// at all.
     pub(super) fn tell_of_call(&self, from: SocketAddr, stranger: bool) {
         let from = canonical(from);
         if self.called.try_send(Called { from, stranger }).is_err() {

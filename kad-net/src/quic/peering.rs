@@ -7,13 +7,14 @@
 //!                      └─ tend: one task that closes, waits, fails and forgets in time
 //! ```
 //!
-//! A path is a QUIC connection of its own, opened by either side, with the key of the peer proven. Paths come from whoever finds
-//! them ([`Peering::add_path`]), and go when they die, or a better one has taken over. Streams notice by themselves
-//! ([`Peering::best`]) and go on where they were.
+//! A path is a QUIC connection of its own, opened by either side, with the key of the peer proven. Paths come from
+//! whoever finds them ([`Peering::add_path`]), and go when they die, or a better one has taken over. Streams notice by
+//! themselves ([`Peering::best`]) and go on where they were.
 //!
-//! Both ends should agree on the best path. The kind decides, which the one who dialled it says; of two of a kind the newer one,
-//! because there was a reason to look for another, unless both dialled at once: then the lower id's dial. Paths that are not needed are
-//! closed at once by the lower id only, so that no two ends each close what the other one keeps.
+//! Both ends should agree on the best path. The kind decides, which the one who dialled it says; of two of a kind the
+//! newer one, because there was a reason to look for another, unless both dialled at once: then the lower id's dial.
+//! Paths that are not needed are closed at once by the lower id only, so that no two ends each close what the other one
+//! keeps.
 
 mod all;
 mod paths;
@@ -41,7 +42,8 @@ pub(super) use self::paths::{Attached, LivePath};
 /// Connections with one peer, those included that it opened. Full: a further one is refused.
 pub(super) const MAX_CONNECTIONS: usize = 32;
 
-/// Paths to one peer at a time: each kind, and one of each to come. Full: the oldest that nothing runs over is closed, or the newcomer.
+/// Paths to one peer at a time: each kind, and one of each to come. Full: the oldest that nothing runs over is closed,
+/// or the newcomer.
 const MAX_PATHS: usize = 8;
 
 /// How long two dials in opposite directions may lie apart to count as made at once; as in the pool.
@@ -150,8 +152,8 @@ impl Peering {
         self.wanted.subscribe()
     }
 
-    /// Whether there is a path that is not doubted: while there is none, another one is worth to be looked for. A change is told within a
-    /// second.
+    /// Whether there is a path that is not doubted: while there is none, another one is worth to be looked for. A
+    /// change is told within a second.
     pub(super) fn trusted(&self) -> watch::Receiver<bool> {
         self.trusted.subscribe()
     }
@@ -165,7 +167,8 @@ impl Peering {
         self.report.subscribe()
     }
 
-    /// Takes in a new way to the peer, whose key was proven on it, and serves it. Whether it was taken; else it is closed.
+    /// Takes in a new way to the peer, whose key was proven on it, and serves it. Whether it was taken; else it is
+    /// closed.
     pub(super) fn add_path(self: &Arc<Self>, connection: quinn::Connection, path: Path) -> bool {
         let Some(alive) = self.all.token() else {
             connection.close(code::SHUTDOWN, b"");
@@ -202,8 +205,8 @@ impl Peering {
         self.news.notify_one();
     }
 
-    /// The network has changed: what worked may be dead without a word, so whatever path comes next is taken for better than those of
-    /// today.
+    /// The network has changed: what worked may be dead without a word, so whatever path comes next is taken for better
+    /// than those of today.
     pub(super) fn doubt_paths(&self) {
         for path in &self.lock().paths {
             path.doubt();
@@ -211,8 +214,8 @@ impl Peering {
         self.choose();
     }
 
-    /// Connects over the best path, or the first that comes. Waits for one until its connections would fail for want of it
-    /// (`QuicLimits::path_patience`); whoever looks for paths may give up before, by dropping the future.
+    /// Connects over the best path, or the first that comes. Waits for one until its connections would fail for want of
+    /// it (`QuicLimits::path_patience`); whoever looks for paths may give up before, by dropping the future.
     ///
     /// # Errors
     /// [`ConnectError`] with what the peer answered. The connection is forgotten then.

@@ -4,13 +4,15 @@
 //!   quinn ─ to a fake address ─► RelayedSocket ─► Mux ─ RELAY ─► the relay ─ RELAY ─► the peer
 //! ```
 //!
-//! A second kind of endpoint has no socket of the system. What it sends to a *fake address* leaves over the real socket in RELAY
-//! packets, and what comes in such packets from that relay for that session comes in as from the fake address. So QUIC runs end
-//! to end, unread by the relay, and knows nothing of it. A datagram is a packet: no segmentation offload, no question of families.
-//! What comes waits in a queue for each route (`waiting.rs`), so that a busy session costs the others nothing.
+//! A second kind of endpoint has no socket of the system. What it sends to a *fake address* leaves over the real socket
+//! in RELAY packets, and what comes in such packets from that relay for that session comes in as from the fake address.
+//! So QUIC runs end to end, unread by the relay, and knows nothing of it. A datagram is a packet: no segmentation
+//! offload, no question of families. What comes waits in a queue for each route (`waiting.rs`), so that a busy session
+//! costs the others nothing.
 //!
-//! Fake addresses lie in one unique local prefix with a host part that is drawn at random for each route, so that no peer can name
-//! one of somebody else's. What comes over a real socket from such an address is dropped, and nothing is sent to one.
+//! Fake addresses lie in one unique local prefix with a host part that is drawn at random for each route, so that no
+//! peer can name one of somebody else's. What comes over a real socket from such an address is dropped, and nothing is
+//! sent to one.
 
 mod waiting;
 
@@ -34,8 +36,8 @@ use super::socket::{Count, Line};
 use super::tasks::Alive;
 use crate::nat::relay::SessionId;
 
-/// Routes at a time: two relays for each of thirty peers, which are more than a node is meant to have through relays. Full: no
-/// further relayed connection.
+/// Routes at a time: two relays for each of thirty peers, which are more than a node is meant to have through relays.
+/// Full: no further relayed connection.
 pub(super) const MAX_ROUTES: usize = 64;
 
 /// The /64 of fake addresses: unique local (RFC 4193), drawn once at random, in no network.
@@ -214,8 +216,8 @@ impl AsyncUdpSocket for RelayedSocket {
         Box::pin(AlwaysWritable)
     }
 
-    /// A datagram that finds no room in the socket is lost, as any in a network: what a relay lets through is far less than what a
-    /// socket holds.
+    /// A datagram that finds no room in the socket is lost, as any in a network: what a relay lets through is far less
+    /// than what a socket holds.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         self.mux.send_relayed(transmit.destination, transmit.contents);
         Ok(())

@@ -1,9 +1,9 @@
 //! The UDP socket under the endpoint: it counts, it can be silenced, and it never gives up.
 //!
-//! quinn ends an endpoint when its socket reports an error on receiving, and a connection when it reports one on sending. On
-//! UDP no error is final: one peer's closed port or a network that comes back in a minute must not cost all the others.
-//! So errors are counted here and go no further. Punching and relaying share this socket ([`mux`](super::mux)): what is not QUIC is
-//! taken out of what arrives, before quinn sees it.
+//! quinn ends an endpoint when its socket reports an error on receiving, and a connection when it reports one on
+//! sending. On UDP no error is final: one peer's closed port or a network that comes back in a minute must not cost all
+//! the others. So errors are counted here and go no further. Punching and relaying share this socket
+//! ([`mux`](super::mux)): what is not QUIC is taken out of what arrives, before quinn sees it.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -123,7 +123,8 @@ pub struct SocketStats {
     pub swallowed: u64,
     /// Errors of the system that were ignored.
     pub errors: u64,
-    /// Punches, probes and relayed datagrams that could not be sent: no room in the socket, no socket of the family, no route.
+    /// Punches, probes and relayed datagrams that could not be sent: no room in the socket, no socket of the family, no
+    /// route.
     pub lost: u64,
     /// Punches of peers that were waited for.
     pub punches: u64,
@@ -311,8 +312,9 @@ impl UdpPoller for OwnPoller {
     }
 }
 
-/// Bytes of the receive buffer asked for: 64 connections that each send a window's first ten packets at once. The system
-/// doubles or cuts it, and takes memory only for what waits, so a hundred endpoints in one process are no burden.
+/// Bytes of the receive buffer asked for: 64 connections that each send a window's first ten packets at once. The
+/// system doubles or cuts it, and takes memory only for what waits, so a hundred endpoints in one process are no
+/// burden.
 const RECEIVE_BUFFER: usize = 1024 * 1024;
 
 /// Bytes of the send buffer asked for: eight of the largest frames.

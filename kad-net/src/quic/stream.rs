@@ -6,8 +6,8 @@
 //!              └─ Tape: what was written and not taken, what has come and was not read
 //! ```
 //!
-//! The application reads and writes at the desk; a task, the pump, carries what lies there over whatever path there is. The one
-//! who opened a stream moves it; the other one follows.
+//! The application reads and writes at the desk; a task, the pump, carries what lies there over whatever path there is.
+//! The one who opened a stream moves it; the other one follows.
 
 mod buffered;
 mod desk;
@@ -29,15 +29,16 @@ pub(super) use self::buffered::Buffered;
 pub(super) use self::desk::Desk;
 pub(super) use self::pump::{Attachment, Pump};
 
-/// One stream of a [`Connection`](super::Connection): bytes in both directions, each once and in order, whatever paths they run over.
+/// One stream of a [`Connection`](super::Connection): bytes in both directions, each once and in order, whatever paths
+/// they run over.
 ///
-/// Each direction ends by itself: `shutdown` of `AsyncWriteExt` says that all was written, and a reader that
-/// meets the end has all of it. A stream that is dropped before tells the peer that what it wrote is not whole
-/// ([`StreamError::Reset`]), and that nothing more is read. What was shut down is delivered even if the stream is dropped then,
-/// as long as the connection lasts.
+/// Each direction ends by itself: `shutdown` of `AsyncWriteExt` says that all was written, and a reader that meets the
+/// end has all of it. A stream that is dropped before tells the peer that what it wrote is not whole
+/// ([`StreamError::Reset`]), and that nothing more is read. What was shut down is delivered even if the stream is
+/// dropped then, as long as the connection lasts.
 ///
-/// At most 1 MiB that was written waits to be taken by the peer's application; then writing waits. Errors are a [`StreamError`] inside
-/// an [`io::Error`]. Split it with `tokio::io::split`.
+/// At most 1 MiB that was written waits to be taken by the peer's application; then writing waits. Errors are a
+/// [`StreamError`] inside an [`io::Error`]. Split it with `tokio::io::split`.
 pub struct Stream {
     desk: Arc<Desk>,
     handle: Arc<Handle>,

@@ -70,19 +70,22 @@ pub(super) async fn reach(
     }
     let _progress = Progress::waiting("connecting", quiet);
     let began = Instant::now();
+    let mut unknown_since = None;
     loop {
-        match node.card(id).await {
+        let attempt = async {
+            node.card(id).await?;
+            let found = began.elapsed();
+            // A card of a moment ago may not help, and the next one say that the peer has stopped.
+            Ok::<_, ConnectError>((node.connect(id, protocol.clone()).await?, found))
+        };
+        match attempt.await {
             // Who was started a moment ago has not told others yet where it is.
             Err(ConnectError::NotFound { .. } | ConnectError::Stopped { .. })
-                if began.elapsed() + AGAIN_AFTER < PATIENCE =>
+                if unknown_since.get_or_insert_with(Instant::now).elapsed() + AGAIN_AFTER < PATIENCE =>
             {
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
-            found => {
-                found?;
-                let found = began.elapsed();
-                return Ok((node.connect(id, protocol).await?, found));
-            }
+            reached => return Ok(reached?),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures::FutureExt as _;
+use futures::future::join_all;
 use kad_core::NodeId;
 use kad_net::quic::{Connection, Stream};
 use kad_node::Node;
@@ -112,12 +113,17 @@ pub(crate) async fn forward(args: ForwardingArgs, json: bool) -> Result<Answer, 
             done: AtomicU64::default(),
             failed: AtomicU64::default(),
         });
-        let mut accepting = JoinSet::new();
-        for (listener, _, target) in listening {
-            accepting.spawn(forwarder.clone().accept(listener, target));
+        let mut forwarded: Vec<_> = listening.iter().map(|_| JoinSet::new()).collect();
+        let accepting = (listening.into_iter().zip(&mut forwarded))
+            .map(|((listener, _, target), forwarded)| forwarder.clone().accept(listener, target, forwarded));
+        tokio::select! {
+            _ = join_all(accepting) => {}
+            () = stop.wait() => {}
         }
-        stop.wait().await;
-        accepting.shutdown().await;
+        // Whoever is told of the end of a connection may end this at once: what is whole by now is counted before that.
+        for forwarded in &mut forwarded {
+            forwarded.shutdown().await;
+        }
         let mut fields = forwarder.journal.json();
         let done = forwarder.done.load(Ordering::Relaxed);
         let failed = forwarder.failed.load(Ordering::Relaxed);
@@ -155,8 +161,7 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    async fn accept(self: Arc<Self>, listener: TcpListener, target: Target) {
-        let mut forwarded = JoinSet::new();
+    async fn accept(self: Arc<Self>, listener: TcpListener, target: Target, forwarded: &mut JoinSet<()>) {
         loop {
             let Ok(place) = self.room.clone().acquire_owned().await else {
                 return;
@@ -177,10 +182,12 @@ impl Forwarder {
                 let outcome = forwarder.forward(socket, &target).await;
                 drop(place);
                 match outcome {
-                    Ok(()) => forwarder.done.fetch_add(1, Ordering::Relaxed),
+                    Ok(()) => {
+                        forwarder.done.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(why) => {
                         aside(&format!("{from} was not forwarded to {target}: {why}"));
-                        forwarder.failed.fetch_add(1, Ordering::Relaxed)
+                        forwarder.failed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             });

@@ -1,8 +1,9 @@
-//! An attempt by many ports, as each end makes it: carries out what [`Birthday`] wants, with sockets that live no longer than it.
+//! An attempt by many ports, as each end makes it: carries out what [`Birthday`] wants, with sockets that live no
+//! longer than it.
 //!
-//! It follows a round of punching in vain, beside the relayed path, which goes on as before. Who opened the session asks with CANDIDATES
-//! once more; both begin with the answer. The socket that a probe has met becomes an endpoint of its own, from which one connection is
-//! dialled, and lives as long as that. Nobody is accepted there.
+//! It follows a round of punching in vain, beside the relayed path, which goes on as before. Who opened the session
+//! asks with CANDIDATES once more; both begin with the answer. The socket that a probe has met becomes an endpoint of
+//! its own, from which one connection is dialled, and lives as long as that. Nobody is accepted there.
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -88,7 +89,8 @@ pub(super) struct Begin {
     turn: Turn,
 }
 
-/// A peer asks for an attempt, with the classes of the own NAT and its: what this end does in it, if it is to be, and where that is to go.
+/// A peer asks for an attempt, with the classes of the own NAT and its: what this end does in it, if it is to be, and
+/// where that is to go.
 pub(super) fn grant(
     shared: &Arc<Shared>,
     session: &Session,
@@ -178,8 +180,8 @@ impl Doors {
         self.sockets.last()
     }
 
-    /// The first punch of the peer that arrives at one of them. How much is read at a time the runtime bounds, which lets others work
-    /// after some hundred reads.
+    /// The first punch of the peer that arrives at one of them. How much is read at a time the runtime bounds, which
+    /// lets others work after some hundred reads.
     fn poll(&self, cx: &mut Context<'_>, mux: &Mux) -> Poll<(u16, SocketAddr)> {
         for (at, socket) in (0..).zip(&self.sockets) {
             loop {

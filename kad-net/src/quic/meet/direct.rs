@@ -22,11 +22,12 @@ use crate::quic::shared::Shared;
 use crate::wire::Scope;
 use crate::wire::card::Card;
 
-/// How long one address has before the next one is tried too. Shorter than where requests are dialled (RFC 8305, section 5, allows
-/// 100 ms and more): somebody waits, and the addresses are few.
+/// How long one address has before the next one is tried too. Shorter than where requests are dialled (RFC 8305,
+/// section 5, allows 100 ms and more): somebody waits, and the addresses are few.
 const STAGGER: Duration = Duration::from_millis(100);
 
-/// Addresses at which a peer was heard in the own network: a cable and wireless, of both families. Further ones are not tried.
+/// Addresses at which a peer was heard in the own network: a cable and wireless, of both families. Further ones are not
+/// tried.
 const MAX_HEARD: usize = 4;
 
 /// One address that is worth a try.
@@ -37,7 +38,8 @@ pub(super) struct Target {
     why: &'static str,
 }
 
-/// Dials what can be dialled, one after another with a short stagger; the first that proves to be the peer becomes a path.
+/// Dials what can be dialled, one after another with a short stagger; the first that proves to be the peer becomes a
+/// path.
 pub(super) async fn dial(
     shared: &Arc<Shared>,
     peering: &Arc<Peering>,
@@ -132,8 +134,8 @@ pub(super) fn discard(connection: &quinn::Connection) {
     connection.close(code::UNUSED, b"");
 }
 
-/// Where to dial, the best first. Of those of a kind an address at which a connection of requests stands comes first: whatever lies
-/// between lets us through, even to one that nobody else could dial.
+/// Where to dial, the best first. Of those of a kind an address at which a connection of requests stands comes first:
+/// whatever lies between lets us through, even to one that nobody else could dial.
 fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>, witnessed: &Witnessed) -> Vec<Target> {
     let mut targets = Vec::new();
     if let Some(link) = shared.pool.open(&peer) {
@@ -159,9 +161,10 @@ fn targets(shared: &Shared, peer: NodeId, card: &Card<QuicAddress>, witnessed: &
     targets
 }
 
-/// The addresses that are worth a dial: those of the own network at which the peer was heard, then of its card those that strangers
-/// reach, those that a router forwards, and, of a node that serves, those where it is seen. Addresses of the own network that only
-/// its card names are tried where others than the peer itself have seen it behind the same NAT.
+/// The addresses that are worth a dial: those of the own network at which the peer was heard, then of its card those
+/// that strangers reach, those that a router forwards, and, of a node that serves, those where it is seen. Addresses of
+/// the own network that only its card names are tried where others than the peer itself have seen it behind the same
+/// NAT.
 fn of_card(card: &Card<QuicAddress>, witnessed: &Witnessed, scope: Scope, own: &[Candidate]) -> Vec<Target> {
     let meeting = meeting(witnessed, scope, own);
     let ranked = meeting.rank(&card.candidates);

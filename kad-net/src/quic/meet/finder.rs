@@ -264,7 +264,8 @@ async fn search(shared: &Arc<Shared>, finder: &Finder, peering: &Arc<Peering>) -
     Err(InVain { asked, why })
 }
 
-/// Opens a path through a relay. One that is busy is asked again meanwhile: somebody waits, and it may be for a moment only.
+/// Opens a path through a relay. One that is busy is asked again meanwhile: somebody waits, and it may be for a moment
+/// only.
 async fn through(
     shared: &Arc<Shared>,
     peering: &Arc<Peering>,

@@ -1,4 +1,5 @@
-//! One attempt to punch, as both ends make it: carries out what [`Punch`] wants, beside the relayed path that brought them together.
+//! One attempt to punch, as both ends make it: carries out what [`Punch`] wants, beside the relayed path that brought
+//! them together.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +30,8 @@ use crate::quic::reach::{self, NotOpened};
 use crate::quic::shared::Shared;
 use crate::wire::reach::ReachRefusal;
 
-/// What the key of punches is exported for, from the relayed connection (RFC 9846, section 7.5). The session id is the context.
+/// What the key of punches is exported for, from the relayed connection (RFC 9846, section 7.5). The session id is the
+/// context.
 const PUNCH_LABEL: &[u8] = b"nautilus-kad 2026-11 punch";
 
 /// A relayed path, and what is tried beside it.
@@ -372,8 +374,8 @@ impl Attempt {
     }
 }
 
-/// Those that may be punched now. `None` if it is too soon for all of them: who has a node meet one peer after another could aim it
-/// at a third party.
+/// Those that may be punched now. `None` if it is too soon for all of them: who has a node meet one peer after another
+/// could aim it at a third party.
 pub(super) fn granted(shared: &Shared, mut targets: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
     let none_asked = targets.is_empty();
     let (now, scope) = (shared.mux.now(), shared.meetings.scope());

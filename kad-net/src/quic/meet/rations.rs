@@ -1,5 +1,5 @@
-//! How often others may be dialled because a card says so, or punched because a relay does, and peers that are to be left alone after a
-//! round of punching in vain.
+//! How often others may be dialled because a card says so, or punched because a relay does, and peers that are to be
+//! left alone after a round of punching in vain.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,8 +11,8 @@ use crate::nat::prefix::{Family, host, site};
 use crate::nat::ration::Ration;
 use crate::wire::Scope;
 
-/// Dials to one host in a minute, because of cards: a peer has three addresses there, and is looked for three times until its
-/// connections fail.
+/// Dials to one host in a minute, because of cards: a peer has three addresses there, and is looked for three times
+/// until its connections fail.
 const MAX_DIALS_PER_HOST: usize = 12;
 
 /// The same for one site: two hosts' worth.
@@ -21,8 +21,8 @@ const MAX_DIALS_PER_SITE: usize = 24;
 /// Dials in a minute, because of cards: a connection a second, each by four addresses.
 const MAX_DIALS: usize = 240;
 
-/// Attempts to punch that begin in a minute and are aimed at one host: a quarter of all, since many peers may be behind one NAT of a
-/// provider. Each has three rounds at most, 35 s apart, of some hundred packets of 17 bytes.
+/// Attempts to punch that begin in a minute and are aimed at one host: a quarter of all, since many peers may be behind
+/// one NAT of a provider. Each has three rounds at most, 35 s apart, of some hundred packets of 17 bytes.
 const MAX_ATTEMPTS_PER_HOST: usize = 30;
 
 /// The same for one site: two hosts' worth.
@@ -33,12 +33,12 @@ const MAX_ATTEMPTS_IN_ALL: usize = 120;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Peers that are left alone after a round in vain: as many as there are peers of applications. Full: the one that would be forgotten
-/// first.
+/// Peers that are left alone after a round in vain: as many as there are peers of applications. Full: the one that
+/// would be forgotten first.
 const MAX_SILENCES: usize = 128;
 
-/// A card is the word of its owner, and could name anybody's addresses; a relay could say of anybody that it sees a peer there. Who has
-/// many nodes look for it can aim at a host what each of them grants, and no more.
+/// A card is the word of its owner, and could name anybody's addresses; a relay could say of anybody that it sees a
+/// peer there. Who has many nodes look for it can aim at a host what each of them grants, and no more.
 pub(super) struct Rations {
     of_host: Ration<IpAddr>,
     of_site: Ration<IpAddr>,
@@ -66,8 +66,8 @@ impl Rations {
         }
     }
 
-    /// Whether something may be sent to this host now; then it counts. Where addresses are not global there is nobody to protect.
-    /// Elsewhere all private addresses are one site: the network that this node is in.
+    /// Whether something may be sent to this host now; then it counts. Where addresses are not global there is nobody
+    /// to protect. Elsewhere all private addresses are one site: the network that this node is in.
     pub(super) fn take(&mut self, now: Instant, to: IpAddr, scope: Scope) -> bool {
         if scope == Scope::Any {
             return true;
@@ -87,8 +87,8 @@ impl Rations {
     }
 }
 
-/// Until when peers are not punched again in a family, whatever session they come through: routers keep for half a minute what came
-/// too early. What was tried over IPv6 says nothing about IPv4.
+/// Until when peers are not punched again in a family, whatever session they come through: routers keep for half a
+/// minute what came too early. What was tried over IPv6 says nothing about IPv4.
 #[derive(Default)]
 pub(super) struct Silences(BTreeMap<(NodeId, Family), Instant>);
 

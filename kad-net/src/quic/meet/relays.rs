@@ -1,8 +1,9 @@
 //! By which relays a peer is come to, and at which of their addresses.
 //!
-//! A relay tells both ends at which host it sees the other one, and only there they may punch. So whoever comes to a relay comes
-//! in the family in which the peer is there: over IPv6 both are seen at IPv6 addresses, before which there is no NAT. A card names
-//! a relay as the peer has met it; both families are named by a peer that has one alone, for those that have only the other.
+//! A relay tells both ends at which host it sees the other one, and only there they may punch. So whoever comes to a
+//! relay comes in the family in which the peer is there: over IPv6 both are seen at IPv6 addresses, before which there
+//! is no NAT. A card names a relay as the peer has met it; both families are named by a peer that has one alone, for
+//! those that have only the other.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,8 +14,9 @@ use crate::quic::address::QuicAddress;
 use crate::transport::WireAddress as _;
 use crate::wire::card::Card;
 
-/// The relays of a card, each in one family; `leads` says where this machine has a way. IPv6 comes first, as nothing better can be
-/// punched, and the families take turns, as one of them may be dead. Those that cannot be reached from here are left out.
+/// The relays of a card, each in one family; `leads` says where this machine has a way. IPv6 comes first, as nothing
+/// better can be punched, and the families take turns, as one of them may be dead. Those that cannot be reached from
+/// here are left out.
 pub(super) fn ways(card: &Card<QuicAddress>, leads: impl Fn(IpAddr) -> bool) -> Vec<Contact<QuicAddress>> {
     let mut families = card
         .candidates

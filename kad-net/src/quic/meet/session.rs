@@ -1,4 +1,5 @@
-//! Sessions at relays, and a path through one. The relay's word is needed for one thing, the host at which it sees the other end.
+//! Sessions at relays, and a path through one. The relay's word is needed for one thing, the host at which it sees the
+//! other end.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! What both ends of a session tell each other over their own authenticated connection: where they are, how their NATs choose ports, and
-//! whether many ports are to be tried. Neither the relay nor a stranger can say that for them.
+//! What both ends of a session tell each other over their own authenticated connection: where they are, how their NATs
+//! choose ports, and whether many ports are to be tried. Neither the relay nor a stranger can say that for them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -62,7 +62,8 @@ pub(super) fn asked(shared: &Arc<Shared>, asked: ReachStream) {
     });
 }
 
-/// Reads where the peer is, and says where we are. Begins an attempt by many ports if the peer asks for that and it may be.
+/// Reads where the peer is, and says where we are. Begins an attempt by many ports if the peer asks for that and it may
+/// be.
 async fn answer(
     shared: &Arc<Shared>,
     session: &Session,
@@ -118,7 +119,8 @@ pub(super) struct Told {
     pub(super) birthday: bool,
 }
 
-/// Tells the other end where we are, and learns where it is; with `birthday` it is also asked for an attempt by many ports.
+/// Tells the other end where we are, and learns where it is; with `birthday` it is also asked for an attempt by many
+/// ports.
 pub(super) async fn ask(
     shared: &Shared,
     session: &Session,
@@ -156,8 +158,9 @@ pub(super) async fn ask(
     }
 }
 
-/// What this node says of itself to the other end of a session. Where the relay sees it comes first to be kept: a node that has just
-/// started knows no other address, and behind a NAT that gives every destination another port it still tells the host.
+/// What this node says of itself to the other end of a session. Where the relay sees it comes first to be kept: a node
+/// that has just started knows no other address, and behind a NAT that gives every destination another port it still
+/// tells the host.
 pub(super) fn own(shared: &Shared, opened: &Opened) -> (NatClass, Vec<Candidate>) {
     let standing = shared.reach.standing();
     let standing = standing.borrow();

@@ -88,8 +88,8 @@ impl Side {
     }
 }
 
-/// What both ends of a session share and nobody else: exported from their relayed connection, so that neither relay nor stranger
-/// can make a punch.
+/// What both ends of a session share and nobody else: exported from their relayed connection, so that neither relay nor
+/// stranger can make a punch.
 #[derive(Clone)]
 pub(in super::super) struct PunchKey(pub(in super::super) [u8; 32]);
 

@@ -13,8 +13,8 @@ use crate::quic::socket::Count;
 /// Sessions that wait for punches at a time: as many as there may be routes, each of which can have one.
 const MAX_AWAITED: usize = super::super::relayed::MAX_ROUTES;
 
-/// Punches of a session that wait to be looked at. A peer sends five in its first tenth of a second. Full: dropped and counted;
-/// those before say the same.
+/// Punches of a session that wait to be looked at. A peer sends five in its first tenth of a second. Full: dropped and
+/// counted; those before say the same.
 const MAX_HEARD: usize = 16;
 
 /// Everybody who waits.

@@ -2,12 +2,12 @@
 
 use super::packet::FIXED_BIT;
 
-/// Gives every segment of a batch that is not QUIC to `take`, and moves the others together, in their order. Returns how many
-/// bytes are left.
+/// Gives every segment of a batch that is not QUIC to `take`, and moves the others together, in their order. Returns
+/// how many bytes are left.
 ///
-/// The system hands over several datagrams of one sender as one (GRO): each of `stride` bytes but for the last, which may be
-/// shorter. So a punch may stand behind QUIC packets. Whole segments are taken out, hence only the last one of what is left can be
-/// a short one.
+/// The system hands over several datagrams of one sender as one (GRO): each of `stride` bytes but for the last, which
+/// may be shorter. So a punch may stand behind QUIC packets. Whole segments are taken out, hence only the last one of
+/// what is left can be a short one.
 pub(in super::super) fn sift(batch: &mut [u8], stride: usize, mut take: impl FnMut(&[u8])) -> usize {
     let stride = if stride == 0 { batch.len() } else { stride };
     let (mut read, mut kept) = (0, 0);

@@ -31,8 +31,8 @@ const MAX_CALLERS: usize = 96;
 /// Protocols that somebody listens for. Full: no further one can be listened for.
 const MAX_LISTENERS: usize = 256;
 
-/// Paths that are about to come in and of which more is known than their address tells: as many as routes through relays, twice.
-/// Full: a path that comes in is told by its address alone.
+/// Paths that are about to come in and of which more is known than their address tells: as many as routes through
+/// relays, twice. Full: a path that comes in is told by its address alone.
 const MAX_EXPECTED: usize = 128;
 
 /// See the module.
@@ -175,7 +175,8 @@ impl Peerings {
         self.lock().listeners.get(protocol).cloned()
     }
 
-    /// How often a path has fallen silent, now and whenever one does: the peer may be somewhere else than before, or this node.
+    /// How often a path has fallen silent, now and whenever one does: the peer may be somewhere else than before, or
+    /// this node.
     pub(in crate::quic) fn doubts(&self) -> watch::Receiver<u64> {
         self.doubts.subscribe()
     }
@@ -190,8 +191,8 @@ impl Peerings {
         all.iter().for_each(|peering| peering.doubt_paths());
     }
 
-    /// A path will come in from this address, and this is what it is. Forgotten when the guard is dropped, or once it has come; `None`
-    /// if too many are expected.
+    /// A path will come in from this address, and this is what it is. Forgotten when the guard is dropped, or once it
+    /// has come; `None` if too many are expected.
     pub(in crate::quic) fn expect(self: &Arc<Self>, remote: SocketAddr, path: Path) -> Option<Expected> {
         let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
         if expected.len() >= MAX_EXPECTED && !expected.contains_key(&remote) {
@@ -215,7 +216,8 @@ impl Peerings {
         expected.remove(&remote).map(|(_, path)| path)
     }
 
-    /// An id that no other connection has. It need not be secret: only the peer whose key opened a connection may use it.
+    /// An id that no other connection has. It need not be secret: only the peer whose key opened a connection may use
+    /// it.
     pub(super) fn draw_id(&self) -> ConnectionId {
         let mut id = [0; ConnectionId::BYTES];
         for half in id.chunks_exact_mut(8) {

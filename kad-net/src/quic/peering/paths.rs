@@ -52,15 +52,15 @@ struct Silence {
     missed: bool,
 }
 
-/// When so long nothing has come on a path over which streams have just run, the peer is asked whether it hears us. Only who sends
-/// notices that a path is dead, and who has sent last may be the one at the other end.
+/// When so long nothing has come on a path over which streams have just run, the peer is asked whether it hears us.
+/// Only who sends notices that a path is dead, and who has sent last may be the one at the other end.
 const ASKED_AFTER: Duration = Duration::from_secs(1);
 
 /// The same for a path on which nothing runs: whoever dialled says something every 5 s.
 const MISSED_AFTER: Duration = Duration::from_secs(6);
 
-/// A path on which nothing comes although something should is doubted after so long, or three of its probe timeouts if these are
-/// longer (RFC 9002, section 6.2).
+/// A path on which nothing comes although something should is doubted after so long, or three of its probe timeouts if
+/// these are longer (RFC 9002, section 6.2).
 const SILENT: Duration = Duration::from_secs(2);
 
 /// What a peer may take before it acknowledges (RFC 9000, section 18.2: `max_ack_delay`, by default).
@@ -117,12 +117,14 @@ impl LivePath {
         self.doubted.store(true, Ordering::Relaxed);
     }
 
-    /// Doubts it if what was sent has had no answer for too long: a router with a new address tells nobody of it. The path is kept: it
-    /// is the best as long as there is no other, and again once something comes. Whether it is doubted since now.
+    /// Doubts it if what was sent has had no answer for too long: a router with a new address tells nobody of it. The
+    /// path is kept: it is the best as long as there is no other, and again once something comes. Whether it is doubted
+    /// since now.
     pub(super) fn listen(&self, now: Instant) -> bool {
         let stats = self.connection.stats();
         let (heard, sent) = (stats.udp_rx.datagrams, stats.frame_tx);
-        // Acknowledgements have no answer. What QUIC sends again counts again, so what is left out here is only noticed later.
+        // Acknowledgements have no answer. What QUIC sends again counts again, so what is left out here is only noticed
+        // later.
         let asked = sent.ping + sent.stream + sent.datagram + sent.reset_stream + sent.stop_sending;
         let flowed = sent.stream + stats.frame_rx.stream;
         let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,8 +144,8 @@ impl LivePath {
         let is_missed = silent_for >= MISSED_AFTER && !silence.missed;
         if self.is_attached() && (has_flowed || is_missed) {
             (silence.flowed, silence.missed) = (flowed, silence.missed || is_missed);
-            // Too short for one of an application, so it means nothing to the peer, which acknowledges it all the same. One that
-            // takes none is heard of by what it says itself.
+            // Too short for one of an application, so it means nothing to the peer, which acknowledges it all the same.
+            // One that takes none is heard of by what it says itself.
             let _ = self.connection.send_datagram(Bytes::new());
         }
         if asked == silence.asked {

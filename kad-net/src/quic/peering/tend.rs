@@ -1,5 +1,5 @@
-//! What happens to a peering in time: paths that nothing uses are closed, connections without any path fail, and a peer with
-//! whom there is no connection is forgotten.
+//! What happens to a peering in time: paths that nothing uses are closed, connections without any path fail, and a peer
+//! with whom there is no connection is forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::quic::connection::{ConnectionError, State};
 use crate::quic::error::code;
 use crate::quic::tasks::Alive;
 
-/// How long a path that nothing runs over stays when there is a better one: streams of the peer may be about to move, and the last
-/// acknowledgements about to arrive.
+/// How long a path that nothing runs over stays when there is a better one: streams of the peer may be about to move,
+/// and the last acknowledgements about to arrive.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// The same for the higher id, which leaves it to the other one.
@@ -23,7 +23,8 @@ const LONG_LINGER: Duration = Duration::from_secs(30);
 /// How often doubted paths, and dead ones of which nobody has told, are looked at.
 const GLANCE: Duration = Duration::from_secs(1);
 
-/// The same for a peer with streams, for whom somebody waits: an eighth of the time after which a silent path is doubted.
+/// The same for a peer with streams, for whom somebody waits: an eighth of the time after which a silent path is
+/// doubted.
 const CLOSE_GLANCE: Duration = Duration::from_millis(250);
 
 /// What is due now.
@@ -164,8 +165,8 @@ impl Inner {
         self.holds == 0 && self.connections.is_empty()
     }
 
-    /// How soon somebody else may have its place: whoever is unused for longest comes first, and last whoever is so since a
-    /// moment ago. `None` if it is used.
+    /// How soon somebody else may have its place: whoever is unused for longest comes first, and last whoever is so
+    /// since a moment ago. `None` if it is used.
     pub(super) fn unused(&self) -> Option<(bool, Option<Instant>)> {
         self.is_unused()
             .then_some((self.unused_since.is_none(), self.unused_since))

@@ -176,8 +176,8 @@ async fn every_byte_arrives_once_and_in_order_while_path_after_path_dies() {
             read_all(reading, 1 - side as u8, &read[side]).await
         }));
     }
-    // Each tenth of the way, the path in use dies: after the next one has come, or before; told to the peer, or cut off by us alone;
-    // and it is now one that the one dialled, now the other.
+    // Each tenth of the way, the path in use dies: after the next one has come, or before; told to the peer, or cut off
+    // by us alone; and it is now one that the one dialled, now the other.
     for round in 1..10 {
         let enough = || {
             read.iter()

@@ -1,15 +1,15 @@
 //! What came through relays and waits to be taken: a queue for each route, and one datagram of each in turn.
 //!
-//! A session that brings more than is taken loses its own datagrams. Those of the others neither wait behind it nor are lost
-//! because of it.
+//! A session that brings more than is taken loses its own datagrams. Those of the others neither wait behind it nor are
+//! lost because of it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-/// Datagrams of one route that wait: what a session may send in a second at the rate of a relay; of all routes together some 12 MB.
-/// Full: the newest is lost, and QUIC sends it again.
+/// Datagrams of one route that wait: what a session may send in a second at the rate of a relay; of all routes together
+/// some 12 MB. Full: the newest is lost, and QUIC sends it again.
 pub(super) const MAX_QUEUED: usize = 128;
 
 /// See the module. Holds a queue for each route that has datagrams, and so no more than there are routes.
@@ -81,8 +81,8 @@ mod tests {
     }
 
     proptest! {
-        /// The oracle is a list for each route. What a route has lost is what it had too much of itself, and while it waits for its
-        /// turn every other route has one turn at most.
+        /// The oracle is a list for each route. What a route has lost is what it had too much of itself, and while it
+        /// waits for its turn every other route has one turn at most.
         #[test]
         fn each_route_gets_what_it_brought_in_order_and_waits_for_one_of_each_other(
             steps in proptest::collection::vec(any_step(), 1..200),

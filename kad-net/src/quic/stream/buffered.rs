@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that peers have sent and applications have not read, of all streams. Full: a stream that already holds the largest frame is
-/// not read on until its application has read.
+/// Bytes that peers have sent and applications have not read, of all streams. Full: a stream that already holds the
+/// largest frame is not read on until its application has read.
 const MAX_BUFFERED: usize = 64 * 1024 * 1024;
 
-/// The same of one peer: an eighth, so that eight of them are needed to slow down the others. Full: the same, for the streams with
-/// this peer.
+/// The same of one peer: an eighth, so that eight of them are needed to slow down the others. Full: the same, for the
+/// streams with this peer.
 const MAX_BUFFERED_OF_ONE: usize = MAX_BUFFERED / 8;
 
 /// The account of one peer, which counts into that of all.

@@ -8,8 +8,8 @@
 //! STOP  04                                   nothing more is read
 //! ```
 //!
-//! Numbers are big-endian. A side that answers an opening or a resumption first says where it is: eight bytes, the place of the
-//! next byte that it lacks.
+//! Numbers are big-endian. A side that answers an opening or a resumption first says where it is: eight bytes, the
+//! place of the next byte that it lacks.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

@@ -58,7 +58,9 @@ impl Pump {
     ) {
         let error = self.run_theirs(first, &mut attachments).await.err();
         self.over(error);
-        // From here on nobody is given to this stream any more; those who were a moment ago would wait in vain for a place.
+        // From here on none is given to this stream any more; those that were a moment ago would wait in vain for a
+        // place.
+        attachments.close();
         while let Ok(mut late) = attachments.try_recv() {
             let _ = late.send.reset(code::OVER);
             let _ = late.recv.stop(code::OVER);
@@ -151,8 +153,8 @@ impl Pump {
         let Leaves::Over = leaves else {
             return leaves;
         };
-        // The last word may be lost with its path, and the peer waits for it: only this end can go on with the stream elsewhere. So
-        // it keeps its place among those that are open until the peer's machine has all.
+        // The last word may be lost with its path, and the peer waits for it: only this end can go on with the stream
+        // elsewhere. So it keeps its place among those that are open until the peer's machine has all.
         tokio::select! {
             error = ended_with(ended) => Leaves::Fails(error.into()),
             () = &mut moved => Leaves::Moves,
@@ -213,7 +215,8 @@ impl Pump {
             }
             self.desk.detach();
             self.connection.peering.look_again();
-            // The opener may wait for a path as long as its connections do, and this end has noticed the loss before it.
+            // The opener may wait for a path as long as its connections do, and this end has noticed the loss before
+            // it.
             let limit = 2 * self.connection.peering.all.path_patience;
             attachment = match newer {
                 Some(newer) => newer,

@@ -1,28 +1,29 @@
 //! One stream of an application, whatever paths it runs over: two tapes of numbered bytes.
 //!
-//! The writer keeps what the reader's application has not taken, so that it can be sent again on another path; both together
-//! hold at most [`WINDOW`] bytes a direction. Pure: it knows no path, no clock and no task.
+//! The writer keeps what the reader's application has not taken, so that it can be sent again on another path; both
+//! together hold at most [`WINDOW`] bytes a direction. Pure: it knows no path, no clock and no task.
 //!
 //! ```text
 //!  write ─► [ acknowledged │ sent │ not sent ] ── frames ──► [ taken │ waiting │ lacking ] ─► read
 //!             forgotten      kept    kept                    forgotten  kept
 //! ```
 //!
-//! Places count from zero. The end of what was written takes one place as well, so that an acknowledgement beyond the last byte
-//! says that the end has arrived. A direction is over when its reader has taken the end, or when one side has given it up and
-//! the other one has said that it knows. Frames are taken off by [`Tape::next_frame`]; after [`Tape::detach`], none come until
-//! [`Tape::attach`] says where the other side is, and then everything is said again that it may have missed.
+//! Places count from zero. The end of what was written takes one place as well, so that an acknowledgement beyond the
+//! last byte says that the end has arrived. A direction is over when its reader has taken the end, or when one side has
+//! given it up and the other one has said that it knows. Frames are taken off by [`Tape::next_frame`]; after
+//! [`Tape::detach`], none come until [`Tape::attach`] says where the other side is, and then everything is said again
+//! that it may have missed.
 
 use std::collections::VecDeque;
 
 use super::frames::{Frame, Item, MAX_DATA};
 
-/// Bytes of one direction that are written and not taken yet by the other application. It bounds the memory of both sides, and
-/// at a round trip of 100 ms the speed at 10 MiB/s.
+/// Bytes of one direction that are written and not taken yet by the other application. It bounds the memory of both
+/// sides, and at a round trip of 100 ms the speed at 10 MiB/s.
 pub(super) const WINDOW: usize = 1024 * 1024;
 
-/// An acknowledgement is due when so many bytes were taken since the last one: each costs nine bytes, and the window never
-/// runs dry for want of one.
+/// An acknowledgement is due when so many bytes were taken since the last one: each costs nine bytes, and the window
+/// never runs dry for want of one.
 const ACK_EVERY: u64 = WINDOW as u64 / 16;
 
 /// Beyond this, the memory of an emptied buffer is given back.
@@ -136,8 +137,8 @@ impl Tape {
         self.out.end != End::Open
     }
 
-    /// Whether both directions are over, although this side may still have to say that it knows. A peer that ends before it has said
-    /// where it is has said nothing.
+    /// Whether both directions are over, although this side may still have to say that it knows. A peer that ends
+    /// before it has said where it is has said nothing.
     pub(super) fn has_ended(&self) -> bool {
         self.attached && self.out.is_over() && self.inc.is_over()
     }

@@ -28,8 +28,8 @@ fn hide(hidden: &QuicTransport, narrow: &QuicTransport) {
     *narrow.shared.mux.between.narrow.lock().unwrap() = Some(Narrow::towards(socket_of(hidden)));
 }
 
-/// A direct path is found, or nothing is lost: of a thousand attempts one is in vain, and the second one comes within the time for which
-/// a path is waited for.
+/// A direct path is found, or nothing is lost: of a thousand attempts one is in vain, and the second one comes within
+/// the time for which a path is waited for.
 async fn becomes_direct(world: &World, hidden: &QuicTransport, narrow: &QuicTransport) {
     hide(hidden, narrow);
     let connection = world.connect_by(&world.card_behind_nat()).await;
@@ -94,7 +94,8 @@ async fn nothing_is_tried_unless_both_want_it() {
             report.why.contains("no packet came through")
         })
         .await;
-        // Whether the peer wants it was asked before, if at all, over the same path; the turn is given back with the answer.
+        // Whether the peer wants it was asked before, if at all, over the same path; the turn is given back with the
+        // answer.
         echo(&connection, 100_000).await;
         eventually("the turn is given back", || {
             let now = world.one.shared.mux.now();

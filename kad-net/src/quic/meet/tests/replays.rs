@@ -1,4 +1,5 @@
-//! Genuine packets of ours, seen on the way and sent again: by whoever can send from the same address, and from another one.
+//! Genuine packets of ours, seen on the way and sent again: by whoever can send from the same address, and from another
+//! one.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -159,7 +160,8 @@ async fn relayed_packets_that_are_sent_again_leave_once_each_from_a_leg_never_fr
     .await;
     thief.has_heard_nothing();
 
-    // From the address of a leg each is forwarded once, out of the bytes of the session; QUIC drops what it has had already.
+    // From the address of a leg each is forwarded once, out of the bytes of the session; QUIC drops what it has had
+    // already.
     let before = relay();
     from(&world.other, &packet, &world.relay);
     eventually("they are forwarded", || {

@@ -35,8 +35,8 @@ impl Middle {
     }
 }
 
-/// A silent path, on which `lost on the way` was written, stays in use until there is another one, carries nothing from then on, and
-/// is taken again when something comes over it.
+/// A silent path, on which `lost on the way` was written, stays in use until there is another one, carries nothing from
+/// then on, and is taken again when something comes over it.
 async fn goes_on_until_it_is_heard_of(
     pair: &Pair,
     middle: &Middle,

@@ -74,8 +74,8 @@ impl Pair {
         true
     }
 
-    /// The path breaks: what is under way is lost. Then there is another one, on which a side may hear twice where the other is,
-    /// since a resumption may itself be cut off and repeated.
+    /// The path breaks: what is under way is lost. Then there is another one, on which a side may hear twice where the
+    /// other is, since a resumption may itself be cut off and repeated.
     fn cut(&mut self, repeated: usize) {
         for side in &mut self.sides {
             side.coming.clear();
@@ -153,8 +153,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// The oracle is what was written. Whatever is cut, lost, repeated or given up: a reader has a beginning of it, has all of it
-    /// if nobody gave up, and both sides learn that it is over.
+    /// The oracle is what was written. Whatever is cut, lost, repeated or given up: a reader has a beginning of it, has
+    /// all of it if nobody gave up, and both sides learn that it is over.
     #[test]
     fn every_byte_arrives_once_and_in_order_over_any_cuts(
         steps in proptest::collection::vec(any_step(), 1..200),
