@@ -126,7 +126,8 @@ pub enum JoinError {
 /// Places that are named of each reason; further ones are counted.
 const MAX_NAMED: usize = 4;
 
-/// Each reason once, after all places of which it is true: a person reads that nobody answered, and not the same four times.
+/// Each reason once, after all places of which it is true: a person reads that nobody answered, and not the same four
+/// times.
 fn together(sentences: &[String]) -> String {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for sentence in sentences {
