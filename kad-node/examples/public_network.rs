@@ -146,8 +146,8 @@ pub(crate) async fn stop(nodes: Vec<Node>) {
 }
 
 fn builder(network: &str, scope: Scope, place: &Place) -> Builder {
-    // Nobody is there yet who could prove that these are reached. They are neighbours of nobody but each other: all would
-    // hear the announcements of all others, at every address of the machine, and 150 nodes did nothing else.
+    // Nobody is there yet who could prove that these are reached. They are neighbours of nobody but each other: all
+    // would hear the announcements of all others, at every address of the machine, and 150 nodes did nothing else.
     let builder = Node::builder()
         .network(network)
         .scope(scope)

@@ -112,8 +112,8 @@ impl Builder {
         self
     }
 
-    /// One more UDP address to listen at, at most one for each family. Default `0.0.0.0:0` and `[::]:0`: any free port of each
-    /// family that the machine has.
+    /// One more UDP address to listen at, at most one for each family. Default `0.0.0.0:0` and `[::]:0`: any free port
+    /// of each family that the machine has.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push(address);
@@ -134,10 +134,10 @@ impl Builder {
         self
     }
 
-    /// Whether the node serves or only asks: one that only asks is in nobody's table and stores nothing for others. Default
-    /// [`RoleChoice::Auto`]: it serves once strangers have reached it, and stops when they no longer do. In private networks
-    /// ([`Scope::Any`]), and with a transport that does not find out, it serves from the start; in the former until it dials
-    /// into the internet.
+    /// Whether the node serves or only asks: one that only asks is in nobody's table and stores nothing for others.
+    /// Default [`RoleChoice::Auto`]: it serves once strangers have reached it, and stops when they no longer do. In
+    /// private networks ([`Scope::Any`]), and with a transport that does not find out, it serves from the start; in the
+    /// former until it dials into the internet.
     #[must_use]
     pub fn role(mut self, choice: RoleChoice) -> Self {
         self.role = choice;
@@ -177,9 +177,10 @@ impl Builder {
         self
     }
 
-    /// Whether the node tries many ports where punching fails between a NAT that gives every destination another port and
-    /// one that lets in only ports that were sent to. Both ends have to want it. Default false: it takes 256 sockets and as
-    /// many mappings of the router at the one end, up to 1,750 small packets and mappings at the other one, for half a minute.
+    /// Whether the node tries many ports where punching fails between a NAT that gives every destination another port
+    /// and one that lets in only ports that were sent to. Both ends have to want it. Default false: it takes 256
+    /// sockets and as many mappings of the router at the one end, up to 1,750 small packets and mappings at the other
+    /// one, for half a minute.
     #[must_use]
     pub fn birthday_punching(mut self, birthday_punching: bool) -> Self {
         self.birthday_punching = birthday_punching;

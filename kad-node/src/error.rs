@@ -126,14 +126,20 @@ pub enum JoinError {
 /// Places that are named of each reason; further ones are counted.
 const MAX_NAMED: usize = 4;
 
-/// Each reason once, after all places of which it is true: a person reads that nobody answered, and not the same four times.
+/// Each reason once, after all places of which it is true: a person reads that nobody answered, and not the same four
+/// times.
 fn together(sentences: &[String]) -> String {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for sentence in sentences {
         let (place, reason) = sentence.split_once(": ").unwrap_or(("", sentence));
-        match groups.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, places)) => places.push(place),
-            None => groups.push((reason, vec![place])),
+        let group = groups.iter().position(|(known, _)| *known == reason);
+        let group = group.unwrap_or_else(|| {
+            groups.push((reason, Vec::new()));
+            groups.len() - 1
+        });
+        let places = &mut groups[group].1;
+        if !place.is_empty() && !places.contains(&place) {
+            places.push(place);
         }
     }
     let told = groups.into_iter().map(|(reason, places)| {
@@ -167,6 +173,11 @@ mod tests {
         assert_eq!(
             told(&["a: no", "b: no", "c: no", "d: no", "e: no"]),
             "a, b, c, d and 1 more: no"
+        );
+        assert_eq!(told(&["a: no", "a: no"]), "a: no", "a place that was given twice");
+        assert_eq!(
+            told(&["nothing came of it", "nothing came of it"]),
+            "nothing came of it"
         );
         assert_eq!(told(&["nothing came of it"]), "nothing came of it");
     }

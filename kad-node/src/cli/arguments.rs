@@ -40,8 +40,9 @@ pub(crate) struct ClientArgs {
 /// How paths to peers are looked for.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct PathArgs {
-    /// Where punching fails because one NAT gives each destination another port, try many ports at once, if the peer does
-    /// too: 256 sockets, or up to 1,750 small packets, and as many mappings in the router [default: the config file's, then no]
+    /// Where punching fails because one NAT gives each destination another port, try many ports at once, if the peer
+    /// does too: 256 sockets, or up to 1,750 small packets, and as many mappings in the router [default: the config
+    /// file's, then no]
     #[arg(long)]
     birthday_punching: bool,
 }

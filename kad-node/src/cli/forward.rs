@@ -39,8 +39,8 @@ use super::run::Stop;
 /// TCP connections that are forwarded at once: as many streams as a connection may have open. The next one waits.
 const MAX_FORWARDED: usize = 64;
 
-/// How often a peer is asked for one of them: it may have started anew meanwhile, and only the second connection is with
-/// the one that runs now.
+/// How often a peer is asked for one of them: it may have started anew meanwhile, and only the second connection is
+/// with the one that runs now.
 const ASKED: u32 = 2;
 
 /// How long a place for one more stream is waited for. There is one for each TCP connection that is forwarded, and the
@@ -206,8 +206,9 @@ impl Forwarder {
         spliced.map_err(|error| format!("it broke off: {error}"))
     }
 
-    /// A stream that the peer has connected to the target. That a peer was lost, or has started anew and knows nothing of
-    /// the connection, may only show when it is asked; as nothing was forwarded yet, it is looked for and asked once more.
+    /// A stream that the peer has connected to the target. That a peer was lost, or has started anew and knows nothing
+    /// of the connection, may only show when it is asked; as nothing was forwarded yet, it is looked for and asked once
+    /// more.
     async fn stream(&self, target: &Target) -> Result<Stream, String> {
         let mut lost = None;
         for _ in 0..ASKED {

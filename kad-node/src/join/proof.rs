@@ -51,8 +51,8 @@ const STRANGERS: usize = 3;
 /// trips, and a probe that does not come is waited for four seconds. A node behind a NAT waits that long in vain, once.
 pub(crate) const PROOF_WITHIN: Duration = Duration::from_secs(5);
 
-/// So many times longer a node waits while a helper is asked, or strangers were heard already: for busy machines, and for
-/// helpers that answer late.
+/// So many times longer a node waits while a helper is asked, or strangers were heard already: for busy machines, and
+/// for helpers that answer late.
 const LONGER: u32 = 4;
 
 /// What a node waits for that has yet to prove that strangers reach it.
@@ -113,8 +113,8 @@ impl<A: WireAddress> Proof<A> {
         self.wait(transport, candidates, met.len(), more).await
     }
 
-    /// Meets so many of these, and others in place of those that are not there or cannot help, until something is proven
-    /// or there is nothing to wait for.
+    /// Meets so many of these, and others in place of those that are not there or cannot help, until something is
+    /// proven or there is nothing to wait for.
     async fn wait<T: Transport<Address = A>>(
         mut self,
         transport: &T,

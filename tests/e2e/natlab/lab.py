@@ -73,7 +73,7 @@ class Lab:
         return addresses
 
     def public_v6(self, addresses: list[str]) -> list[str]:
-        """Gives the internet an IPv6 address beside each of these. Each is in a /64 of its own, those of a site in a /48."""
+        """Gives the internet an IPv6 address beside each of these: each in a /64 of its own, those of a site in a /48."""
         numbers = [[int(part) for part in address.split(".")] for address in addresses]
         beside = [f"2a00:{site:x}:0:{host:x}::1" for _, site, _, host in numbers]
         self.internet.ip(*(f"addr add {address}/128 dev lo nodad" for address in beside))

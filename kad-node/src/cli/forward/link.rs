@@ -32,9 +32,9 @@ impl<C: Clone> Link<C> {
         }
     }
 
-    /// The connection and its number, or the one that `again` makes if it has `ended`, told with what. One at a time tries,
-    /// and its failure is that of all that waited for it: would each try for itself, the last of them waited as many times
-    /// as long.
+    /// The connection and its number, or the one that `again` makes if it has `ended`, told with what. One at a time
+    /// tries, and its failure is that of all that waited for it: would each try for itself, the last of them waited as
+    /// many times as long.
     pub(super) async fn get<E, Again>(
         &self,
         ended: impl FnOnce(&C, u64) -> Option<E>,
