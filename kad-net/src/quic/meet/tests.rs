@@ -231,7 +231,7 @@ async fn after_a_round_in_vain_there_is_silence_also_when_another_session_follow
     let best = hold.peering().best().borrow().clone();
     best.unwrap().connection.close(0u32.into(), b"");
     hold.peering().choose();
-    let (mux, peer) = (&world.one.shared.mux, world.other.local().id);
+    let (mux, peer) = (&world.one.shared.mux, (world.other.local().id, Family::V4));
     eventually("there is silence", || {
         world
             .one
