@@ -15,6 +15,7 @@
 //!
 //! - **Observers** (`observers.rs`): a few servers that this node has dialled are asked where they see it. They become
 //!   helpers, targets, and relays to choose from.
+//! - **Relays** (`relays.rs`): where those are, and where servers are reached in the other family of IP.
 //! - **Places** (`places.rs`): a node that cannot be dialled reserves at up to three relays, and tells them every 15
 //!   seconds that it is still there.
 //! - **Serving** (`serving.rs`, `relaying.rs`): what others ask. Nothing is dialled for them, and nothing sent but what
@@ -32,6 +33,7 @@ mod driver;
 mod observers;
 mod places;
 mod relaying;
+mod relays;
 mod serving;
 mod sessions;
 mod standing;

@@ -29,6 +29,12 @@ impl Between {
             && (was_contacted || !self.walled.load(Relaxed))
     }
 
+    /// Whether a packet of ours has left for there.
+    pub(in crate::quic) fn has_sent_to(&self, at: SocketAddr) -> bool {
+        let tapped = self.tapped.lock().unwrap_or_else(PoisonError::into_inner);
+        tapped.iter().any(|(to, _)| *to == at)
+    }
+
     /// A packet of ours leaves.
     pub(super) fn note(&self, to: SocketAddr, packet: &[u8]) {
         let mut tapped = self.tapped.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::asking::NotHeard;
 use super::observers::Observers;
 use super::places::Place;
+use super::relays::Relays;
 use super::sessions::Closing;
 use super::{Inbox, Knock, Reach, ReachConfig, Told};
 use crate::nat::coordinator::Coordinator;
@@ -88,6 +89,7 @@ pub(in super::super) struct Driver {
     pub(super) reservations: Reservations,
     pub(super) coordinator: Coordinator,
     pub(super) observers: Observers,
+    pub(super) relays: Relays,
     /// The relays at which this node has a place.
     pub(super) places: BTreeMap<NodeId, Place>,
     /// The connections of peers that have a place or a session here, so that nobody closes them as unused.
@@ -162,6 +164,7 @@ impl Driver {
             reservations: Reservations::new(scope, &seed),
             coordinator: Coordinator::new(),
             observers: Observers::default(),
+            relays: Relays::default(),
             places: BTreeMap::new(),
             legs: BTreeMap::new(),
             unproven: BTreeSet::new(),

@@ -22,28 +22,19 @@ use super::driver::{Driver, Heard};
 use crate::nat::dial_back;
 use crate::nat::observation::{self, Family};
 use crate::nat::reachability::{self, Role};
-use crate::nat::reservations;
-use crate::quic::QuicAddress;
 use crate::quic::address::canonical;
-use crate::quic::connect;
-use crate::quic::families::{has_route, has_way_out};
 use crate::quic::pool::Link;
-use crate::wire::Scope;
 use crate::wire::reach::{ReachAnswer, ReachRefusal, ReachRequest};
 
 /// Peers that were asked; as many as may be asked to probe for others. Full: a caller makes room for somebody who was
 /// dialled; else nobody is asked until one of them is gone.
 const MAX_OBSERVERS: usize = 64;
 
-/// Relays that are remembered after their connections have ended: as many as the reservations keep in mind. Full: one
-/// without a connection is forgotten, or the new one is not taken.
-const MAX_RELAYS: usize = 32;
-
 /// Votes, and servers that could help, of one family that are enough: twice what a class and a proof take.
 const ENOUGH: usize = 8;
 
 /// Peers that are asked at a time, and so in a second.
-const ASKED_AT_ONCE: usize = 3;
+pub(super) const ASKED_AT_ONCE: usize = 3;
 
 /// How long what a peer said is fresh.
 const FRESH: Duration = Duration::from_secs(600);
@@ -68,20 +59,10 @@ struct Observer {
     serves: bool,
 }
 
-/// Where a relay is.
-struct KnownRelay {
-    /// Where this node has met it.
-    address: QuicAddress,
-    /// Where it says that it is reached in the other family.
-    also: Option<SocketAddr>,
-}
-
-/// Those that were asked, and the relays among them.
+/// Those that were asked.
 #[derive(Default)]
 pub(super) struct Observers {
     asked: BTreeMap<NodeId, Observer>,
-    /// Where relays are, whether they are connected or not.
-    relays: BTreeMap<NodeId, KnownRelay>,
     /// When the NAT is to see something again.
     remind_at: Instant,
 }
@@ -109,21 +90,6 @@ impl Observers {
     /// Whether fewer serve than could be of use.
     pub(super) fn are_few(&self) -> bool {
         self.serving() < ENOUGH
-    }
-
-    /// Where a relay is.
-    pub(super) fn relay(&self, id: NodeId) -> Option<&QuicAddress> {
-        self.relays.get(&id).map(|known| &known.address)
-    }
-
-    /// Where a relay says that it is reached in the other family than the one in which it was met.
-    pub(super) fn also(&self, id: NodeId) -> Option<SocketAddr> {
-        self.relays.get(&id)?.also
-    }
-
-    /// The relay is not to be asked for anything any more.
-    pub(super) fn forget_relay(&mut self, id: NodeId) {
-        self.relays.remove(&id);
     }
 
     /// Some server that was dialled, with a connection that stands.
@@ -166,6 +132,11 @@ impl Observers {
         let gone = gone.map(|(id, _)| *id)?;
         self.asked.remove(&gone);
         Some(gone)
+    }
+
+    /// Whether this peer was asked, and its connection stands.
+    pub(super) fn knows(&self, id: &NodeId) -> bool {
+        self.asked.contains_key(id)
     }
 
     /// Whether this connection was asked lately.
@@ -218,44 +189,6 @@ impl Driver {
         }
         for (link, ip) in self.observers.sleepy(now) {
             self.greet_one(now, link, ip);
-        }
-    }
-
-    /// The families in which peers are to be asked where they are: those in which this node goes somewhere, if it tells others of
-    /// peers. Who only asks tells nobody.
-    fn lacking(&self) -> Vec<Family> {
-        let both = [Family::V4, Family::V6];
-        let tells = self.role() == Role::Server && both.iter().all(|family| self.port_of(*family).is_some());
-        match tells {
-            true if self.config.scope == Scope::Any => both.to_vec(),
-            true => both.into_iter().filter(|family| has_way_out(*family)).collect(),
-            false => Vec::new(),
-        }
-    }
-
-    /// Whether no relay is known in a family in which this node would have a place: one that has come back, perhaps. Those that
-    /// are met in the other one say where they are in this.
-    fn lacks_relay(&self, now: Instant, family: Family) -> bool {
-        self.reservations.lacks(now, family) && self.port_of(family).is_some() && has_way_out(family)
-    }
-
-    /// Goes where peers are said to be in the other family, so that others can be told.
-    pub(super) fn look_up_claims(&self, now: Instant) {
-        let claims = self.shared.reached.take_claims(ASKED_AT_ONCE);
-        if self.role() != Role::Server {
-            return;
-        }
-        for (peer, at) in claims {
-            let scope = self.config.scope;
-            let goes = scope.admits(at) && self.port_of(Family::of(at.ip())).is_some() && has_route(at.ip());
-            if goes && self.shared.meetings.may_dial(now, at.ip()) {
-                let shared = self.shared.clone();
-                self.start(async move {
-                    // What comes of it is noted where it is dialled.
-                    let _ = connect::dial(&shared, &at.into(), Some(peer)).await;
-                    Heard::Nothing
-                });
-            }
         }
     }
 
@@ -348,32 +281,6 @@ impl Driver {
         }
     }
 
-    /// A server that was dialled says whether it relays, and where else it is reached.
-    fn meet_in_both(&mut self, link: &Arc<Link>, relays: bool, also: Option<SocketAddr>) {
-        let (now, id, met, scope) = (self.now(), link.peer, link.whereabouts().at, self.config.scope);
-        let other = |also: &SocketAddr| Family::of(also.ip()) != Family::of(met.ip()) && scope.admits(*also);
-        let also = also.filter(other);
-        if let Some(also) = also {
-            self.shared.reached.claim(now, id, also);
-        }
-        // One at which there is a place is where that place is.
-        if relays && !self.places.contains_key(&id) {
-            // The first that is known in a family is worth a dial: who connects may need that family. It may be
-            // anybody's address, so there is a ration.
-            let goes = |also: &SocketAddr| {
-                self.lacks_relay(now, Family::of(also.ip())) && self.shared.meetings.may_dial(now, also.ip())
-            };
-            let (at, also) = match also.filter(goes) {
-                Some(first) => (first, Some(met)),
-                None => (met, also),
-            };
-            if self.remember_relay(id, at, also) {
-                let (ip, rtt) = (at.ip(), link.connection.rtt());
-                self.reserve(reservations::Event::RelayKnown { relay: id, ip, rtt });
-            }
-        }
-    }
-
     /// What a peer says of where it sees us.
     pub(super) fn vote(&mut self, observer: IpAddr, seen: SocketAddr) {
         let seen = canonical(seen);
@@ -411,25 +318,6 @@ impl Driver {
             tracing::debug!(%helper, %address, ?answer, "a helper was asked to have this address probed");
             Heard::Checked { nonce, passed_on }
         });
-    }
-
-    /// Whether it is one that may be asked for a place.
-    fn remember_relay(&mut self, id: NodeId, at: SocketAddr, also: Option<SocketAddr>) -> bool {
-        let known = &mut self.observers.relays;
-        if !known.contains_key(&id) && known.len() >= MAX_RELAYS {
-            let asked = &self.observers.asked;
-            let gone = known
-                .keys()
-                .find(|id| !asked.contains_key(*id) && !self.places.contains_key(*id));
-            let Some(gone) = gone.copied() else {
-                return false;
-            };
-            known.remove(&gone);
-            self.reserve(reservations::Event::RelayGone { relay: gone });
-        }
-        let address = QuicAddress::from(at);
-        self.observers.relays.insert(id, KnownRelay { address, also });
-        true
     }
 }
 

@@ -159,7 +159,7 @@ impl Driver {
     }
 
     fn ask_for_place(&mut self, relay: NodeId) {
-        let address = self.observers.relay(relay).cloned();
+        let address = self.relays.at(relay).cloned();
         let shared = self.shared.clone();
         let asking = async move {
             let to = Contact::new(relay, address.ok_or(NotHeard::Nothing)?);
@@ -187,7 +187,7 @@ impl Driver {
                 self.shared.pool.discard(place.link.link());
             }
         }
-        self.observers.forget_relay(relay);
+        self.relays.forget(relay);
         self.reserve(reservations::Event::RelayGone { relay });
     }
 

@@ -89,7 +89,7 @@ impl Driver {
         let has = |family: Family| self.port_of(family).is_some() && has_way_out(family);
         let contact = |id| {
             let at: SocketAddr = met(id)?;
-            let also = self.observers.also(id);
+            let also = self.relays.also(id);
             let also = also.filter(|also| !has(Family::of(also.ip())));
             let address = also.and_then(|also| QuicAddress::new(&[at, also]));
             Some(Contact::new(id, address.unwrap_or_else(|| at.into())))

@@ -13,6 +13,10 @@ use crate::quic::reach::tests::{host, server};
 /// How often each packet is sent again.
 const AGAIN: u64 = 50;
 
+const PUNCH: u8 = 1;
+const RELAY: u8 = 2;
+const PROBE: u8 = 3;
+
 /// What a node has sent to an address, and whoever is on the way has seen.
 fn seen(node: &QuicTransport, to: SocketAddr, kind: u8) -> Vec<Vec<u8>> {
     let all = node.shared.mux.between.tapped.lock().unwrap();
@@ -23,9 +27,19 @@ fn seen(node: &QuicTransport, to: SocketAddr, kind: u8) -> Vec<Vec<u8>> {
         .collect()
 }
 
-const PUNCH: u8 = 1;
-const RELAY: u8 = 2;
-const PROBE: u8 = 3;
+/// Ends a connection, and with it the session at the relay.
+async fn end(world: &World, connection: Connection) {
+    drop(connection);
+    let hold = world.one.shared.peerings.with(world.other.local().id).unwrap();
+    if let Some(best) = hold.peering().best().borrow().clone() {
+        best.connection.close(0u32.into(), b"");
+    }
+    drop(hold);
+    eventually("the session is over", || {
+        world.relay.quic_stats().relay.sessions == 0
+    })
+    .await;
+}
 
 /// Somebody on the way, who sends from an address of his own.
 struct Thief(UdpSocket);
@@ -98,30 +112,12 @@ async fn punches_that_are_sent_again_from_elsewhere_aim_nothing_there_and_are_st
     // The attempt has heard them, as it is its turn when a stream is.
     echo(&connection, 10_000).await;
     let at_thief = thief.0.local_addr().unwrap();
-    let told = |node: &QuicTransport| {
-        node.shared
-            .mux
-            .between
-            .tapped
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|(to, _)| *to == at_thief)
-    };
+    let told = |node: &QuicTransport| node.shared.mux.between.has_sent_to(at_thief);
     assert!(!told(&world.one) && !told(&world.other) && !told(&world.relay));
     thief.has_heard_nothing();
     assert_eq!(connection.path().borrow().kind, Some(PathKind::Relayed));
 
-    drop(connection);
-    let hold = world.one.shared.peerings.with(world.other.local().id).unwrap();
-    if let Some(best) = hold.peering().best().borrow().clone() {
-        best.connection.close(0u32.into(), b"");
-    }
-    drop(hold);
-    eventually("the session is over", || {
-        world.relay.quic_stats().relay.sessions == 0
-    })
-    .await;
+    end(&world, connection).await;
     eventually("nobody waits for its punches", || {
         let session = session_of(&punch);
         let key = PunchKey([0; 32]);
@@ -174,16 +170,7 @@ async fn relayed_packets_that_are_sent_again_leave_once_each_from_a_leg_never_fr
     echo(&connection, 100_000).await;
     assert_eq!(connection.path().borrow().kind, Some(PathKind::Relayed));
 
-    drop(connection);
-    let hold = world.one.shared.peerings.with(world.other.local().id).unwrap();
-    if let Some(best) = hold.peering().best().borrow().clone() {
-        best.connection.close(0u32.into(), b"");
-    }
-    drop(hold);
-    eventually("the session is over", || {
-        world.relay.quic_stats().relay.sessions == 0
-    })
-    .await;
+    end(&world, connection).await;
     let before = relay();
     from(&world.other, &packet, &world.relay);
     thief.sends(&packet, &world.relay);
@@ -240,16 +227,7 @@ async fn probes_that_are_sent_again_say_nothing_more() {
     let standing = subject.reach().standing().borrow().clone();
     assert_eq!((standing.role, standing.reachable), (Role::Client, Vec::new()));
     let at_thief = thief.0.local_addr().unwrap();
-    let told = |node: &QuicTransport| {
-        node.shared
-            .mux
-            .between
-            .tapped
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|(to, _)| *to == at_thief)
-    };
+    let told = |node: &QuicTransport| node.shared.mux.between.has_sent_to(at_thief);
     assert!(!told(&subject) && !servers.iter().any(|server| told(server)));
     thief.has_heard_nothing();
 }

@@ -278,17 +278,7 @@ async fn led_astray(first: u8, theft: Theft) {
         sent <= 3 * bytes + packets * 1500,
         "{sent} bytes for {bytes} in {packets} packets"
     );
-    assert!(
-        !relay
-            .shared
-            .mux
-            .between
-            .tapped
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|(to, _)| *to == victim)
-    );
+    assert!(!relay.shared.mux.between.has_sent_to(victim));
     drop((opened, second, arrived));
 }
 
