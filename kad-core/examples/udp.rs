@@ -3,11 +3,12 @@
 //! Eight nodes in one process join through the first, then each looks another one up. Two messages are enough for that,
 //! PING and FIND_NODE; all others are refused.
 //!
-//! The core takes `from.id` of a request and the sender of an answer for granted, so *the transport must prove them*. Here
-//! each datagram carries the sender's public key, whose hash is the id, and a signature that names the recipient and a
-//! nonce. An answer repeats the nonce of its question, so nobody else can give it and nobody can give it twice. A question
-//! can be sent again by whoever overheard it, from a false address: that costs one answer, and the core lets nobody into
-//! its table who has not answered at his address. What this example leaves out: encryption, congestion, large messages.
+//! The core takes `from.id` of a request and the sender of an answer for granted, so *the transport must prove them*.
+//! Here each datagram carries the sender's public key, whose hash is the id, and a signature that names the recipient
+//! and a nonce. An answer repeats the nonce of its question, so nobody else can give it and nobody can give it twice. A
+//! question can be sent again by whoever overheard it, from a false address: that costs one answer, and the core lets
+//! nobody into its table who has not answered at his address. What this example leaves out: encryption, congestion,
+//! large messages.
 //!
 //! ```text
 //! type:1 nonce:16 public-key:32 signature:64 body…    signature over  recipient:32 type:1 nonce:16 body

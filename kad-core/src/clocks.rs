@@ -2,12 +2,13 @@
 //!
 //! Every PONG carries the clock of who sent it. What is remembered of a contact is the difference of its wall clock and
 //! of this node's *monotonic* clock, so a wall clock that is set back is seen at once and in full. Where it goes ahead
-//! by itself the machine may have slept, while the monotonic clock of many systems stands still: then what is remembered
-//! is worth nothing, and some contacts are PINGed to be heard again.
+//! by itself the machine may have slept, while the monotonic clock of many systems stands still: then what is
+//! remembered is worth nothing, and some contacts are PINGed to be heard again.
 //!
-//! The offset is the median over the 32 contacts that were PINGed last, of those that were in the table: as long as fewer
-//! than half of these lie, it lies between two that do not. That is not half of all contacts: strangers that may enter
-//! the table and contacts that are silent are PINGed most, so who comes often or says little is more often one of the
+//! The offset is the median over the 32 contacts that were PINGed last, of those that were in the table: as long as
+//! fewer than half of these lie, it lies between two that do not. That is not half of all contacts: strangers that may
+//! enter the table and contacts that are silent are PINGed most, so who comes often or says little is more often one of
+//! the
 //! 32. Of one site few count, so who has many addresses side by side has no more of a say.
 //!
 //! It is told and used for nothing: a node that set its clock, or judged records, by what peers say could be talked
@@ -39,8 +40,8 @@ const WORTH_A_WARNING: u64 = 60;
 /// One that has been warned of has ended when it is no more than this, or it would be warned of again and again.
 const AS_GOOD_AS_NONE: u64 = 30;
 
-/// A wall clock that goes ahead of the monotonic one by more seconds than this from one input to the next was set, or the
-/// monotonic one stood still. Less changes no offset by more than what is worth a warning.
+/// A wall clock that goes ahead of the monotonic one by more seconds than this from one input to the next was set, or
+/// the monotonic one stood still. Less changes no offset by more than what is worth a warning.
 const SLEPT: i64 = WORTH_A_WARNING.cast_signed();
 
 /// Contacts that are asked at once for their clocks where all are forgotten: the network of a machine that has just

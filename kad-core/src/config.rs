@@ -64,8 +64,8 @@ pub struct Config {
     pub lifetime: Duration,
     /// How often expired records are removed. Default 60 s.
     pub expire: Duration,
-    /// Bytes of copies of popular immutable values of others that this node keeps in memory to answer for their holders,
-    /// for up to an hour and the shorter the farther it is from them (paper, section 2.3). Default 0: none.
+    /// Bytes of copies of popular immutable values of others that this node keeps in memory to answer for their
+    /// holders, for up to an hour and the shorter the farther it is from them (paper, section 2.3). Default 0: none.
     pub cache_bytes: usize,
     /// Queries of the application at once; more are answered [`QueryError::TooMany`](crate::QueryError). Default 256.
     pub max_queries: usize,

@@ -7,11 +7,11 @@ use crate::NodeId;
 
 /// Where a node can be reached, in the words of some transport.
 ///
-/// The core never looks inside: it keeps addresses, compares them, hands them out, and asks to which groups one belongs.
-/// Addresses are cloned often; at most 16 bytes are a good size (an `Arc` of something larger, for instance).
+/// The core never looks inside: it keeps addresses, compares them, hands them out, and asks to which groups one
+/// belongs. Addresses are cloned often; at most 16 bytes are a good size (an `Arc` of something larger, for instance).
 pub trait Address: Clone + PartialEq + fmt::Debug {
-    /// The groups that limit how many contacts one operator can place with us, or `None` where diversity makes no sense:
-    /// on loopback, in private networks, in tests.
+    /// The groups that limit how many contacts one operator can place with us, or `None` where diversity makes no
+    /// sense: on loopback, in private networks, in tests.
     fn groups(&self) -> Option<AddressGroups> {
         None
     }
@@ -28,8 +28,8 @@ pub trait Address: Clone + PartialEq + fmt::Debug {
 /// Hosts that one address may name: two of each family of IP.
 pub const MAX_HOSTS: usize = 4;
 
-/// The groups of an address, from wide to narrow: of IPv4 the /16, the /24 and the address, of IPv6 the /32, the /48 and the
-/// /64.
+/// The groups of an address, from wide to narrow: of IPv4 the /16, the /24 and the address, of IPv6 the /32, the /48
+/// and the /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressGroups {
     /// What one organisation may well own.

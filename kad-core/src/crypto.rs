@@ -1,8 +1,9 @@
 //! Hashes and signatures: every hash has a domain, every key has one use.
 //!
-//! All hashing is BLAKE3 in its `derive_key` mode with one context string for each purpose, so that a value can never be
-//! made to land on somebody's mutable key, or a chunk of a file to look like an index. Signatures are Ed25519 over such a
-//! hash, checked strictly (no small-order keys), one by one: nodes must agree on what is valid, and batch checks do not.
+//! All hashing is BLAKE3 in its `derive_key` mode with one context string for each purpose, so that a value can never
+//! be made to land on somebody's mutable key, or a chunk of a file to look like an index. Signatures are Ed25519 over
+//! such a hash, checked strictly (no small-order keys), one by one: nodes must agree on what is valid, and batch checks
+//! do not.
 
 use core::fmt;
 

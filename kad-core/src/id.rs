@@ -1,7 +1,7 @@
 //! Node ids, keys, and the XOR distance between them.
 //!
-//! All three are 256 bits wide, held as four `u64` limbs with the most significant one first, so that comparing limbs in
-//! order is comparing big-endian numbers and an XOR is four instructions.
+//! All three are 256 bits wide, held as four `u64` limbs with the most significant one first, so that comparing limbs
+//! in order is comparing big-endian numbers and an XOR is four instructions.
 
 use core::fmt;
 use core::str::FromStr;
@@ -141,8 +141,8 @@ impl NodeId {
 
     /// Leading zero bits of the puzzle hash of this id: the work that went into finding its key.
     ///
-    /// A network may ask its servers for a minimum ([`Parameters::puzzle_bits`](crate::Parameters::puzzle_bits)), so that
-    /// making up nodes costs work (S/Kademlia, section 4.1, the static puzzle).
+    /// A network may ask its servers for a minimum ([`Parameters::puzzle_bits`](crate::Parameters::puzzle_bits)), so
+    /// that making up nodes costs work (S/Kademlia, section 4.1, the static puzzle).
     #[must_use]
     pub fn puzzle_bits(self) -> u32 {
         let digest = crypto::hash(crypto::Domain::Puzzle, &[&self.to_bytes()]);

@@ -101,8 +101,9 @@ pub enum Command<A> {
         /// When to stop.
         read: Read,
     },
-    /// Store at the k nearest to the record's key. Ends in [`Outcome::Stored`](crate::Outcome::Stored) when enough of them
-    /// have acknowledged; the others are told after that, and [`Event::Placed`](crate::Event::Placed) tells how it went.
+    /// Store at the k nearest to the record's key. Ends in [`Outcome::Stored`](crate::Outcome::Stored) when enough of
+    /// them have acknowledged; the others are told after that, and [`Event::Placed`](crate::Event::Placed) tells how it
+    /// went.
     Store {
         /// The record.
         record: Record,

@@ -71,8 +71,8 @@ pub struct Kademlia<A> {
 const MAX_TIMERS_PER_INPUT: usize = 64;
 
 impl<A: Address> Kademlia<A> {
-    /// A node that knows nobody. `seed` feeds a generator that only jitters timers and picks refresh targets: the same seed
-    /// and the same inputs give the same outputs.
+    /// A node that knows nobody. `seed` feeds a generator that only jitters timers and picks refresh targets: the same
+    /// seed and the same inputs give the same outputs.
     #[must_use]
     pub fn new(local: NodeId, config: Arc<Config>, seed: u64, now: Now) -> Self {
         let mut rng = Rng::new(seed);

@@ -1,23 +1,23 @@
 //! Kademlia as a state machine: no clock, no socket, no thread, no disk, no entropy.
 //!
-//! [`Kademlia`] is one node. It is told what happened ([`Input`]) and says what should be done about it ([`Output`]); who
-//! calls it, the *driver*, owns sockets, clocks and disks. So the same machine runs over QUIC, over a transport of one's
-//! own, or a hundred thousand times in one process in virtual time, and the same inputs give the same outputs.
+//! [`Kademlia`] is one node. It is told what happened ([`Input`]) and says what should be done about it ([`Output`]);
+//! who calls it, the *driver*, owns sockets, clocks and disks. So the same machine runs over QUIC, over a transport of
+//! one's own, or a hundred thousand times in one process in virtual time, and the same inputs give the same outputs.
 //!
-//! What it refuses to do: to ask for the time (it is passed in), to draw randomness (one seed, for jitter only), to wait
-//! (everything slow is an effect), to check signatures (a [`Record`] exists only verified), to know bytes on a wire
-//! (messages are values), to believe hearsay (a contact enters the table when it has answered us, never because somebody
-//! told of it), and to fail: [`Kademlia::handle`] has no error, a hostile peer costs a counter in [`Stats`].
+//! What it refuses to do: to ask for the time (it is passed in), to draw randomness (one seed, for jitter only), to
+//! wait (everything slow is an effect), to check signatures (a [`Record`] exists only verified), to know bytes on a
+//! wire (messages are values), to believe hearsay (a contact enters the table when it has answered us, never because
+//! somebody told of it), and to fail: [`Kademlia::handle`] has no error, a hostile peer costs a counter in [`Stats`].
 //!
 //! # The contract
 //!
 //! Feed, drain, arm, repeat:
 //!
-//! 1. Feed one input: [`Kademlia::handle`] with the time, which never goes back on its monotonic clock. The wall clock may
-//!    jump.
+//! 1. Feed one input: [`Kademlia::handle`] with the time, which never goes back on its monotonic clock. The wall clock
+//!    may jump.
 //! 2. Drain the [`Outbox`] and carry out each output in order.
-//! 3. Arm one timer at [`Kademlia::poll_timeout`], in the place of the one before. When it fires, feed [`Input::Timeout`].
-//!    After a timeout at t the next one is later than t.
+//! 3. Arm one timer at [`Kademlia::poll_timeout`], in the place of the one before. When it fires, feed
+//!    [`Input::Timeout`]. After a timeout at t the next one is later than t.
 //!
 //! It is owed both ways, each exactly once:
 //!
@@ -29,13 +29,14 @@
 //! | [`Input::Command`] | one [`Event::QueryFinished`], unless [`Input::Cancel`] came first |
 //!
 //! Answers that come late or twice change nothing. Request timeouts are the core's: a transport needs none. The driver
-//! names queries and replies and never uses a name again. Three things the driver has to prove before it feeds them: that
-//! [`from.id`](Contact::id) of a request is the sender's, that an answer comes from the node that was asked, and that
-//! records are valid ([`Record::verify`]) and belong to the question.
+//! names queries and replies and never uses a name again. Three things the driver has to prove before it feeds them:
+//! that [`from.id`](Contact::id) of a request is the sender's, that an answer comes from the node that was asked, and
+//! that records are valid ([`Record::verify`]) and belong to the question.
 //!
 //! # A driver
 //!
-//! Two machines in one process, with a wire that takes a millisecond. `examples/udp.rs` does the same over real sockets.
+//! Two machines in one process, with a wire that takes a millisecond. `examples/udp.rs` does the same over real
+//! sockets.
 //!
 //! ```
 //! use std::collections::VecDeque;

@@ -1,7 +1,8 @@
 //! One iterative lookup: who to ask next on the way to a point (Kademlia paper, section 2.3).
 //!
-//! It holds no clock, sends nothing and reads nothing: it is told what became of each question and says whom to ask next.
-//! [`Lookup::next`] is a pure function of what was told, so a lookup can be tested against a network that knows everything.
+//! It holds no clock, sends nothing and reads nothing: it is told what became of each question and says whom to ask
+//! next. [`Lookup::next`] is a pure function of what was told, so a lookup can be tested against a network that knows
+//! everything.
 //!
 //! ```text
 //!             ┌────────────── on_response(id, closer) ◄───────────┐
@@ -37,8 +38,8 @@ pub struct LookupConfig {
     pub radius: Distance,
     /// Questions in flight while the next one goes into the region: there is nothing to be learned on the way any more.
     pub near: usize,
-    /// Questions in flight on the way to the region, at most alpha. One is enough where every answer that is late is hedged
-    /// and requests matter more than the last milliseconds.
+    /// Questions in flight on the way to the region, at most alpha. One is enough where every answer that is late is
+    /// hedged and requests matter more than the last milliseconds.
     pub far: usize,
     /// Whether the places of those that are likely dead are filled in advance, which saves time and costs requests.
     pub eager: bool,
@@ -228,8 +229,8 @@ impl<A: Address> Lookup<A> {
         }
     }
 
-    /// How many of the nearest on a path must have answered, besides the nearest of all. A path that was opened in doubt only
-    /// has to show whether it leads elsewhere.
+    /// How many of the nearest on a path must have answered, besides the nearest of all. A path that was opened in
+    /// doubt only has to show whether it leads elsewhere.
     fn share(&self, path: usize) -> usize {
         let alpha = self.config.parallelism;
         if path < self.config.paths {
@@ -239,11 +240,11 @@ impl<A: Address> Lookup<A> {
         }
     }
 
-    /// Among the nearest candidates that have not failed: the one that promises to be fastest of those that have not been
-    /// asked and may be.
+    /// Among the nearest candidates that have not failed: the one that promises to be fastest of those that have not
+    /// been asked and may be.
     ///
-    /// Nobody can draw a walk off its way by being fast: only the `may_ask` nearest are looked at, all of which are asked in the
-    /// end. Round trips decide in which order.
+    /// Nobody can draw a walk off its way by being fast: only the `may_ask` nearest are looked at, all of which are
+    /// asked in the end. Round trips decide in which order.
     fn choose(&self, must_answer: usize, may_ask: usize, among: impl Fn(&Candidate<A>) -> bool) -> Choice {
         let (mut seen, mut all_answered) = (0, true);
         let mut best: Option<(u64, usize)> = None;
@@ -270,8 +271,8 @@ impl<A: Address> Lookup<A> {
         }
     }
 
-    /// The time, in microseconds, in which this candidate promises to lead into the region: its own round trip and, from
-    /// outside, those of the hops that are left: one, and one more for every five bits or so.
+    /// The time, in microseconds, in which this candidate promises to lead into the region: its own round trip and,
+    /// from outside, those of the hops that are left: one, and one more for every five bits or so.
     fn price(&self, candidate: &Candidate<A>) -> u64 {
         let (cost, usual) = (u64::from(candidate.cost()), u64::from(micros(self.config.usual)));
         if candidate.distance() <= self.config.radius {
@@ -289,8 +290,8 @@ impl<A: Address> Lookup<A> {
         };
         let before = self.shortlist.nearest_on(path);
         let depth = teller.depth.saturating_add(1);
-        // A teller names first whom it reaches fastest. From here that is a guess: half of the way to the teller, and the more
-        // the later it is named, twice the usual round trip for the last.
+        // A teller names first whom it reaches fastest. From here that is a guess: half of the way to the teller, and
+        // the more the later it is named, twice the usual round trip for the last.
         let (mut cost, step) = (teller.cost / 2, micros(self.config.usual) / 10);
         for contact in closer {
             self.shortlist.insert(contact, path, Told { cost, depth });
@@ -364,7 +365,8 @@ impl<A: Address> Lookup<A> {
             .filter_map(|candidate| self.shortlist.contact(candidate))
     }
 
-    /// The distances of the nearest peers that are known and have not failed, nearest first, whether they were asked or not.
+    /// The distances of the nearest peers that are known and have not failed, nearest first, whether they were asked or
+    /// not.
     pub(crate) fn nearest(&self) -> impl Iterator<Item = Distance> + '_ {
         let left = self
             .shortlist
@@ -387,8 +389,8 @@ impl<A: Address> Lookup<A> {
             .map_or(Step::Wait, Step::Ask)
     }
 
-    /// Alpha questions at once while answers bring progress; k when alpha answers in a row brought none. Into the region as
-    /// many as it is said to take.
+    /// Alpha questions at once while answers bring progress; k when alpha answers in a row brought none. Into the
+    /// region as many as it is said to take.
     fn has_room(&self, candidate: &Candidate<A>) -> bool {
         let flight = self.flights[usize::from(candidate.path)];
         let stalled = flight.idle >= self.config.parallelism;
@@ -401,9 +403,9 @@ impl<A: Address> Lookup<A> {
             || (candidate.distance() <= self.config.radius && flight.pending < self.config.near)
     }
 
-    /// How many of the nearest may be asked: the k results, and those that take the places of the dead, so that they have
-    /// answered by the time at which that is known. An eager walk counts everybody who is slow, and of the others as many as
-    /// were dead so far; one that is not counts every other one who is slow.
+    /// How many of the nearest may be asked: the k results, and those that take the places of the dead, so that they
+    /// have answered by the time at which that is known. An eager walk counts everybody who is slow, and of the others
+    /// as many as were dead so far; one that is not counts every other one who is slow.
     fn may_ask(&self) -> usize {
         let (mut slow, mut out, mut answered) = (0, 0, 0);
         for candidate in self.shortlist.iter() {
@@ -458,8 +460,8 @@ const BITS_PER_HOP: u64 = 5;
 /// The most disjoint paths; d = 8 is the largest that S/Kademlia measured.
 pub const MAX_PATHS: usize = 8;
 
-/// Shortlist places for each result. Found by simulation of the paper's setup: with two, a lookup past a dead neighbourhood
-/// ran out of candidates; with five, none of 10,000 lookups with half of all contacts dead did.
+/// Shortlist places for each result. Found by simulation of the paper's setup: with two, a lookup past a dead
+/// neighbourhood ran out of candidates; with five, none of 10,000 lookups with half of all contacts dead did.
 const SHORTLIST_PER_RESULT: usize = 5;
 
 /// Never fewer shortlist places than this, so that with a small k all seeds of a bootstrap fit, most of them dead.

@@ -1,5 +1,5 @@
-//! What a node does unasked: refresh buckets, ask the silent, hand records on, forget expired ones. Only the times are kept
-//! here.
+//! What a node does unasked: refresh buckets, ask the silent, hand records on, forget expired ones. Only the times are
+//! kept here.
 
 use alloc::vec::Vec;
 
@@ -81,9 +81,9 @@ impl Maintenance {
         self.next_due = later(now, rng.shortened(scan_pause(config)));
     }
 
-    /// Marks the buckets that want a lookup: those in which nothing was looked up for the configured time, and while the node
-    /// is young those with room, as `has_room` says. One lookup serves all from `edge` on, so of these only the first is
-    /// marked.
+    /// Marks the buckets that want a lookup: those in which nothing was looked up for the configured time, and while
+    /// the node is young those with room, as `has_room` says. One lookup serves all from `edge` on, so of these only
+    /// the first is marked.
     pub(crate) fn plan_refresh(
         &mut self,
         config: &Config,
@@ -99,11 +99,12 @@ impl Maintenance {
                 .saturating_mul(4u32.saturating_pow(looks.into()))
         };
         let young = waited(self.looks) < config.refresh;
-        // The first round is for the neighbourhood alone: nodes that joined at the same moment may have missed each other.
+        // The first round is for the neighbourhood alone: nodes that joined at the same moment may have missed each
+        // other.
         let first = young && self.looks == 0;
         self.looks = self.looks.saturating_add(u8::from(young));
-        // Old buckets are looked for four times in an interval, so that none waits much longer than it, also while the node
-        // is young: it may have begun to serve long after it had joined.
+        // Old buckets are looked for four times in an interval, so that none waits much longer than it, also while the
+        // node is young: it may have begun to serve long after it had joined.
         let pause = match young {
             true => waited(self.looks).min(config.refresh / 4),
             false => config.refresh / 4,

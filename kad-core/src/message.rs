@@ -14,9 +14,9 @@ pub const MAX_RECORDS: usize = 64;
 /// The most bytes of records in one STORE or one answer: one record of the largest size always fits.
 pub const MAX_RECORD_BYTES: usize = crate::MAX_RECORD;
 
-/// The most bytes of a card in an answer to FIND_NODE, signature and all. A card is the mutable record of a node under its
-/// own id, in which it says where it can be reached. The largest that a node makes has some 700; the
-/// rest is for later versions. So nobody can make lookups carry large records by calling them cards.
+/// The most bytes of a card in an answer to FIND_NODE, signature and all. A card is the mutable record of a node under
+/// its own id, in which it says where it can be reached. The largest that a node makes has some 700; the rest is for
+/// later versions. So nobody can make lookups carry large records by calling them cards.
 pub const MAX_CARD_BYTES: usize = 2048;
 
 /// What one node asks another.

@@ -1,52 +1,56 @@
 //! How many nodes the network has, as far as one node can tell.
 //!
-//! Ids are hashes, so nodes lie evenly in the space: whoever finds the n nearest to a random point has measured how dense
-//! the space is. Each lookup of a random point gives one sample, and the estimate is their median.
+//! Ids are hashes, so nodes lie evenly in the space: whoever finds the n nearest to a random point has measured how
+//! dense the space is. Each lookup of a random point gives one sample, and the estimate is their median.
 //!
 //! # Which lookups count
 //!
-//! Only those whose target this node has drawn itself: what joining looks up in each bucket, and refreshes. Targets of the
-//! application and of records are chosen by others, who could fill the surroundings of a popular key with made-up nodes.
-//! And buckets do not count alike. Each gets as many lookups as any other one, so most targets lie near to the own id, in
-//! a small region that an attacker of this node fills first. Of the lookups in bucket b one in 2^b is a sample, so samples
-//! lie evenly in the space, as the parts of it that buckets stand for do. Which ones is told by bits of the random target.
+//! Only those whose target this node has drawn itself: what joining looks up in each bucket, and refreshes. Targets of
+//! the application and of records are chosen by others, who could fill the surroundings of a popular key with made-up
+//! nodes. And buckets do not count alike. Each gets as many lookups as any other one, so most targets lie near to the
+//! own id, in a small region that an attacker of this node fills first. Of the lookups in bucket b one in 2^b is a
+//! sample, so samples lie evenly in the space, as the parts of it that buckets stand for do. Which ones is told by bits
+//! of the random target.
 //!
 //! # One sample
 //!
-//! With M other nodes, the distance of the n-th nearest to a random point is the n-th smallest of M numbers drawn evenly.
-//! The median of the space's share up to there is (n - 1/3) / (M + 1/3), nearly whatever n and M are. So the sample is
-//! M = (n - 1/3) / d - 1/3, too small as often as it is too large, which is what a median of samples wants. The often seen
-//! (n - 1) / d has the right mean and is right for averages. Nothing is gained by the n - 1 nearer distances: given the
-//! last one, they say nothing about the density (it is a sufficient statistic); a median over all of them spreads by a
-//! fifth more. A lookup that found fewer than it wanted has seen everybody, and its sample is exact.
+//! With M other nodes, the distance of the n-th nearest to a random point is the n-th smallest of M numbers drawn
+//! evenly. The median of the space's share up to there is (n - 1/3) / (M + 1/3), nearly whatever n and M are. So the
+//! sample is M = (n - 1/3) / d - 1/3, too small as often as it is too large, which is what a median of samples wants.
+//! The often seen (n - 1) / d has the right mean and is right for averages. Nothing is gained by the n - 1 nearer
+//! distances: given the last one, they say nothing about the density (it is a sufficient statistic); a median over all
+//! of them spreads by a fifth more. A lookup that found fewer than it wanted has seen everybody, and its sample is
+//! exact.
 //!
 //! # What the interval says
 //!
-//! [`Population::low`] and [`Population::high`] hold the true number in at least nine of ten cases. They are the wider one of
-//! two intervals. One comes from the samples alone, whatever their distribution is: ranks around the median that miss it
-//! in fewer than one of twenty cases. The other comes from theory and is what remains when there are few samples: twice
-//! the standard deviation of a median of m samples of n nodes, together with that of the number of nodes in the part of
-//! the space that was looked at.
+//! [`Population::low`] and [`Population::high`] hold the true number in at least nine of ten cases. They are the wider
+//! one of two intervals. One comes from the samples alone, whatever their distribution is: ranks around the median that
+//! miss it in fewer than one of twenty cases. The other comes from theory and is what remains when there are few
+//! samples: twice the standard deviation of a median of m samples of n nodes, together with that of the number of nodes
+//! in the part of the space that was looked at.
 //!
 //! # What an attacker can do
 //!
-//! Made-up nodes around one point move the samples that land there, which are few. The median leaves the spread of honest
-//! samples when half of all are moved, so it takes made-up nodes as dense as the real ones in half of the space, and then
-//! the network has that many. Everything here is whole numbers: the same samples give the same estimate on every machine.
+//! Made-up nodes around one point move the samples that land there, which are few. The median leaves the spread of
+//! honest samples when half of all are moved, so it takes made-up nodes as dense as the real ones in half of the space,
+//! and then the network has that many. Everything here is whole numbers: the same samples give the same estimate on
+//! every machine.
 
 use alloc::vec::Vec;
 
 use crate::{Distance, Duration, Instant, Key, NodeId};
 
-/// Samples that are kept; the oldest makes room. The median of 32 samples of 20 nodes each spreads by 5 %, and at one or two
-/// samples an hour they are a day old at most, young enough to follow a network that grows.
+/// Samples that are kept; the oldest makes room. The median of 32 samples of 20 nodes each spreads by 5 %, and at one
+/// or two samples an hour they are a day old at most, young enough to follow a network that grows.
 const MAX_SAMPLES: usize = 32;
 
 /// Samples for which there is more room when there is none: most nodes of a simulated network never take many.
 const GROWTH: usize = 4;
 
-/// Fewer samples than this are few: every round of upkeep takes one more, five in the first half hour and then up to four an
-/// hour. Those of the join are as old as the node, and a young network may have grown since; with twelve they are outvoted.
+/// Fewer samples than this are few: every round of upkeep takes one more, five in the first half hour and then up to
+/// four an hour. Those of the join are as old as the node, and a young network may have grown since; with twelve they
+/// are outvoted.
 const FEW_SAMPLES: usize = 12;
 
 /// An estimate of the number of nodes, this one included. See [`Stats::population`](crate::Stats::population).
@@ -64,8 +68,8 @@ pub struct Population {
 }
 
 impl Population {
-    /// From what is known of the own neighbourhood: the distance of the n-th nearest contact. It is one sample, of a place
-    /// that others can choose, and from contacts that may not be all: hence twice and half.
+    /// From what is known of the own neighbourhood: the distance of the n-th nearest contact. It is one sample, of a
+    /// place that others can choose, and from contacts that may not be all: hence twice and half.
     pub(crate) fn guess(nth: usize, distance: Distance) -> Self {
         let nodes = from_density(nth, distance);
         Self {
@@ -79,7 +83,8 @@ impl Population {
     /// How many nodes are likely to be nearer to a point than this distance.
     #[must_use]
     pub fn rank(&self, distance: Distance) -> u64 {
-        // nodes * distance / 2^256, limb by limb from the least significant one; what is carried fits, and ends as the result.
+        // nodes * distance / 2^256, limb by limb from the least significant one; what is carried fits, and ends as the
+        // result.
         let limbs = distance.to_limbs().into_iter().rev();
         limbs.fold(0, |carry, limb| {
             let product = u128::from(self.nodes) * u128::from(limb) + u128::from(carry);
@@ -87,7 +92,8 @@ impl Population {
         })
     }
 
-    /// The distance from any point within which so many nodes are likely to be; the whole space if there are not as many.
+    /// The distance from any point within which so many nodes are likely to be; the whole space if there are not as
+    /// many.
     ///
     /// The least with this [`rank`](Self::rank).
     #[must_use]
@@ -204,11 +210,11 @@ fn median(sorted: &[u64]) -> u64 {
     }
 }
 
-/// How many of the least and of the greatest samples lie outside of an interval that misses the median of whatever they were
-/// drawn from in fewer than one of twenty cases.
+/// How many of the least and of the greatest samples lie outside of an interval that misses the median of whatever they
+/// were drawn from in fewer than one of twenty cases.
 ///
-/// It misses it if that few of them lie on one side, each of which is as likely as a coin's. With fewer than six samples
-/// even the least and the greatest miss it more often.
+/// It misses it if that few of them lie on one side, each of which is as likely as a coin's. With fewer than six
+/// samples even the least and the greatest miss it more often.
 fn trimmed(samples: usize) -> usize {
     let (mut sum, mut binomial, mut rank) = (0u64, 1u64, 0);
     while 40 * (sum + binomial) <= 1 << samples {
@@ -221,8 +227,8 @@ fn trimmed(samples: usize) -> usize {
 
 /// Twice the relative standard deviation that theory expects of the median of so many samples, in parts of 65,536.
 fn spread(samples: usize, k: usize, nodes: u64) -> u64 {
-    /// Of a sample of k nodes the variance is 1 / k; of a median of m samples it is pi / 2 m of that of one sample. Four times
-    /// this.
+    /// Of a sample of k nodes the variance is 1 / k; of a median of m samples it is pi / 2 m of that of one sample.
+    /// Four times this.
     const TWO_PI: u64 = 26_986_075_409;
     const FOUR: u64 = 4 << 32;
     if nodes <= k as u64 {

@@ -1,8 +1,8 @@
 //! What the application asked for, or the node itself: a lookup and what is done on its way.
 //!
 //! A query never sends. It is asked [`Query::next`] what to do, again and again until it says [`Todo::Wait`] or
-//! [`Todo::Finish`], and is told what became of it. An input names its query, so only that one is asked; nothing ever walks
-//! over all queries.
+//! [`Todo::Finish`], and is told what became of it. An input names its query, so only that one is asked; nothing ever
+//! walks over all queries.
 
 mod allotment;
 mod ask;
@@ -72,13 +72,13 @@ pub(crate) struct Bootstrap {
     barren: usize,
 }
 
-/// A joining node looks up points of a wide bucket until it is full, or so many in a row brought next to nothing: points
-/// fall near to each other by chance, and a third of the bucket may be known.
+/// A joining node looks up points of a wide bucket until it is full, or so many in a row brought next to nothing:
+/// points fall near to each other by chance, and a third of the bucket may be known.
 const BARREN_LOOKUPS: usize = 4;
 
 impl Bootstrap {
-    /// The first bucket that may be looked at next, now that the one before has so many contacts of `capacity`. A wide one
-    /// takes more than the k that a lookup tells of, so it gets further ones.
+    /// The first bucket that may be looked at next, now that the one before has so many contacts of `capacity`. A wide
+    /// one takes more than the k that a lookup tells of, so it gets further ones.
     pub(crate) fn next_bucket(&mut self, contacts: usize, capacity: usize, k: usize) -> u32 {
         let Some(bucket) = self.bucket else { return 0 };
         let brought = contacts.saturating_sub(self.held);

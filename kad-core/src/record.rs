@@ -1,7 +1,7 @@
 //! Records: everything that the network stores, verified before anybody sees it.
 //!
-//! The bytes of a record are laid out by hand here (`docs/protocol.md` draws them) and are the same on the wire, on disk
-//! and under the signature. There are two types, and the road between them is one function:
+//! The bytes of a record are laid out by hand here (`docs/protocol.md` draws them) and are the same on the wire, on
+//! disk and under the signature. There are two types, and the road between them is one function:
 //!
 //! ```text
 //!   bytes ──RawRecord::parse──►  RawRecord  ──Record::verify──►  Record

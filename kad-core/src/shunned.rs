@@ -4,12 +4,12 @@ use alloc::collections::BTreeMap;
 
 use crate::{Contact, Instant, NodeId};
 
-/// Contacts that are remembered; when there are more, the one that would be forgotten first is. A quarter of the contacts
-/// of a large table, twice over.
+/// Contacts that are remembered; when there are more, the one that would be forgotten first is. A quarter of the
+/// contacts of a large table, twice over.
 const MAX_SHUNNED: usize = 128;
 
-/// Pairs of id and address at which nobody answered. Peers go on telling of a dead contact until they notice themselves, and
-/// every lookup would wait for it again.
+/// Pairs of id and address at which nobody answered. Peers go on telling of a dead contact until they notice
+/// themselves, and every lookup would wait for it again.
 ///
 /// Only this address of the contact is shunned: who spreads a wrong address of somebody cannot hide them.
 #[derive(Debug)]

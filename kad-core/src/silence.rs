@@ -1,18 +1,18 @@
 //! Who of the table was silent for so long that it is time to ask, and when.
 //!
 //! Every contact that is not heard of for [`Config::refresh`](crate::Config::refresh) has been asked by then. Whatever
-//! is answered in the meantime, to a lookup of the application as to a refresh, puts that off, so where there is traffic
-//! hardly anybody is asked for this alone. What holds by construction:
+//! is answered in the meantime, to a lookup of the application as to a refresh, puts that off, so where there is
+//! traffic hardly anybody is asked for this alone. What holds by construction:
 //!
-//! - A contact has to be asked when it was silent for the *span*: the interval less a sixty-fourth, which is left for a second
-//!   attempt, so that who is dead is gone when the interval is over.
-//! - Those that have to be asked are asked in *rounds*, whoever was silent for longest first: at most [`ROUND`] at once, and a
-//!   *pace* lies between two rounds. So there are no bursts, also where a whole table was heard of in the same minute, as
-//!   that of a node that has just joined.
-//! - The pace is chosen so that full rounds of all contacts together take half a span. As few are asked in a round as leave
-//!   nobody for whom the later rounds, if all of them are full, come too late: so most are asked when they have to be, and
-//!   those that have to be at the same time some rounds before. Who comes later, or is heard of later, has to be asked within
-//!   rounds that begin half a span after now at the earliest, so it delays nobody who is due before.
+//! - A contact has to be asked when it was silent for the *span*: the interval less a sixty-fourth, which is left for a
+//!   second attempt, so that who is dead is gone when the interval is over.
+//! - Those that have to be asked are asked in *rounds*, whoever was silent for longest first: at most [`ROUND`] at
+//!   once, and a *pace* lies between two rounds. So there are no bursts, also where a whole table was heard of in the
+//!   same minute, as that of a node that has just joined.
+//! - The pace is chosen so that full rounds of all contacts together take half a span. As few are asked in a round as
+//!   leave nobody for whom the later rounds, if all of them are full, come too late: so most are asked when they have
+//!   to be, and those that have to be at the same time some rounds before. Who comes later, or is heard of later, has
+//!   to be asked within rounds that begin half a span after now at the earliest, so it delays nobody who is due before.
 //!
 //! Each contact is asked once, and then answers, or fails and is tried again at once, or is gone. One that does none of
 //! these, because this node could not send, is asked again outside of the rounds (`kademlia/upkeep.rs`), or it would
@@ -23,8 +23,8 @@ use crate::{Duration, Instant};
 /// Contacts that are asked at once.
 pub(crate) const ROUND: usize = 8;
 
-/// Rounds for which half a span has room in any case: the pace is the same for all tables of up to 512 contacts, more than
-/// one with buckets of 20 has in a network of a million.
+/// Rounds for which half a span has room in any case: the pace is the same for all tables of up to 512 contacts, more
+/// than one with buckets of 20 has in a network of a million.
 const ROUNDS: usize = 64;
 
 /// The next round, and whom the last ones have asked.
@@ -33,8 +33,8 @@ pub(crate) struct Silence {
     next: Instant,
     /// Whoever was last heard of before was asked.
     unasked: Instant,
-    /// The most contacts that there ever were. Never less, because rounds that were put off for a fast pace could not all be
-    /// held at a slower one.
+    /// The most contacts that there ever were. Never less, because rounds that were put off for a fast pace could not
+    /// all be held at a slower one.
     most: u32,
 }
 
@@ -57,8 +57,9 @@ impl Silence {
         self.unasked
     }
 
-    /// How many contacts are to be asked now: the first of those given, and at most [`ROUND`]. `heard` says when those were
-    /// last heard of that were not asked yet, whoever was silent for longest first; `contacts` how many there are in all.
+    /// How many contacts are to be asked now: the first of those given, and at most [`ROUND`]. `heard` says when those
+    /// were last heard of that were not asked yet, whoever was silent for longest first; `contacts` how many there are
+    /// in all.
     pub(crate) fn plan(
         &mut self,
         refresh: Duration,

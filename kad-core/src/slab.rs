@@ -1,12 +1,12 @@
 //! Places that are reused, and handles that know when theirs was.
 //!
-//! Most nodes are idle most of the time, and what is under way at once has no small bound, so a slab that is empty owns no
-//! memory.
+//! Most nodes are idle most of the time, and what is under way at once has no small bound, so a slab that is empty owns
+//! no memory.
 
 use alloc::vec::Vec;
 
-/// Values at stable places. A handle names a place and the generation of its use, so a late answer never meets the wrong
-/// value.
+/// Values at stable places. A handle names a place and the generation of its use, so a late answer never meets the
+/// wrong value.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     places: Vec<Place<T>>,

@@ -1,14 +1,15 @@
 //! The routing table: whom we know, many nearby and few far away (Kademlia paper, sections 2.2 and 2.4).
 //!
-//! Bucket `i` holds contacts whose ids share exactly `i` leading bits with the local one, so bucket 0 is the far half of the
-//! space. Buckets exist only where there is somebody in them. All contacts lie in one array, bucket after bucket from far
-//! to near, inside a bucket the least recently seen first; replacements lie in a second array of the same order.
+//! Bucket `i` holds contacts whose ids share exactly `i` leading bits with the local one, so bucket 0 is the far half
+//! of the space. Buckets exist only where there is somebody in them. All contacts lie in one array, bucket after bucket
+//! from far to near, inside a bucket the least recently seen first; replacements lie in a second array of the same
+//! order.
 //!
-//! It refuses to believe hearsay: a contact enters only after it answered us ([`RoutingTable::answered`]). It refuses to
-//! forget old friends: a full bucket keeps its live contacts, because who has been up for long will stay (paper, figure 1),
-//! and because nobody can push them out by showing up often. There are exceptions: the contacts nearest to the own id are
-//! always let in (`table/neighbourhood.rs`), and of a far bucket a share is open to those that stand where nobody else does
-//! (`table/spread.rs`) or answer faster (`table/proximity.rs`).
+//! It refuses to believe hearsay: a contact enters only after it answered us ([`RoutingTable::answered`]). It refuses
+//! to forget old friends: a full bucket keeps its live contacts, because who has been up for long will stay (paper,
+//! figure 1), and because nobody can push them out by showing up often. There are exceptions: the contacts nearest to
+//! the own id are always let in (`table/neighbourhood.rs`), and of a far bucket a share is open to those that stand
+//! where nobody else does (`table/spread.rs`) or answer faster (`table/proximity.rs`).
 
 mod buckets;
 mod closest;
@@ -52,7 +53,8 @@ pub enum Admission<A> {
         /// What the newcomer is that the other one is not.
         merit: Merit,
     },
-    /// Its bucket is full. It waits for a place; `probe` is the contact that was silent for longest and deserves a PING.
+    /// Its bucket is full. It waits for a place; `probe` is the contact that was silent for longest and deserves a
+    /// PING.
     Waiting {
         /// Whom to PING.
         probe: Option<Contact<A>>,
@@ -182,8 +184,8 @@ impl<A: Address> RoutingTable<A> {
             .map(|place| self.live.at(place).entry())
     }
 
-    /// Whether a stranger is worth a PING: it is not known at this address, may enter, and there is room for it or for one
-    /// more to wait, or it would be a neighbour, or would stand alone in its region of a bucket.
+    /// Whether a stranger is worth a PING: it is not known at this address, may enter, and there is room for it or for
+    /// one more to wait, or it would be a neighbour, or would stand alone in its region of a bucket.
     #[must_use]
     pub fn wants(&self, contact: &Contact<A>) -> bool {
         let Some(index) = self.index(contact.id) else {
@@ -201,8 +203,8 @@ impl<A: Address> RoutingTable<A> {
         room && self.refusal(index, contact).is_none()
     }
 
-    /// A contact has answered us. The address at which it did is the one that counts, unless the group of that one is full:
-    /// then the contact is refused there and stays where it was.
+    /// A contact has answered us. The address at which it did is the one that counts, unless the group of that one is
+    /// full: then the contact is refused there and stays where it was.
     pub fn answered(&mut self, now: Instant, contact: &Contact<A>, rtt: Option<Duration>) -> Admission<A> {
         let Some(index) = self.index(contact.id) else {
             return Admission::Refused(Refusal::Own);
@@ -259,8 +261,8 @@ impl<A: Address> RoutingTable<A> {
     }
 
     /// A request to a contact has failed. After as many failures in a row as configured it is removed. A failure at an
-    /// address that is not the one known here says nothing: somebody else made it up, or it is out of date. `fresh` is as in
-    /// [`remove`](Self::remove).
+    /// address that is not the one known here says nothing: somebody else made it up, or it is out of date. `fresh` is
+    /// as in [`remove`](Self::remove).
     pub fn failed(&mut self, fresh: Instant, contact: &Contact<A>) -> Removal<A> {
         let id = contact.id;
         let Some(index) = self.index(id) else {
@@ -283,9 +285,9 @@ impl<A: Address> RoutingTable<A> {
         }
     }
 
-    /// Removes a contact at once: it has left, or wants nobody to route through it. One of those that wait and have answered
-    /// at `fresh` or later takes its place: the nearest if it is a neighbour now, else the freshest. The others may be gone
-    /// themselves, and have to answer first: see [`candidate`](Self::candidate).
+    /// Removes a contact at once: it has left, or wants nobody to route through it. One of those that wait and have
+    /// answered at `fresh` or later takes its place: the nearest if it is a neighbour now, else the freshest. The
+    /// others may be gone themselves, and have to answer first: see [`candidate`](Self::candidate).
     pub fn remove(&mut self, fresh: Instant, id: NodeId) -> Removal<A> {
         let Some(index) = self.index(id) else {
             return Removal::Unknown;
@@ -316,8 +318,8 @@ impl<A: Address> RoutingTable<A> {
         heir.map(|waiting| &waiting.contact)
     }
 
-    /// Who takes a place of a bucket that has fallen free, among those that have answered at `fresh` or later and may still
-    /// enter: groups may have filled up since they began to wait.
+    /// Who takes a place of a bucket that has fallen free, among those that have answered at `fresh` or later and may
+    /// still enter: groups may have filled up since they began to wait.
     fn heir(&self, index: u32, fresh: Instant) -> Option<&Known<A>> {
         let waiting = self.waiting.bucket(index);
         let heirs = || {
@@ -339,8 +341,8 @@ impl<A: Address> RoutingTable<A> {
         Admission::Added
     }
 
-    /// Gives the place of a contact to another one that has just answered. The one that was there is alive, as far as is
-    /// known, so it waits for the next place.
+    /// Gives the place of a contact to another one that has just answered. The one that was there is alive, as far as
+    /// is known, so it waits for the next place.
     fn displace(&mut self, index: u32, place: usize, by: Known<A>, merit: Merit) -> Admission<A> {
         if merit != Merit::Near {
             self.begin_tenure(index);

@@ -18,8 +18,8 @@ pub(crate) enum Owner {
     Maintenance,
 }
 
-/// At most one deadline for each owner. As many places as there were owners at once since only the maintenance had one, which
-/// is when the memory for the others is given back.
+/// At most one deadline for each owner. As many places as there were owners at once since only the maintenance had one,
+/// which is when the memory for the others is given back.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: Vec<(Instant, Owner)>,
@@ -36,7 +36,8 @@ impl Timers {
         self.heap.first().map(|&(at, _)| at)
     }
 
-    /// Sets the deadline of an owner in the place of the one it had. The end of time never comes: nothing could be later.
+    /// Sets the deadline of an owner in the place of the one it had. The end of time never comes: nothing could be
+    /// later.
     pub(crate) fn set(&mut self, owner: Owner, at: Instant) {
         if at == Instant::MAX {
             return self.clear(owner);

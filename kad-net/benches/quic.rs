@@ -1,7 +1,8 @@
 //! What a request over QUIC costs, beside the same exchange over bare quinn with the same TLS.
 //!
-//! `cargo bench -p kad-net --bench quic` runs criterion; with `-- --cpu` it prints processor time and memory instead (Linux), with
-//! `-- --streams` what a stream of an application costs beside a stream of bare quinn, in processor time and bytes on the wire.
+//! `cargo bench -p kad-net --bench quic` runs criterion; with `-- --cpu` it prints processor time and memory instead
+//! (Linux), with `-- --streams` what a stream of an application costs beside a stream of bare quinn, in processor time
+//! and bytes on the wire.
 
 use std::hint::black_box;
 use std::net::SocketAddr;

@@ -11,8 +11,8 @@
 //! - [`conformance`] proves any [`Transport`], these two and yours.
 //!
 //! This crate decides nothing: whom to ask, how long to wait and what to keep is the business of `kad-core`. It retries
-//! nothing beyond one dial, and has no timeout of its own but that of a handshake. Without default features it is all of
-//! this except QUIC. The bytes are described in `docs/protocol.md`.
+//! nothing beyond one dial, and has no timeout of its own but that of a handshake. Without default features it is all
+//! of this except QUIC. The bytes are described in `docs/protocol.md`.
 #![forbid(unsafe_code)]
 
 pub mod conformance;

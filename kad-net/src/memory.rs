@@ -1,4 +1,5 @@
-//! A network inside one process: for tests, for simulations on tokio's paused clock, and to show how small a transport is.
+//! A network inside one process: for tests, for simulations on tokio's paused clock, and to show how small a transport
+//! is.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -19,9 +20,9 @@
 //! # });
 //! ```
 //!
-//! Delays and losses come from one seed, so a single-threaded run on the paused clock repeats itself. Members that have not
-//! met yet shake hands first, as a real transport dials: that takes one more round trip. Nothing is spawned:
-//! a request lives in the future that made it, and dropping that future is all it takes to forget it. It refuses to
+//! Delays and losses come from one seed, so a single-threaded run on the paused clock repeats itself. Members that have
+//! not met yet shake hands first, as a real transport dials: that takes one more round trip. Nothing is spawned: a
+//! request lives in the future that made it, and dropping that future is all it takes to forget it. It refuses to
 //! pretend more than it does: there are no packets, so a loss loses a whole request or a whole answer.
 
 mod member;
@@ -45,7 +46,8 @@ use crate::{Answer, Inbound, MAX_FRAME, Reply, Transport, TransportError, Transp
 /// Enough for the burst of a STORE to every holder from a dozen peers at once.
 pub const INBOX: usize = 256;
 
-/// After how long a request that nobody will answer fails as unreachable: as long as a QUIC handshake is worth waiting for.
+/// After how long a request that nobody will answer fails as unreachable: as long as a QUIC handshake is worth waiting
+/// for.
 ///
 /// The time is tokio's, so it passes at once where that clock is paused.
 pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
@@ -290,8 +292,8 @@ impl MemoryTransport {
         self.network.are_together(self.member.contact.address, address)
     }
 
-    /// Takes as long as dialling, if there is somebody at the address whom this member has not met. Handshakes are sent again
-    /// until they arrive, so they are never lost; that nobody is there is found out by the request.
+    /// Takes as long as dialling, if there is somebody at the address whom this member has not met. Handshakes are sent
+    /// again until they arrive, so they are never lost; that nobody is there is found out by the request.
     async fn shake_hands(&self, address: SocketAddr) {
         let stranger = |peer: &Arc<Member>| peer.is_up() && !self.member.knows(peer.number);
         if self.network.find(address).is_some_and(|peer| stranger(&peer)) {

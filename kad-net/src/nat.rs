@@ -31,8 +31,8 @@
 //! others, nonces and session ids, is drawn from the seed by a keyed hash, so the seed has to be secret, and an answer
 //! that shows one of them says nothing about the next.
 //!
-//! Three differ: [`candidates`] and the [`coordinator`] need no timer and are functions, and [`relay`] is also asked about
-//! every datagram, which it answers at once.
+//! Three differ: [`candidates`] and the [`coordinator`] need no timer and are functions, and [`relay`] is also asked
+//! about every datagram, which it answers at once.
 //!
 //! What they refuse to do: believe one peer about anything; send more than they were sent; hold more than
 //! `docs/bounds.md` says, whatever peers do.

@@ -7,17 +7,17 @@
 //!  accept ◄── queue ◄── exchange ◄── serve ◄──┘
 //! ```
 //!
-//! Every node is client and server with one Ed25519 key, shown in a bare certificate; the id of a node is a hash of that key, so
-//! a handshake proves it. The application protocol name carries the network, so members of different networks never get as
-//! far as a request. Of a stream, the first byte is its kind (1: a request), then comes one frame, then the end; the answer is one
-//! frame and the end. quinn and rustls appear in no public signature.
+//! Every node is client and server with one Ed25519 key, shown in a bare certificate; the id of a node is a hash of
+//! that key, so a handshake proves it. The application protocol name carries the network, so members of different
+//! networks never get as far as a request. Of a stream, the first byte is its kind (1: a request), then comes one
+//! frame, then the end; the answer is one frame and the end. quinn and rustls appear in no public signature.
 //!
-//! What it refuses to do: it knows no message, retries nothing except once on a pooled connection that turns out dead, and has
-//! no timeout for requests (the one who asks has); it has no 0-RTT and no resumption, which are replayable.
+//! What it refuses to do: it knows no message, retries nothing except once on a pooled connection that turns out dead,
+//! and has no timeout for requests (the one who asks has); it has no 0-RTT and no resumption, which are replayable.
 //!
 //! # Bounds
-//! [`QuicLimits`] names them and what happens when one is reached. In addition a peer may have four of the largest frames
-//! under way to us on a connection, and we hold eight for it.
+//! [`QuicLimits`] names them and what happens when one is reached. In addition a peer may have four of the largest
+//! frames under way to us on a connection, and we hold eight for it.
 
 mod address;
 mod application;
@@ -110,7 +110,8 @@ pub struct QuicStats {
 }
 
 impl QuicTransport {
-    /// Opens the sockets and begins to accept connections. Must be called from within a tokio runtime with IO and time enabled.
+    /// Opens the sockets and begins to accept connections. Must be called from within a tokio runtime with IO and time
+    /// enabled.
     ///
     /// # Errors
     /// When a socket cannot be opened; nothing stays open then.
@@ -257,14 +258,14 @@ impl QuicTransport {
         peering.connect(protocol).await
     }
 
-    /// The network of this machine has changed: paths that work today may be dead without a word, so others are looked for, and any
-    /// new one replaces them, until something is heard on them.
+    /// The network of this machine has changed: paths that work today may be dead without a word, so others are looked
+    /// for, and any new one replaces them, until something is heard on them.
     pub fn network_changed(&self) {
         self.shared.network_changed();
     }
 
-    /// From now on no datagram leaves and none is taken in: to its peers the node looks as if its power had gone, with no word of
-    /// farewell. For tests of what happens then; there is no way back.
+    /// From now on no datagram leaves and none is taken in: to its peers the node looks as if its power had gone, with
+    /// no word of farewell. For tests of what happens then; there is no way back.
     pub fn silence(&self) {
         self.shared.line.silence();
     }
@@ -303,14 +304,14 @@ impl Transport for QuicTransport {
 
     /// The id and the addresses that the sockets are bound to.
     ///
-    /// A socket that listens on every interface (`0.0.0.0`, `::`) is reported as loopback with its port: which of the machine's
-    /// addresses others can reach cannot be known here, only be learned from them.
+    /// A socket that listens on every interface (`0.0.0.0`, `::`) is reported as loopback with its port: which of the
+    /// machine's addresses others can reach cannot be known here, only be learned from them.
     fn local(&self) -> Contact<QuicAddress> {
         Contact::new(self.id, self.address.clone())
     }
 
-    /// Learns who is at an address, by a handshake of at most [`QuicLimits::handshake_timeout`]; the connection goes into the
-    /// pool. The contact has the one socket address that answered first.
+    /// Learns who is at an address, by a handshake of at most [`QuicLimits::handshake_timeout`]; the connection goes
+    /// into the pool. The contact has the one socket address that answered first.
     async fn identify(&self, address: &QuicAddress) -> Result<Contact<QuicAddress>, QuicError> {
         let link = connect::dial(&self.shared, address, None).await?;
         let link = link.link();
@@ -350,8 +351,9 @@ impl Transport for QuicTransport {
         }
     }
 
-    /// Of several addresses, those at which it was reached, and that at which it is met now, as far as it has proven it.
-    /// Nothing for a node that tells nobody of others, as it only asks, and where there is nobody to protect from lies.
+    /// Of several addresses, those at which it was reached, and that at which it is met now, as far as it has proven
+    /// it. Nothing for a node that tells nobody of others, as it only asks, and where there is nobody to protect from
+    /// lies.
     fn proven(&self, to: &Contact<QuicAddress>) -> Option<QuicAddress> {
         let tells = self.shared.reach.standing().borrow().role == Role::Server;
         if !tells || self.shared.meetings.scope() == Scope::Any {
@@ -373,8 +375,8 @@ impl Transport for QuicTransport {
         self.requests.lock().await.recv().await
     }
 
-    /// Closes all connections, tells the peers, and waits until all tasks have ended: at most two seconds, if a peer cannot
-    /// be told or somebody still holds a [`QuicReply`]. The ports are free afterwards.
+    /// Closes all connections, tells the peers, and waits until all tasks have ended: at most two seconds, if a peer
+    /// cannot be told or somebody still holds a [`QuicReply`]. The ports are free afterwards.
     async fn close(&self) {
         let endpoints = self.shared.shut();
         let all = async {
@@ -428,6 +430,6 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-/// How long closing may take. A farewell is sent at once and kept up for three probe timeouts, well below a second on most
-/// paths.
+/// How long closing may take. A farewell is sent at once and kept up for three probe timeouts, well below a second on
+/// most paths.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

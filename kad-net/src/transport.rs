@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kad_core::{Address, Contact, Failure};
 
-/// The largest frame in bytes, header included: one record of the largest size, a full list of contacts, and room for the
-/// rest. A transport refuses larger ones in both directions before it allocates for them.
+/// The largest frame in bytes, header included: one record of the largest size, a full list of contacts, and room for
+/// the rest. A transport refuses larger ones in both directions before it allocates for them.
 pub const MAX_FRAME: usize = 80 * 1024;
 
 /// An address that the wire codec can carry: a bounded list of IP socket addresses.
@@ -48,7 +48,8 @@ impl WireAddress for SocketAddr {
 /// - [`Inbound::from`] is proven in the same way; its address is where the peer really was.
 /// - Futures are cancel-safe: dropping one leaves no half-sent request that the peer could take for a whole one.
 /// - [`Answer::took`] begins when the connection stands; after a second dial it begins anew.
-/// - A pooled connection that dies before the first byte of the answer is dialled again once; otherwise nothing is retried.
+/// - A pooled connection that dies before the first byte of the answer is dialled again once; otherwise nothing is
+///   retried.
 /// - A frame is at most [`MAX_FRAME`] bytes, both ways; a larger one is refused without being read.
 /// - Everything is bounded. Under load `accept` may refuse or let peers wait; it never grows.
 /// - After [`close`](Self::close) every future resolves, and tasks that the transport spawned have ended.
@@ -85,8 +86,8 @@ pub trait Transport: Send + Sync + 'static {
         frame: Bytes,
     ) -> impl Future<Output = Result<Answer, Self::Error>> + Send;
 
-    /// Where a peer that has just answered is for certain, if that is another address than the one that was asked: an address
-    /// may name several hosts, and one of them has answered. `None` if nothing better is known.
+    /// Where a peer that has just answered is for certain, if that is another address than the one that was asked: an
+    /// address may name several hosts, and one of them has answered. `None` if nothing better is known.
     fn proven(&self, to: &Contact<Self::Address>) -> Option<Self::Address> {
         let _ = to;
         None
@@ -112,9 +113,9 @@ pub struct Answer {
     pub frame: Bytes,
     /// Whether the connection was already open when the request was made.
     pub warm: bool,
-    /// How long the answer took once the connection stood: from the moment at which the request could be sent to the last
-    /// byte of the answer. Dialling and waiting for a dial of somebody else are no part of it, so it is a round trip and
-    /// the time that the peer needed, over a new connection as over an old one.
+    /// How long the answer took once the connection stood: from the moment at which the request could be sent to the
+    /// last byte of the answer. Dialling and waiting for a dial of somebody else are no part of it, so it is a round
+    /// trip and the time that the peer needed, over a new connection as over an old one.
     pub took: Duration,
 }
 

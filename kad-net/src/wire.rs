@@ -4,9 +4,9 @@
 //!   version:1  kind:1  flags:1  body…  extensions…
 //! ```
 //!
-//! `docs/protocol.md` describes every byte for those who write a second implementation, and its test vectors are read by
-//! the tests of this crate. Below the header, integers, options and lists are written as bincode 2 writes them with its
-//! standard configuration; this folder alone names it.
+//! `docs/protocol.md` describes every byte for those who write a second implementation, and its test vectors are read
+//! by the tests of this crate. Below the header, integers, options and lists are written as bincode 2 writes them with
+//! its standard configuration; this folder alone names it.
 //!
 //! The codec keeps its own picture of every message, apart from the core's types, so that a change there never changes
 //! the wire unnoticed. It refuses to guess: a frame that is cut short, too long, carries a flag that it would have to

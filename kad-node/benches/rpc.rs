@@ -1,5 +1,6 @@
-//! What one RPC costs: processor time of the whole process, both ends together, of two nodes over a warm connection, beside
-//! bare quinn doing the same in the same run. Wall time would measure the scheduler; ratios in one run are what counts.
+//! What one RPC costs: processor time of the whole process, both ends together, of two nodes over a warm connection,
+//! beside bare quinn doing the same in the same run. Wall time would measure the scheduler; ratios in one run are what
+//! counts.
 //!
 //! ```text
 //! cargo bench -p kad-node --bench rpc              # a table

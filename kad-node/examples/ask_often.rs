@@ -1,4 +1,5 @@
-//! Asks one node again and again, and tells how long its answers took: what somebody notices who has that node in the table.
+//! Asks one node again and again, and tells how long its answers took: what somebody notices who has that node in the
+//! table.
 //!
 //! `cargo run -p kad-node --example ask_often -- --count 100 --every 20 ID@HOST:PORT`
 //!

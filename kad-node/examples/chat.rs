@@ -2,10 +2,10 @@
 //!
 //! `cargo run -p kad-node --example chat`
 //!
-//! Everybody knows the public keys of the others; in real life they would have exchanged them before. To say something is
-//! to write the next version of one's own record under the salt "chat". To listen is to read the records of the others
-//! now and then, and to print versions that were not seen before. Nobody can speak for somebody else: the nodes that hold
-//! a record check its signature, and so does whoever reads it.
+//! Everybody knows the public keys of the others; in real life they would have exchanged them before. To say something
+//! is to write the next version of one's own record under the salt "chat". To listen is to read the records of the
+//! others now and then, and to print versions that were not seen before. Nobody can speak for somebody else: the nodes
+//! that hold a record check its signature, and so does whoever reads it.
 
 #![allow(clippy::print_stdout)] // Printing is what examples are for.
 

@@ -2,8 +2,8 @@
 //!
 //! `cargo run -p kad-node --example public_network -- 127.0.0.1:4001 127.0.0.1:4002 127.0.0.1:4003 127.0.0.1:4004`
 //!
-//! Prints one line of JSON once all have joined, with a few nodes to begin with, and goes on until standard input ends or
-//! Ctrl-C. `tests/e2e/natlab` runs it in a namespace that has hundreds of public addresses.
+//! Prints one line of JSON once all have joined, with a few nodes to begin with, and goes on until standard input ends
+//! or Ctrl-C. `tests/e2e/natlab` runs it in a namespace that has hundreds of public addresses.
 
 #![allow(clippy::print_stdout)] // Printing is what examples are for.
 
@@ -126,8 +126,8 @@ pub(crate) async fn start(
     Ok(nodes)
 }
 
-/// Waits until a node has joined. The first attempt may fail where many start at a time on a busy machine; the node goes on
-/// by itself.
+/// Waits until a node has joined. The first attempt may fail where many start at a time on a busy machine; the node
+/// goes on by itself.
 async fn join(node: &Node) -> Result<(), JoinError> {
     let mut joined = node.joined().await;
     for _ in 0..MAX_LOOKS {

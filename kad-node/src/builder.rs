@@ -153,16 +153,17 @@ impl Builder {
         })
     }
 
-    /// Whether the node leaves a card with those nearest to its id, which says where it is. Default true. Without one, a node
-    /// that nobody can dial is not found.
+    /// Whether the node leaves a card with those nearest to its id, which says where it is. Default true. Without one,
+    /// a node that nobody can dial is not found.
     #[must_use]
     pub fn card(mut self, card: bool) -> Self {
         self.card = card;
         self
     }
 
-    /// Whether the node finds out how it can be reached, keeps places at relays while it cannot be dialled, and relays for
-    /// others while it serves. Default true. One that asks a few things and leaves needs none of it; it has no card either.
+    /// Whether the node finds out how it can be reached, keeps places at relays while it cannot be dialled, and relays
+    /// for others while it serves. Default true. One that asks a few things and leaves needs none of it; it has no card
+    /// either.
     #[must_use]
     pub fn reach(mut self, reach: bool) -> Self {
         self.reach = reach;
@@ -211,8 +212,8 @@ impl Builder {
         self
     }
 
-    /// Which addresses to hear of. Default [`Scope::Any`] if every listen address is private or loopback, or if the first
-    /// peers are; else [`Scope::Global`].
+    /// Which addresses to hear of. Default [`Scope::Any`] if every listen address is private or loopback, or if the
+    /// first peers are; else [`Scope::Global`].
     #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
         self.scope = Some(scope);
@@ -241,8 +242,8 @@ impl Builder {
         self
     }
 
-    /// Whom the node wants to know. Default [`TableMode::Kademlia`]. A full table widens the buckets and the limits of address
-    /// groups that the core's config has.
+    /// Whom the node wants to know. Default [`TableMode::Kademlia`]. A full table widens the buckets and the limits of
+    /// address groups that the core's config has.
     #[must_use]
     pub fn table(mut self, table: TableMode) -> Self {
         self.table = table;
@@ -369,8 +370,8 @@ impl Builder {
         }
     }
 
-    /// Starts a node with a transport and a store of your own. The listen addresses, the data directory and the bounds of
-    /// QUIC do not count; the transport must have proven itself to be `keypair`'s.
+    /// Starts a node with a transport and a store of your own. The listen addresses, the data directory and the bounds
+    /// of QUIC do not count; the transport must have proven itself to be `keypair`'s.
     ///
     /// # Errors
     /// [`SpawnError::Store`] if the store cannot be read, [`SpawnError::System`].

@@ -1,12 +1,12 @@
 //! The card of this node: the signed record under its own id that says where it is.
 //!
-//! Who is in nobody's table is found by nothing else, and who serves is found a little sooner. It is written when the node
-//! has joined, again whenever it says something else, seldomer than it changes if it changes often, and before its life
-//! ends. It lives for a short time, as a card that is wrong costs whoever reads it a wait.
+//! Who is in nobody's table is found by nothing else, and who serves is found a little sooner. It is written when the
+//! node has joined, again whenever it says something else, seldomer than it changes if it changes often, and before its
+//! life ends. It lives for a short time, as a card that is wrong costs whoever reads it a wait.
 //!
 //! - It is no record that the node *keeps*: that would be published again by a later run, which is elsewhere.
-//! - A server that nobody has proven to be reachable has no card: where everybody takes itself for reachable, as in private
-//!   networks, all that it could say is in the tables of others. A card that it had before expires.
+//! - A server that nobody has proven to be reachable has no card: where everybody takes itself for reachable, as in
+//!   private networks, all that it could say is in the tables of others. A card that it had before expires.
 //! - Nothing but an ordered end writes a card that says nothing of where the node is, so that nobody waits for it.
 
 mod schedule;
@@ -27,12 +27,12 @@ use crate::join::JoinState;
 use crate::node::WeakAsker;
 use crate::role::Presence;
 
-/// The life of a card. It is written again after half of it, so a node whose clock is ten minutes off is found all the same,
-/// and what says where a dead node was is gone after this.
+/// The life of a card. It is written again after half of it, so a node whose clock is ten minutes off is found all the
+/// same, and what says where a dead node was is gone after this.
 const LIFE: Duration = Duration::from_secs(2 * 3600);
 
-/// Between two writings. A node that moves between networks changes several times within seconds, and each writing costs
-/// every node of its neighbourhood a STORE.
+/// Between two writings. A node that moves between networks changes several times within seconds, and each writing
+/// costs every node of its neighbourhood a STORE.
 pub(crate) const PAUSE: Duration = Duration::from_secs(10);
 
 /// How long an end waits for its last card to be taken: some round trips.
@@ -88,8 +88,8 @@ impl<A: WireAddress> CardKeeper<A> {
             let now = Instant::now();
             let wanted = said_by(&self.presence.borrow_and_update());
             let known = written.as_ref().map(|written| &written.card);
-            // With nothing to say the last card is neither changed nor renewed: what it says may be of use until it expires,
-            // and one that says nothing would tell its readers that the node has stopped.
+            // With nothing to say the last card is neither changed nor renewed: what it says may be of use until it
+            // expires, and one that says nothing would tell its readers that the node has stopped.
             schedule.wants(wanted.as_ref().is_some_and(|wanted| known != Some(wanted)), now);
             let has_joined = *self.join.borrow_and_update() == JoinState::Joined;
             let due = schedule.due().filter(|_| has_joined);

@@ -1,14 +1,14 @@
 //! A walk over the whole network: who is there, how far away, and what their tables hold.
 //!
 //! It begins at the contacts of a node and asks everybody that it hears of for their contacts, bucket by bucket
-//! (`interview.rs`), until nobody is left. `walk.rs` decides whom to ask, without sending anything; `tally.rs` counts what
-//! tables hold; `report.rs` says what came of it.
+//! (`interview.rs`), until nobody is left. `walk.rs` decides whom to ask, without sending anything; `tally.rs` counts
+//! what tables hold; `report.rs` says what came of it.
 //!
-//! It refuses to do what a lookup may not: every question is a [`Command::Ask`](kad_core::Command::Ask), which is dialled within the rations of
-//! hearsay. In global scope few unproven nodes of one host and one site are dialled at a time, and none for a while after
-//! several there were found dead. So a crawl of many nodes at one host is slow, and of a host full of dead ones it stops; the
-//! nodes that it could not ask are told as [`unknown`](Crawl::unknown). That is wanted: or a few liars could aim crawlers
-//! at a victim.
+//! It refuses to do what a lookup may not: every question is a [`Command::Ask`](kad_core::Command::Ask), which is
+//! dialled within the rations of hearsay. In global scope few unproven nodes of one host and one site are dialled at a
+//! time, and none for a while after several there were found dead. So a crawl of many nodes at one host is slow, and of
+//! a host full of dead ones it stops; the nodes that it could not ask are told as [`unknown`](Crawl::unknown). That is
+//! wanted: or a few liars could aim crawlers at a victim.
 
 mod interview;
 mod report;
@@ -85,8 +85,9 @@ pub struct CrawlProgress {
 impl<A: kad_net::WireAddress> Node<A> {
     /// Walks over the whole network, from the contacts of this node on.
     ///
-    /// It asks each node about log2(members / k) + 2 questions. What it is told is hearsay; the table of this node changes
-    /// only as it does with every answer. A node of whose address nobody answers twice is dead, one that refuses is not.
+    /// It asks each node about log2(members / k) + 2 questions. What it is told is hearsay; the table of this node
+    /// changes only as it does with every answer. A node of whose address nobody answers twice is dead, one that
+    /// refuses is not.
     ///
     /// # Errors
     /// [`NodeError::Query`] with [`QueryError::NoContacts`] if this node knows nobody, [`NodeError::Stopped`].
@@ -97,8 +98,8 @@ impl<A: kad_net::WireAddress> Node<A> {
         self.crawl_until(options, std::future::pending(), |_| {}).await
     }
 
-    /// The same, which ends early when `stop` does and then tells what was found until then; `watch` is called after each
-    /// question.
+    /// The same, which ends early when `stop` does and then tells what was found until then; `watch` is called after
+    /// each question.
     ///
     /// # Errors
     /// As for [`crawl`](Self::crawl).

@@ -1,9 +1,9 @@
 //! Nodes of the same network that are near enough to be heard: who has no bootstrap node begins with them.
 //!
 //! Every node says over mDNS that it is there, with its id and its network, and hears the others say so. Whoever says
-//! that it serves is dialled until it answers, once a minute at most, and, if it is who it says it is, met: with nobody else known it is the way into the
-//! network, and else one more contact. Where a neighbour is found is also an address at which
-//! [`connect`](crate::Node::connect) tries it.
+//! that it serves is dialled until it answers, once a minute at most, and, if it is who it says it is, met: with nobody
+//! else known it is the way into the network, and else one more contact. Where a neighbour is found is also an address
+//! at which [`connect`](crate::Node::connect) tries it.
 //!
 //! What it refuses to do: believe an address that lies outside of the own network; dial more than a few neighbours at a
 //! time, whatever is announced; remember more of them than [`neighbours`] says.

@@ -359,7 +359,8 @@ async fn admit<A: kad_net::WireAddress, R: kad_net::Reply>(
             tracing::debug!(peer = %from.id, %error, "a request could not be read");
             let refusal: Response<A> = Response::Rejected(error.rejection());
             if let Ok(frame) = codec.encode_response(unix_now(), &refusal) {
-                // Whoever does not read the refusal must not hold up the others; the transport bounds how many there are.
+                // Whoever does not read the refusal must not hold up the others; the transport bounds how many there
+                // are.
                 tokio::spawn(reply.send(frame));
             }
         }

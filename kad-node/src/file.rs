@@ -1,8 +1,8 @@
 //! Files of any size, out of values of at most 64 KiB.
 //!
-//! A file is stored as a tree of content-addressed chunks; [`tree`] draws it. The key of the file is the hash of its root, so
-//! whoever has the key can check every byte against it, from whichever node it comes. A file that fits into one chunk is a
-//! plain value, and any immutable value can be fetched as a file.
+//! A file is stored as a tree of content-addressed chunks; [`tree`] draws it. The key of the file is the hash of its
+//! root, so whoever has the key can check every byte against it, from whichever node it comes. A file that fits into
+//! one chunk is a plain value, and any immutable value can be fetched as a file.
 //!
 //! Storing and fetching go through in one pass, several chunks at a time, and with flat memory: what is held is
 //! [`FileOptions::parallel`] chunks, one index node for each level, and of a coded file a few stripes, whether the file
@@ -51,8 +51,8 @@
 //!
 //! Chunks end with their time to live like all records, unless a node publishes them anew: the one that stored them
 //! ([`FileOptions::keep`]), or any other that takes it on ([`Node::keep_file`](crate::Node::keep_file)).
-//! [`FetchOptions::repair`] and [`Node::repair_file`](crate::Node::repair_file) store again what too few nodes hold, when
-//! asked.
+//! [`FetchOptions::repair`] and [`Node::repair_file`](crate::Node::repair_file) store again what too few nodes hold,
+//! when asked.
 
 mod chunks;
 mod code;
@@ -88,8 +88,8 @@ pub(crate) use self::survey::Surveyed;
 pub(crate) use self::survey::{Tree, indexes_below, survey};
 pub use self::tend::TendedFile;
 
-/// Chunks under way at once unless told otherwise. By calculation: at 100 ms a round trip, a lookup and a store take about half
-/// a second, so eight chunks are some 8 Mbit/s. More helps on longer and wider paths.
+/// Chunks under way at once unless told otherwise. By calculation: at 100 ms a round trip, a lookup and a store take
+/// about half a second, so eight chunks are some 8 Mbit/s. More helps on longer and wider paths.
 pub const DEFAULT_PARALLEL: usize = 8;
 
 /// The most chunks under way at once: a quarter of the queries that a node allows its application, 4 MiB of memory.

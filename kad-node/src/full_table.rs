@@ -1,10 +1,10 @@
 //! A node that knows everybody, so that its lookups are over in one hop.
 //!
-//! The table of such a node has room for the whole network ([`TableConfig::full`](kad_core::table::TableConfig::full)), and
-//! a walk over the network fills it: the same that a crawl makes, slowly, again and again. Nothing else differs. A contact
-//! enters the table when it has answered, as ever, and leaves it when it was silent twice. A lookup begins at the nearest
-//! contacts of the table; if these are the nearest there are, it is over when they have answered, and if somebody is
-//! missing, they tell of it, and the lookup goes on as any other.
+//! The table of such a node has room for the whole network ([`TableConfig::full`](kad_core::table::TableConfig::full)),
+//! and a walk over the network fills it: the same that a crawl makes, slowly, again and again. Nothing else differs. A
+//! contact enters the table when it has answered, as ever, and leaves it when it was silent twice. A lookup begins at
+//! the nearest contacts of the table; if these are the nearest there are, it is over when they have answered, and if
+//! somebody is missing, they tell of it, and the lookup goes on as any other.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,8 +33,8 @@ const MAX_PARALLEL: usize = 32;
 /// The shortest time from the beginning of one walk to that of the next.
 const SHORTEST_WALK: Duration = Duration::from_secs(1);
 
-/// The shortest pause between two questions of a walk, at the first one, of which nobody knows how long it will be. 200 a
-/// second are some 2 Mbit/s of answers, and know a network of 10,000 within ten minutes.
+/// The shortest pause between two questions of a walk, at the first one, of which nobody knows how long it will be. 200
+/// a second are some 2 Mbit/s of answers, and know a network of 10,000 within ten minutes.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// Nodes that a walk follows for each contact that the table has room for: as many may be dead.
@@ -89,10 +89,10 @@ pub struct FullTable {
     /// Contacts that it has room for, 1 to [`MAX_FULL_CONTACTS`]. Of a larger network it holds as many, spread over the
     /// space, and all neighbours; lookups then take a hop or two more. Default [`DEFAULT_FULL_CONTACTS`].
     pub contacts: usize,
-    /// From the beginning of one walk over the network to that of the next, at least a second. A walk asks each node about
-    /// log2(members / k) + 2 questions, spread over nine tenths of this time; only the first is quicker, 200 questions a
-    /// second. It fights with the traffic that a node may cost: of 10,000 members an hour makes 30 questions a second.
-    /// Default 1 h.
+    /// From the beginning of one walk over the network to that of the next, at least a second. A walk asks each node
+    /// about log2(members / k) + 2 questions, spread over nine tenths of this time; only the first is quicker, 200
+    /// questions a second. It fights with the traffic that a node may cost: of 10,000 members an hour makes 30
+    /// questions a second. Default 1 h.
     pub walk: Duration,
     /// Questions of a walk under way at once, 1 to 32; numbers beyond that are taken for the nearest. Default 4.
     pub parallel: usize,
@@ -214,7 +214,8 @@ impl<A: WireAddress> Walker<A> {
     }
 }
 
-/// The pause between two questions of a walk, so that it takes nine tenths of its time if it is as long as the last one.
+/// The pause between two questions of a walk, so that it takes nine tenths of its time if it is as long as the last
+/// one.
 fn pause(walk: Duration, last: u64) -> Duration {
     let spread = match u32::try_from(last) {
         Ok(0) | Err(_) => Duration::ZERO,

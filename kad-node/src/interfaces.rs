@@ -3,10 +3,10 @@
 //! They are looked up every two seconds, which costs less than a millisecond and works everywhere. That is also how a
 //! machine that was asleep is noticed: its wall clock goes on, and the other one does not.
 //!
-//! A machine has *moved* when the address has changed by which it reaches the internet. One that gets the same private address in
-//! another network without sleeping in between is not noticed: routers are not compared. A bridge that some container
-//! brings along is no such thing, and neither is one more temporary address of a network (RFC 8981); both are told as
-//! addresses all the same.
+//! A machine has *moved* when the address has changed by which it reaches the internet. One that gets the same private
+//! address in another network without sleeping in between is not noticed: routers are not compared. A bridge that some
+//! container brings along is no such thing, and neither is one more temporary address of a network (RFC 8981); both are
+//! told as addresses all the same.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -1,8 +1,8 @@
 //! Which files a node was asked to keep alive: a small file beside its records.
 //!
 //! What is kept lies in the store as the node's own and is published anew from there. This list says what is to be kept
-//! as a whole, so that a node that was interrupted while it fetched a file goes on, and that one which lost a part of it
-//! fetches that again. It names keys and no secrets: none is needed.
+//! as a whole, so that a node that was interrupted while it fetched a file goes on, and that one which lost a part of
+//! it fetches that again. It names keys and no secrets: none is needed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -89,7 +89,8 @@ struct SavedFile {
 }
 
 impl KeptFiles {
-    /// Reads the list of a data directory; one that is not there is empty. Only whoever holds the directory may change it.
+    /// Reads the list of a data directory; one that is not there is empty. Only whoever holds the directory may change
+    /// it.
     ///
     /// # Errors
     /// [`KeptError`]. A list of another network or version is refused by name.

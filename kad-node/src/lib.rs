@@ -1,8 +1,8 @@
 //! A complete Kademlia node: a library to embed, and the `kad-node` command.
 //!
-//! The decisions are `kad-core`'s, which has no clock, no socket and no disk. This crate has them, and one task that keeps
-//! them together. A [`Node`] is the handle that an application holds; a [`Builder`] makes one, with QUIC and an embedded
-//! database, or with a transport and a store of your own ([`Builder::spawn_with`]).
+//! The decisions are `kad-core`'s, which has no clock, no socket and no disk. This crate has them, and one task that
+//! keeps them together. A [`Node`] is the handle that an application holds; a [`Builder`] makes one, with QUIC and an
+//! embedded database, or with a transport and a store of your own ([`Builder::spawn_with`]).
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,9 +46,9 @@
 //! the handle. `storage` is the thread that writes; reads go past it. `join` finds the way in and back in, `snapshot`
 //! saves contacts so that a restart needs no bootstrap node, [`identity`] reads and writes key files, `peer` names a
 //! node as people do. `policy` asks the application's [`Validator`] and the operator's [`DenyList`] about every record.
-//! `role` follows what the transport finds out about how this node is reached, `card` tells it to those who look for it.
-//! [`mod@file`] makes values of files, and files of values. [`crawl`] walks over the whole network, and `full_table`
-//! does so to know everybody. `docs/architecture.md` tells the whole story, `docs/bounds.md` every limit.
+//! `role` follows what the transport finds out about how this node is reached, `card` tells it to those who look for
+//! it. [`mod@file`] makes values of files, and files of values. [`crawl`] walks over the whole network, and
+//! `full_table` does so to know everybody. `docs/architecture.md` tells the whole story, `docs/bounds.md` every limit.
 //!
 //! # What it refuses to do
 //! - Decide anything about the protocol: whom to ask, how long to wait, what to keep.

@@ -141,8 +141,8 @@ pub struct NodeStats {
     pub transport: TransportStats,
     /// Of the store.
     pub storage: StorageStats,
-    /// Bytes of the frames in which this node compared what it holds with others and fetched what it lacked, and of their
-    /// answers.
+    /// Bytes of the frames in which this node compared what it holds with others and fetched what it lacked, and of
+    /// their answers.
     pub repair_bytes: u64,
 }
 
@@ -358,8 +358,9 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
     }
 
-    /// Stops in order: takes back its card if it has one, for which it waits a second at most, refuses new work, abandons
-    /// queries, flushes the store, saves the contacts, closes the connections. Whoever calls it second waits for nothing and is told [`NodeError::Stopped`].
+    /// Stops in order: takes back its card if it has one, for which it waits a second at most, refuses new work,
+    /// abandons queries, flushes the store, saves the contacts, closes the connections. Whoever calls it second waits
+    /// for nothing and is told [`NodeError::Stopped`].
     ///
     /// # Errors
     /// [`NodeError::Stopped`].

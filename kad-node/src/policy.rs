@@ -85,7 +85,8 @@ pub trait Validator: Send + Sync + 'static {
     }
 
     /// Whether a version that wins by the rules of the network may take the place of the one that this node holds for
-    /// others or has kept for the application. It is not asked about what the application itself puts. The default lets it.
+    /// others or has kept for the application. It is not asked about what the application itself puts. The default lets
+    /// it.
     ///
     /// Saying no leaves the network's order of versions: nodes that judge differently keep different versions, readers
     /// see whichever they meet, and the older one comes back to whoever reads or repairs from here. What was refused is

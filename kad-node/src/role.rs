@@ -1,8 +1,8 @@
 //! Whether this node serves or only asks: as its operator chose, or as the transport has found out.
 //!
-//! A node that serves is in the tables of others, answers them and holds their records. That is of use only where others
-//! can reach it, so by default it begins to serve when strangers have reached it, and stops when they no longer do. The
-//! proofs are the transport's (`kad_net::nat::reachability`); here they become the role of the state machine.
+//! A node that serves is in the tables of others, answers them and holds their records. That is of use only where
+//! others can reach it, so by default it begins to serve when strangers have reached it, and stops when they no longer
+//! do. The proofs are the transport's (`kad_net::nat::reachability`); here they become the role of the state machine.
 
 use std::net::SocketAddr;
 

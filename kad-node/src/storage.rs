@@ -19,8 +19,8 @@ pub(crate) use self::purge::purge;
 use self::writer::Writer;
 use crate::policy::Policy;
 
-/// Writes that wait for the store's thread; more are answered [`StoreReply::Failed`], which a peer sees as a refusal. With
-/// records of the largest size this is 64 MiB, with ordinary ones 1 MiB.
+/// Writes that wait for the store's thread; more are answered [`StoreReply::Failed`], which a peer sees as a refusal.
+/// With records of the largest size this is 64 MiB, with ordinary ones 1 MiB.
 const MAX_WAITING: usize = 1024;
 
 /// One write.
@@ -136,8 +136,8 @@ impl Storage {
         })
     }
 
-    /// Keeps records; `done` is called on the store's thread once they are durable or refused. False, and no call, if too
-    /// much waits already.
+    /// Keeps records; `done` is called on the store's thread once they are durable or refused. False, and no call, if
+    /// too much waits already.
     #[must_use]
     pub(crate) fn put(
         &self,

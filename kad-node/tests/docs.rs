@@ -156,8 +156,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The rows of the tables of a document, without the backticks around cells. Only those whose first cell is in backticks
-/// count, so heads do not.
+/// The rows of the tables of a document, without the backticks around cells. Only those whose first cell is in
+/// backticks count, so heads do not.
 fn rows(document: &str) -> Vec<Vec<String>> {
     let text = fs::read_to_string(root().join(document)).expect(document);
     let cells = |line: &str| {

@@ -1,13 +1,13 @@
 //! A store of one's own: a folder of files, proven by the conformance suite.
 //!
 //! Each flush writes one file with all its changes, so a flush is there whole or not at all. Opening reads the files in
-//! order. When there are many, a flush writes everything into one and removes the others. All records are kept in memory
-//! too: a backend for the patient reader, not for a million records.
+//! order. When there are many, a flush writes everything into one and removes the others. All records are kept in
+//! memory too: a backend for the patient reader, not for a million records.
 //!
 //! What makes a flush durable, in this order: the bytes are written under a name that opening ignores, and synced, so
-//! that they are on the device before the file counts; the rename makes it count, atomically; syncing the folder puts the
-//! new name itself on the device. Leave out the first sync and a power cut may leave a good name on empty bytes; leave out
-//! the second and it may forget the name of a flush that was already acknowledged.
+//! that they are on the device before the file counts; the rename makes it count, atomically; syncing the folder puts
+//! the new name itself on the device. Leave out the first sync and a power cut may leave a good name on empty bytes;
+//! leave out the second and it may forget the name of a flush that was already acknowledged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

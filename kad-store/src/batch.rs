@@ -1,8 +1,8 @@
 //! The writes since the last flush, judged and counted: the rules that all backends share.
 //!
-//! A backend asks the [`Batch`] on every write and hands it a view of what the last flush left ([`Committed`]). On flush
-//! it writes [`Batch::changes`] in one transaction and says [`done`](Batch::done) or [`refused`](Batch::refused). The batch does no I/O
-//! itself, and nothing it buffers is visible to readers.
+//! A backend asks the [`Batch`] on every write and hands it a view of what the last flush left ([`Committed`]). On
+//! flush it writes [`Batch::changes`] in one transaction and says [`done`](Batch::done) or [`refused`](Batch::refused).
+//! The batch does no I/O itself, and nothing it buffers is visible to readers.
 //!
 //! What fits is decided in `room.rs`, who leaves a key that is full of providers in `fair.rs`, and what is farthest
 //! from the node in `farthest.rs`.

@@ -8,10 +8,10 @@
 //! assert!(proven.len() > 10);
 //! ```
 //!
-//! Each part works on a store of its own, under its own name. The suite drops a store without a flush and opens the same
-//! name again to see what an unclean stop leaves. It does not pull the plug: that a flush is on the disk, and not in a
-//! cache of the operating system, is for you to know. It needs a few seconds at most and buffers less than 2 MiB between
-//! two flushes.
+//! Each part works on a store of its own, under its own name. The suite drops a store without a flush and opens the
+//! same name again to see what an unclean stop leaves. It does not pull the plug: that a flush is on the disk, and not
+//! in a cache of the operating system, is for you to know. It needs a few seconds at most and buffers less than 2 MiB
+//! between two flushes.
 
 mod evicting;
 mod flushing;

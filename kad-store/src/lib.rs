@@ -1,8 +1,9 @@
 //! Where a Kademlia node keeps the records that others entrust to it.
 //!
-//! A store maps a [`Slot`](kad_core::Slot) to one [`StoredRecord`]: the bytes of the record, when it ends, when it should
-//! next be handed to its region, and whether it is the node's own. Which of two records of a slot stays is decided by
-//! [`kad_core::record::judge`] and nothing else, inside the write, so all nodes agree whatever their backend.
+//! A store maps a [`Slot`](kad_core::Slot) to one [`StoredRecord`]: the bytes of the record, when it ends, when it
+//! should next be handed to its region, and whether it is the node's own. Which of two records of a slot stays is
+//! decided by [`kad_core::record::judge`] and nothing else, inside the write, so all nodes agree whatever their
+//! backend.
 //!
 //! ```text
 //!   put ─┐                       ┌─────────► MemoryStore
@@ -18,10 +19,10 @@
 //! # What it refuses to do
 //! It knows no network, no runtime and no clock: times are given, nothing runs in the background, and what has expired
 //! stays and counts until [`expire`](RecordStore::expire) is called. It does not verify signatures: a put takes a
-//! [`Record`](kad_core::Record), which is proof enough, and a read gives a [`RawRecord`](kad_core::RawRecord), which the
-//! caller verifies again, because disks lie. It has no favourites
-//! but the node itself: what others send makes room only for what is nearer to the node, and at a key for senders that
-//! have less there ([`RecordStore::put`]). What does not fit is answered [`Verdict::Full`](kad_core::Verdict::Full).
+//! [`Record`](kad_core::Record), which is proof enough, and a read gives a [`RawRecord`](kad_core::RawRecord), which
+//! the caller verifies again, because disks lie. It has no favourites but the node itself: what others send makes room
+//! only for what is nearer to the node, and at a key for senders that have less there ([`RecordStore::put`]). What does
+//! not fit is answered [`Verdict::Full`](kad_core::Verdict::Full).
 //!
 //! # Example
 //! ```

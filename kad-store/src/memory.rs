@@ -1,7 +1,7 @@
 //! A store that forgets everything when it is dropped: for tests, simulations and nodes without a disk.
 //!
-//! A few hundred bytes when empty. Each record costs its bytes and some 650 more for the slot, two time indexes and its mark.
-//! A flush is a change of the shared maps under a write lock; readers share the bytes, they do not copy them.
+//! A few hundred bytes when empty. Each record costs its bytes and some 650 more for the slot, two time indexes and its
+//! mark. A flush is a change of the shared maps under a write lock; readers share the bytes, they do not copy them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;

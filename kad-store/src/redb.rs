@@ -13,12 +13,13 @@
 //!
 //! - **A flush is one transaction.** Writes wait in a [`Batch`] in memory; the transaction begins in
 //!   [`flush`](RecordStore::flush) and ends there. `quick_repair` is on: after a kill the file opens in milliseconds
-//!   whatever its size, and for that redb syncs the file twice in each commit, once for the pages and once for the header.
+//!   whatever its size, and for that redb syncs the file twice in each commit, once for the pages and once for the
+//!   header.
 //! - **Readers** share the tables of the last flush and never wait for a writer.
 //! - **Damage is noticed** by the mark that each record has from the day on which it was written. A damaged record is
 //!   left out of what is read and can be [discarded](RecordStore::discard); one that is stored again takes its place.
-//! - **The file is locked** while it is open. A file that is not ours, or of another format, is left as it is. A new one
-//!   is made under another name and renamed, so a crash while making it leaves nothing half made behind.
+//! - **The file is locked** while it is open. A file that is not ours, or of another format, is left as it is. A new
+//!   one is made under another name and renamed, so a crash while making it leaves nothing half made behind.
 //! - **Sizes.** A body that does not fit into a page of 4 KiB has pages of its own, rounded up to a power of two: a
 //!   record of 60 KiB takes 64 KiB, and one of 64 KiB and a bit takes 128 KiB. Split larger things below 64,000 bytes.
 //!

@@ -2,9 +2,9 @@
 //!
 //! The position is a slot, so a page never depends on what a writer did to earlier ones. The price: the due index is
 //! sorted by time, and a page wants slots. [`Scan::choose`] therefore walks both ways in step, along the slots (keeping
-//! those that are due) and along the due index (keeping the first by slot), and takes the answer of whichever ends first.
-//! If d of n records are due, spread evenly, a page of p costs about min(d, p·n/d) steps: never more than √(p·n), and
-//! nothing at all if nothing is due.
+//! those that are due) and along the due index (keeping the first by slot), and takes the answer of whichever ends
+//! first. If d of n records are due, spread evenly, a page of p costs about min(d, p·n/d) steps: never more than
+//! √(p·n), and nothing at all if nothing is due.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -120,8 +120,8 @@ impl Scan {
 
     /// The slots of the page.
     ///
-    /// `by_slot` gives the slots within [`bounds`](Self::bounds) with their due times, in order; `by_due` gives all slots
-    /// that are due by [`due_by`](Self::due_by), in any order. Without a due time `by_due` is not asked.
+    /// `by_slot` gives the slots within [`bounds`](Self::bounds) with their due times, in order; `by_due` gives all
+    /// slots that are due by [`due_by`](Self::due_by), in any order. Without a due time `by_due` is not asked.
     ///
     /// # Errors
     /// The first error of either walk.

@@ -47,11 +47,12 @@ pub trait RecordStore: Send + 'static {
     /// - A store that is full in all gives up what is farther from [`Limits::around`] than the newcomer, the farthest
     ///   first and of one key what ends first, at most [`MAX_EVICTED`](crate::batch::MAX_EVICTED) records for one; what
     ///   is so small that as many could not make room for the bytes stays. A sender that holds more than an even share
-    ///   of the limits, all senders here counted, takes the place of its own records only. If that is not enough, or not
-    ///   found within [`MAX_LOOKED`](crate::batch::MAX_LOOKED) slots
+    ///   of the limits, all senders here counted, takes the place of its own records only. If that is not enough, or
+    ///   not found within [`MAX_LOOKED`](crate::batch::MAX_LOOKED) slots
     ///   ([`MAX_LOOKED_FOR_OWN_PLACE`](crate::batch::MAX_LOOKED_FOR_OWN_PLACE) for such a sender), it is told `Full`,
     ///   and nothing is given up.
-    /// - A store that holds more than lowered limits allow takes what is nearer all the same, and holds no more after it.
+    /// - A store that holds more than lowered limits allow takes what is nearer all the same, and holds no more after
+    ///   it.
     ///
     /// # Errors
     /// [`StoreError::BatchFull`] asks for a flush; others come from reading what is held. The slot is as it was.
@@ -169,8 +170,8 @@ pub struct Put<'a> {
     pub own: bool,
     /// Who sent it; own records have none.
     pub source: Source,
-    /// The id of the node that sent it, if one did: what a node signed itself counts for it as soon as it sends it, whoever
-    /// has handed the same on before.
+    /// The id of the node that sent it, if one did: what a node signed itself counts for it as soon as it sends it,
+    /// whoever has handed the same on before.
     pub sender: Option<NodeId>,
 }
 
@@ -202,8 +203,8 @@ pub struct Limits {
     /// wait for reuse.
     pub max_bytes: u64,
     /// Records that one sender may have here, whether it sent them unasked or they were fetched from it
-    /// ([`Source::UNKNOWN`] is no sender). Default 500,000: half of all, so that nobody fills a store alone, and an empty
-    /// one can be filled again from one neighbour.
+    /// ([`Source::UNKNOWN`] is no sender). Default 500,000: half of all, so that nobody fills a store alone, and an
+    /// empty one can be filled again from one neighbour.
     pub max_records_per_source: u64,
     /// Bytes of these. Default 512 MiB: half of all.
     pub max_bytes_per_source: u64,

@@ -1,8 +1,8 @@
 //! `kill -9` at any moment: what was acknowledged is there, and nothing is there by half.
 //!
 //! The test starts itself as a child that writes, flushes and reports, kills it after a number of reports that differs
-//! from round to round, and looks at what it left. The child is never waited for at a certain place, so the kill meets it
-//! wherever it happens to be: in a put, in a commit, between two.
+//! from round to round, and looks at what it left. The child is never waited for at a certain place, so the kill meets
+//! it wherever it happens to be: in a put, in a commit, between two.
 #![cfg(all(unix, feature = "redb"))]
 
 use std::collections::BTreeMap;

@@ -2,9 +2,9 @@
 //! A network of thirty daemons that are killed and started anew for as long as one likes, and what is left of what was
 //! stored: all of it.
 //!
-//! Time is compressed: an hour of a daemon's intervals is two seconds, so ten minutes are 300 hours of repair, and a day
-//! between republications is a minute. Half of all sessions end sooner than that. `KAD_CHURN` is for how many seconds
-//! nodes come and go, 60 unless given.
+//! Time is compressed: an hour of a daemon's intervals is two seconds, so ten minutes are 300 hours of repair, and a
+//! day between republications is a minute. Half of all sessions end sooner than that. `KAD_CHURN` is for how many
+//! seconds nodes come and go, 60 unless given.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

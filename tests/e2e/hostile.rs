@@ -1,7 +1,8 @@
 //! What hostile peers can do: cost a node a counter, some time and a bounded amount of memory, and nothing else.
 //!
-//! The daemons are real. The attackers live in the test: members of the network with keys of their own, and plain QUIC clients
-//! that keep to nothing. Where memory and time are measured, one test runs at a time, and `--nocapture` shows the figures.
+//! The daemons are real. The attackers live in the test: members of the network with keys of their own, and plain QUIC
+//! clients that keep to nothing. Where memory and time are measured, one test runs at a time, and `--nocapture` shows
+//! the figures.
 #![allow(clippy::print_stdout, reason = "figures are told with --nocapture")]
 
 pub(crate) mod attackers;
@@ -57,8 +58,8 @@ impl Trial {
         self.resident = self.daemon.kib("VmRSS");
     }
 
-    /// Whether the honest peer has asked often enough under this attack to say anything about it. On a fast machine one round
-    /// of an attack is over before that.
+    /// Whether the honest peer has asked often enough under this attack to say anything about it. On a fast machine one
+    /// round of an attack is over before that.
     fn has_seen_enough(&self) -> bool {
         self.honest.asked() >= 2 * LEAST_ASKED
     }

@@ -34,8 +34,8 @@ impl Outcome {
         value
     }
 
-    /// The sentence of a command that failed with this exit status, after checking that it is one sentence. With `--json`,
-    /// standard output must say the same.
+    /// The sentence of a command that failed with this exit status, after checking that it is one sentence. With
+    /// `--json`, standard output must say the same.
     #[track_caller]
     pub(crate) fn failure(self, code: i32) -> String {
         assert_eq!(self.status.code(), Some(code), "{self:?}");

@@ -1,5 +1,5 @@
-//! A node that was killed is silent: no farewell, no acknowledgement, nothing, whatever becomes of its handle. Tests of large
-//! networks kill nodes in this way, so it must look from outside as if the machine had been unplugged.
+//! A node that was killed is silent: no farewell, no acknowledgement, nothing, whatever becomes of its handle. Tests of
+//! large networks kill nodes in this way, so it must look from outside as if the machine had been unplugged.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -264,8 +264,8 @@ fn wins_too(other: &Operation, wanted: Option<u64>) -> bool {
     matches!(&other.did, Did::Write { expected, told: Told::Acknowledged, .. } if *expected == wanted)
 }
 
-/// Whether `other` is why `version` met a conflict: another version of its number or a later one, or one that is not the
-/// expected one, and begun before the conflict was told.
+/// Whether `other` is why `version` met a conflict: another version of its number or a later one, or one that is not
+/// the expected one, and begun before the conflict was told.
 fn is_rival(other: &Operation, operation: &Operation, version: &Version, expected: Option<u64>) -> bool {
     let unexpected = |theirs: &Version| expected.is_some_and(|expected| theirs.seq > expected);
     other != operation

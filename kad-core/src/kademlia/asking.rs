@@ -52,8 +52,8 @@ impl<A: Address> Kademlia<A> {
         handle
     }
 
-    /// PINGs a contact that may enter the table or may be gone, unless it is a stranger and enough are being probed. One of
-    /// the table is probed in any case, or strangers who let PINGs wait could keep the dead there.
+    /// PINGs a contact that may enter the table or may be gone, unless it is a stranger and enough are being probed.
+    /// One of the table is probed in any case, or strangers who let PINGs wait could keep the dead there.
     pub(super) fn probe(&mut self, now: Now, contact: Contact<A>, out: &mut Outbox<A>) {
         let known = self.has_proven(&contact);
         let room = known || self.probing.len() < self.config.max_probes;
@@ -67,8 +67,8 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// Whether a contact is being PINGed at this address. A PING to another one, from which the peer has asked something, says
-    /// nothing of this one, or whoever knocks there again and again would never be asked here.
+    /// Whether a contact is being PINGed at this address. A PING to another one, from which the peer has asked
+    /// something, says nothing of this one, or whoever knocks there again and again would never be asked here.
     pub(super) fn is_probed(&self, contact: &Contact<A>) -> bool {
         let is_probe = |flight: &Flight<A>| flight.purpose == Purpose::Probe && flight.contact == *contact;
         self.probing.contains(&contact.id) && self.flights.iter().any(|(_, flight)| is_probe(flight))
@@ -296,8 +296,8 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// PINGs the next of those that wait for a place of a bucket that has room, where all were silent for too long to be
-    /// believed.
+    /// PINGs the next of those that wait for a place of a bucket that has room, where all were silent for too long to
+    /// be believed.
     fn fill(&mut self, now: Now, id: NodeId, out: &mut Outbox<A>) {
         if let Some(candidate) = self.table.candidate(id).cloned() {
             self.probe(now, candidate, out);

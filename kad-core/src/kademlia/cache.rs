@@ -1,8 +1,8 @@
 //! Copies of popular values on the way to them.
 //!
 //! Walks to a key come together the nearer they get, so the holders of a popular value answer everybody. The paper
-//! (section 2.3) has whoever read a value store it at the last node that did not have it, for a time that falls with the
-//! distance. Here nobody is sent anything: a node that is asked for the same immutable value again and again, by
+//! (section 2.3) has whoever read a value store it at the last node that did not have it, for a time that falls with
+//! the distance. Here nobody is sent anything: a node that is asked for the same immutable value again and again, by
 //! different nodes, and does not have it, reads it once itself and answers from its cache from then on. So values that
 //! nobody asks for cost nothing, nobody can push anything into a cache, and the busier a node is the sooner it caches.
 //!
@@ -30,11 +30,12 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// these.
 const MAX_COUNTED: usize = 64;
 
-/// Values that a node reads at once to cache them; others have to be asked for once more. Nobody can make it read faster.
+/// Values that a node reads at once to cache them; others have to be asked for once more. Nobody can make it read
+/// faster.
 const MAX_FETCHES: usize = 4;
 
-/// How long one of the k nearest to a key would keep a copy. A node that has n nodes between itself and the key keeps it
-/// for k / n of that.
+/// How long one of the k nearest to a key would keep a copy. A node that has n nodes between itself and the key keeps
+/// it for k / n of that.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Copies are kept at least so long, or reading them would be worth nothing.

@@ -19,9 +19,9 @@ impl<A: Address> Kademlia<A> {
 
     /// By how many nodes it is judged who is a crowd; `None` if nobody is.
     ///
-    /// The samples of the estimate are up to a day old. In a network that has grown since, everybody would look like a crowd;
-    /// but this node has seen its own surroundings fill. Whoever crowds around it makes it find fewer crowds, which gets him
-    /// one writer or reader, not the key.
+    /// The samples of the estimate are up to a day old. In a network that has grown since, everybody would look like a
+    /// crowd; but this node has seen its own surroundings fill. Whoever crowds around it makes it find fewer crowds,
+    /// which gets him one writer or reader, not the key.
     pub(super) fn population_for_crowds(&self) -> Option<Population> {
         let population = self.population().filter(|_| self.config.widen)?;
         let seen = self.table.len() as u64 + 1;

@@ -11,8 +11,9 @@ use crate::{Address, Contact, Distance, Key, Now};
 /// quarter has just died, everybody asked still tells of the same dead, and the walk must not run out of candidates.
 const SEEDS_PER_RESULT: usize = 2;
 
-/// Questions in flight on the way to the region of a record that is being published: with two, and a hedge where an answer is
-/// late, it costs half as many requests to get there as with alpha and hardly more time (`publish` in `docs/simulation.md`).
+/// Questions in flight on the way to the region of a record that is being published: with two, and a hedge where an
+/// answer is late, it costs half as many requests to get there as with alpha and hardly more time (`publish` in
+/// `docs/simulation.md`).
 pub(super) const FAR_OF_WRITES: usize = 2;
 /// The same for what nobody waits for: refreshing buckets, and handing records on.
 pub(super) const FAR_OF_UPKEEP: usize = 1;
@@ -50,7 +51,8 @@ impl<A: Address> Kademlia<A> {
             self.maintenance.note_lookup(bucket, now.monotonic, edge, deepest);
         }
         let local = self.local_id();
-        // Flagged contacts are being probed. Should all be flagged, our own network was down, and they are as good as any.
+        // Flagged contacts are being probed. Should all be flagged, our own network was down, and they are as good as
+        // any.
         let all_flagged = self.table.contacts().all(|entry| entry.failures > 0);
         let seeds = config.results.saturating_mul(SEEDS_PER_RESULT);
         let known = self
@@ -75,8 +77,9 @@ impl<A: Address> Kademlia<A> {
             .map_or(Distance::ZERO, |population| population.radius(nodes))
     }
 
-    /// The first bucket that has, with all nearer ones, fewer than k contacts: a lookup of the own id finds whoever belongs
-    /// there. Should there be more than we know, it brings k, and the edge moves inwards. `None` if we know nobody.
+    /// The first bucket that has, with all nearer ones, fewer than k contacts: a lookup of the own id finds whoever
+    /// belongs there. Should there be more than we know, it brings k, and the edge moves inwards. `None` if we know
+    /// nobody.
     pub(super) fn edge(&self) -> Option<u32> {
         let deepest = self.table.deepest()?;
         let (mut edge, mut near) = (deepest, 0);

@@ -64,7 +64,8 @@ impl<A: Address> Kademlia<A> {
                     after: (kind == Kind::Provider).then(anywhere),
                     want,
                 };
-                // A value that comes from several holders at once is waste, but one more finds a fast one; a census asks all.
+                // A value that comes from several holders at once is waste, but one more finds a fast one; a census
+                // asks all.
                 let near = if read == Read::Census {
                     self.config.k
                 } else {
@@ -153,8 +154,8 @@ impl<A: Address> Kademlia<A> {
         self.start(now, None, task, Some(lookup), out);
     }
 
-    /// Looks up a random point of a bucket, or the own id where that serves the bucket and all nearer ones. Where it serves
-    /// the whole table, a random point does so as well, and tells how many nodes there are.
+    /// Looks up a random point of a bucket, or the own id where that serves the bucket and all nearer ones. Where it
+    /// serves the whole table, a random point does so as well, and tells how many nodes there are.
     pub(super) fn refresh(&mut self, now: Now, bucket: u32, out: &mut Outbox<A>) {
         let lookup = match self.edge() {
             Some(edge) if edge > 0 && bucket >= edge => {
@@ -202,8 +203,8 @@ impl<A: Address> Kademlia<A> {
         self.pump(now, handle, out);
     }
 
-    /// Does what the query wants done until it waits or ends. What one call can do is bounded: a query has at most about
-    /// 2 k requests in flight, and each turn sends one, starts one bucket, or stops.
+    /// Does what the query wants done until it waits or ends. What one call can do is bounded: a query has at most
+    /// about 2 k requests in flight, and each turn sends one, starts one bucket, or stops.
     pub(super) fn pump(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
         self.release(now, handle, out);
         loop {
@@ -386,8 +387,8 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// Tells the application that enough hold its record. The rest is told in the background, unless there is too much of
-    /// that already.
+    /// Tells the application that enough hold its record. The rest is told in the background, unless there is too much
+    /// of that already.
     fn release(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
         let contacts = self.table.len();
         let Some(query) = self.queries.get_mut(handle) else {
@@ -428,7 +429,8 @@ impl<A: Address> Kademlia<A> {
     fn after_end(&mut self, now: Now, query: &Query<A>, out: &mut Outbox<A>) {
         match &query.task {
             Task::FindValue(task) => {
-                // Reads that end quickly must not pile up repairs of holders that are slow; the next read repairs as well.
+                // Reads that end quickly must not pile up repairs of holders that are slow; the next read repairs as
+                // well.
                 let room = self.queries.len() < self.config.max_queries.saturating_mul(2);
                 if let Some((record, stale)) = task.repair().filter(|_| room) {
                     self.start(now, None, Task::Store(StoreTask::at(record, stale)), None, out);
@@ -446,7 +448,8 @@ impl<A: Address> Kademlia<A> {
             }
             Task::Store(task) if task.role() == Role::Replicate => {
                 self.maintenance.replicating = self.maintenance.replicating.saturating_sub(1);
-                // What is still due would be found again at once and handed on without end: the next scan is soon enough.
+                // What is still due would be found again at once and handed on without end: the next scan is soon
+                // enough.
                 self.maintenance.more_due &= task.is_noted();
                 self.scan_due(now, out);
             }

@@ -1,10 +1,11 @@
 //! Dialling on hearsay is rationed.
 //!
-//! Whoever answers a lookup names addresses, and a node that dialled them all could be aimed at a victim: a thousand made-up
-//! ids at one address are a thousand handshakes, from every node that asked. So few unproven addresses of one host, and of
-//! one site, are dialled at a time, and none while several there were found dead. Contacts of the table have proven their
-//! address and are not counted. An address may name several hosts, as of both families; each of them counts, or the victim
-//! would be named second. Outside of global scope, where addresses have no groups, nothing is rationed.
+//! Whoever answers a lookup names addresses, and a node that dialled them all could be aimed at a victim: a thousand
+//! made-up ids at one address are a thousand handshakes, from every node that asked. So few unproven addresses of one
+//! host, and of one site, are dialled at a time, and none while several there were found dead. Contacts of the table
+//! have proven their address and are not counted. An address may name several hosts, as of both families; each of them
+//! counts, or the victim would be named second. Outside of global scope, where addresses have no groups, nothing is
+//! rationed.
 
 use super::Kademlia;
 use crate::{Address, AddressGroups, Contact, Now};
@@ -19,7 +20,8 @@ const MAX_DEAD_PER_HOST: usize = 5;
 const MAX_DEAD_PER_SITE: usize = 20;
 
 impl<A: Address> Kademlia<A> {
-    /// Whether a contact may be asked: it has proven its address, or its host and its site have not used up their rations.
+    /// Whether a contact may be asked: it has proven its address, or its host and its site have not used up their
+    /// rations.
     pub(super) fn may_dial(&self, now: Now, contact: &Contact<A>) -> bool {
         if self.has_proven(contact) {
             return true;

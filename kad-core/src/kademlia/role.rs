@@ -1,8 +1,8 @@
 //! Serving, or only asking: a node changes its role while it runs, and so do its peers.
 //!
 //! Who only asks is in nobody's table. It says so with every request, and answers every request with *read-only*, PINGs
-//! included: whoever reads either forgets it at once, so tables are right after one exchange in either direction. What a
-//! peer has said last counts, also for answers to what was asked before.
+//! included: whoever reads either forgets it at once, so tables are right after one exchange in either direction. What
+//! a peer has said last counts, also for answers to what was asked before.
 
 use alloc::vec::Vec;
 
@@ -32,8 +32,8 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// The neighbourhood learns of this node as it is asked, some seconds later once more: a request that was on its way
-    /// when the role changed may come last. Before long the node fetches what it is responsible for now.
+    /// The neighbourhood learns of this node as it is asked, some seconds later once more: a request that was on its
+    /// way when the role changed may come last. Before long the node fetches what it is responsible for now.
     fn come_forward(&mut self, now: Now, out: &mut Outbox<A>) {
         let lookup = self.own_lookup(now, FAR_OF_UPKEEP, Vec::new());
         self.maintenance.refreshing = true;
@@ -44,7 +44,8 @@ impl<A: Address> Kademlia<A> {
         self.timers.set(Owner::Maintenance, self.maintenance.next());
     }
 
-    /// A peer says with a request whether it serves. What it was asked before may still be answered by what it was then.
+    /// A peer says with a request whether it serves. What it was asked before may still be answered by what it was
+    /// then.
     pub(super) fn note_role_of(&mut self, id: NodeId, read_only: bool) {
         if !read_only && self.declined == 0 {
             return;

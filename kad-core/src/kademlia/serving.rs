@@ -273,7 +273,8 @@ impl<A: Address> Kademlia<A> {
             .iter()
             .filter(|found| matches!(found, Found::Record(_)))
             .count() as u64;
-        // An immutable value proves itself: who has it needs nobody nearer. Everything else is asked of several holders.
+        // An immutable value proves itself: who has it needs nobody nearer. Everything else is asked of several
+        // holders.
         let proven = ask.kind == Kind::Immutable && matches!(found.first(), Some(Found::Record(_)));
         let closer = if proven {
             Vec::new()
@@ -304,9 +305,9 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// The nearest contacts, without the one who asks: k and a quarter more, because everybody tells of the same dead in the
-    /// place of those at the edge of the region, until somebody has noticed. Those come first that are reached fastest from
-    /// here, which is a hint for whoever is not far away.
+    /// The nearest contacts, without the one who asks: k and a quarter more, because everybody tells of the same dead
+    /// in the place of those at the edge of the region, until somebody has noticed. Those come first that are reached
+    /// fastest from here, which is a hint for whoever is not far away.
     fn closer(&mut self, target: Key, asker: NodeId) -> Vec<Contact<A>> {
         let told = (self.config.k + self.config.k / 4).min(MAX_CLOSER);
         let mut closer = Vec::with_capacity(told);

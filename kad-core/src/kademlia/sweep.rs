@@ -18,8 +18,8 @@ use crate::{
     StoreEntry, StoreId, StoreOp, UnixTime, Want,
 };
 
-/// Bits of a key that a lookup of its region has in common with it, beyond those of the region: enough where the network
-/// is sixteen times as large as was thought.
+/// Bits of a key that a lookup of its region has in common with it, beyond those of the region: enough where the
+/// network is sixteen times as large as was thought.
 const NEAR_BITS: u8 = 4;
 
 /// A signed record that nobody renews is stored again after this part of the interval at least, three hours by default;
@@ -68,8 +68,8 @@ impl<A: Address> Kademlia<A> {
         (region, lookup)
     }
 
-    /// A point of the region that nobody can foresee, in the part of it that the key is in: if the region has more nodes
-    /// than was thought, those around the key are found.
+    /// A point of the region that nobody can foresee, in the part of it that the key is in: if the region has more
+    /// nodes than was thought, those around the key are found.
     fn point_near(&mut self, key: Key, region: Prefix) -> Key {
         self.point_in(Prefix::new(
             key.to_limbs()[0],
@@ -132,9 +132,9 @@ impl<A: Address> Kademlia<A> {
         self.scan_due(now, out);
     }
 
-    /// Reads a record that this node keeps and somebody else has written meanwhile. The newer version takes the place of
-    /// the old one (`kept_up`): else that would be stored again for ever, and come back once the newer one has ended.
-    /// It counts as a region that is swept.
+    /// Reads a record that this node keeps and somebody else has written meanwhile. The newer version takes the place
+    /// of the old one (`kept_up`): else that would be stored again for ever, and come back once the newer one has
+    /// ended. It counts as a region that is swept.
     fn catch_up(&mut self, now: Now, key: Key, out: &mut Outbox<A>) {
         let ask = FindValue {
             key,

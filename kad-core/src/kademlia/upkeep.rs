@@ -110,8 +110,8 @@ impl<A: Address> Kademlia<A> {
         self.look_after(now, others.into_iter().map(|due| due.record).collect(), out);
     }
 
-    /// PINGs contacts that would be silent for a refresh interval otherwise: lookups meet most of the dead, and this the
-    /// rest.
+    /// PINGs contacts that would be silent for a refresh interval otherwise: lookups meet most of the dead, and this
+    /// the rest.
     fn ask_the_silent(&mut self, now: Now, out: &mut Outbox<A>) {
         let is_probed = |id: NodeId| {
             self.table

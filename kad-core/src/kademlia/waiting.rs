@@ -1,5 +1,5 @@
-//! What becomes of requests whose answers let us wait: somebody else is asked as well, then the query goes on without, and in the
-//! end the contact is found dead.
+//! What becomes of requests whose answers let us wait: somebody else is asked as well, then the query goes on without,
+//! and in the end the contact is found dead.
 //!
 //! ```text
 //!   sent ──► late: hedged ──────────► given up ───────────► lost: the contact is blamed
@@ -26,7 +26,8 @@ const MAX_JUDGING: usize = 128;
 const PROLONGED: Duration = Duration::from_millis(10);
 
 impl<A: Address> Kademlia<A> {
-    /// A question is late, and somebody else is asked as well; or it is given up by whoever waited; or the contact is lost.
+    /// A question is late, and somebody else is asked as well; or it is given up by whoever waited; or the contact is
+    /// lost.
     pub(super) fn on_flight_timer(&mut self, now: Now, place: u32, out: &mut Outbox<A>) {
         let Some(handle) = self.flights.handle_at(place) else {
             return;
@@ -88,8 +89,8 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// A contact has let a PING wait for longer than it should, or anything else for much longer. Until it answers or is found
-    /// dead, nobody waits long for it, and those whose answers from it are late go on without.
+    /// A contact has let a PING wait for longer than it should, or anything else for much longer. Until it answers or
+    /// is found dead, nobody waits long for it, and those whose answers from it are late go on without.
     fn suspect(&mut self, now: Now, contact: &Contact<A>, out: &mut Outbox<A>) {
         self.suspects
             .add(contact, now.monotonic + self.config.patience.initial);
@@ -159,8 +160,8 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// A query has ended. What it still has in flight is cancelled, but for what is late: its fate says who is dead, or every
-    /// query that ends early would ask the dead again.
+    /// A query has ended. What it still has in flight is cancelled, but for what is late: its fate says who is dead, or
+    /// every query that ends early would ask the dead again.
     pub(super) fn leave_flight(&mut self, now: Now, handle: Handle, out: &mut Outbox<A>) {
         let Some(flight) = self.flights.get_mut(handle) else {
             return;
@@ -175,8 +176,8 @@ impl<A: Address> Kademlia<A> {
         }
     }
 
-    /// A contact did not answer a PING, so it will not answer anything that queries have asked it. The second PING, which
-    /// decides about its place in the table, goes on.
+    /// A contact did not answer a PING, so it will not answer anything that queries have asked it. The second PING,
+    /// which decides about its place in the table, goes on.
     fn give_up_on(&mut self, now: Now, contact: &Contact<A>, out: &mut Outbox<A>) {
         let waiting = self
             .flights

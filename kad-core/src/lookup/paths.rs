@@ -1,10 +1,10 @@
 //! When one path is not enough, and from where another one starts (S/Kademlia, section 4.2).
 //!
-//! Liars who tell only of each other capture a walk in a network of their own, and that network is thinner than the real one:
-//! where one node in five lies, the k nearest liars reach five times as far as the k nearest nodes. So a walk that has come to
-//! its end far too thin is not believed. It gets another path, which starts from contacts of the table that nobody has asked
-//! yet and believes only what it is told itself. When as many paths in a row as the walk's end is too thin brought nobody
-//! nearer, it is believed: then many are dead, or the network is smaller than it was.
+//! Liars who tell only of each other capture a walk in a network of their own, and that network is thinner than the
+//! real one: where one node in five lies, the k nearest liars reach five times as far as the k nearest nodes. So a walk
+//! that has come to its end far too thin is not believed. It gets another path, which starts from contacts of the table
+//! that nobody has asked yet and believes only what it is told itself. When as many paths in a row as the walk's end is
+//! too thin brought nobody nearer, it is believed: then many are dead, or the network is smaller than it was.
 //!
 //! A walk that ends as it should costs nothing more. What this does not see are liars who have as many nodes near the
 //! target as everybody else together; what is done about these stands in `query/store.rs`.
@@ -45,8 +45,8 @@ impl<A: Address> Lookup<A> {
         self
     }
 
-    /// All paths have come to their end. Opens another one if they should not be believed and somebody is left to start it;
-    /// says whether it did.
+    /// All paths have come to their end. Opens another one if they should not be believed and somebody is left to start
+    /// it; says whether it did.
     pub(super) fn open_path(&mut self) -> bool {
         let most = self.config.max_paths.min(MAX_PATHS);
         if self.flights.len() >= most {
@@ -70,8 +70,8 @@ impl<A: Address> Lookup<A> {
 
     /// How many times as far as they should the results reach; 0 if no farther than chance explains.
     ///
-    /// The dead leave gaps: some of those that were found dead are counted as if they had answered, up to half of k. All of
-    /// them would not do, or liars could fill the gaps between them with ids that nobody has.
+    /// The dead leave gaps: some of those that were found dead are counted as if they had answered, up to half of k.
+    /// All of them would not do, or liars could fill the gaps between them with ids that nobody has.
     fn thinness(&self) -> usize {
         let dead = self.shortlist.iter().filter(|candidate| candidate.state.is_out());
         let results = self.config.results.max(1);
@@ -87,8 +87,8 @@ impl<A: Address> Lookup<A> {
         usize::try_from(end.div_ceil(expected)).unwrap_or(usize::MAX)
     }
 
-    /// Gives a new path its share of the seeds that nobody has asked, if so many paths may be opened: from near to far, as
-    /// all of them get.
+    /// Gives a new path its share of the seeds that nobody has asked, if so many paths may be opened: from near to far,
+    /// as all of them get.
     fn deal(&mut self, paths: usize) -> bool {
         // What liars told of in passing must not leave a path without room.
         self.shortlist.trim(2 * self.config.results);

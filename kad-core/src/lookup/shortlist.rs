@@ -138,8 +138,8 @@ impl<A: Address> Shortlist<A> {
         on_path.next().map(|candidate| candidate.distance)
     }
 
-    /// Forgets all that were not asked, but the nearest so many. Who was asked at one address stays, or one could have it
-    /// asked there again.
+    /// Forgets all that were not asked, but the nearest so many. Who was asked at one address stays, or one could have
+    /// it asked there again.
     pub(super) fn trim(&mut self, keep: usize) {
         let mut place = 0;
         self.candidates.retain(|candidate| {
@@ -148,8 +148,8 @@ impl<A: Address> Shortlist<A> {
         });
     }
 
-    /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked at any
-    /// address.
+    /// Adds a contact, or an address of a contact that is known. A full list forgets the farthest that was not asked at
+    /// any address.
     pub(super) fn insert(&mut self, contact: Contact<A>, path: u8, told: Told) {
         if contact.id == self.local {
             return;

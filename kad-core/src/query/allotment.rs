@@ -51,7 +51,8 @@ pub(super) struct Allotted {
     pub(super) record: Record,
     /// The nodes that it was allotted to, and what they said.
     asked: Vec<(usize, Option<Verdict>)>,
-    /// How many nodes it should lie with, this one left out; at least one where nobody was known, so that it is lacking.
+    /// How many nodes it should lie with, this one left out; at least one where nobody was known, so that it is
+    /// lacking.
     pub(super) wanted: usize,
     /// Whether this node is one of the k nearest itself.
     pub(super) is_ours: bool,
@@ -122,8 +123,8 @@ impl Allotted {
 impl<A: Address> Allotment<A> {
     /// For what a lookup of 2 k nodes around a point of a region has found. Those that are gone get nothing.
     ///
-    /// A network that has grown may have more nodes there than was thought. Where even the farthest that was found lies in
-    /// the region, there are others in it, and only the part that ends with the farthest is known.
+    /// A network that has grown may have more nodes there than was thought. Where even the farthest that was found lies
+    /// in the region, there are others in it, and only the part that ends with the farthest is known.
     pub(super) fn new(lookup: &Lookup<A>, region: Prefix, placing: Placing, gone: &[NodeId]) -> Self {
         let nodes: Vec<Contact<A>> = lookup.results().collect();
         let target = lookup.target();

@@ -36,7 +36,8 @@ pub(crate) struct FindValueTask<A> {
     /// Where the page began that a holder was asked for last, if it was not the first.
     reading: Vec<(NodeId, NodeId)>,
     region: Region,
-    /// Who was asked since the nearest were found to be a crowd, they included: at most k for the key and for each part.
+    /// Who was asked since the nearest were found to be a crowd, they included: at most k for the key and for each
+    /// part.
     asked: Vec<NodeId>,
 }
 
@@ -240,7 +241,8 @@ impl<A: Address> FindValueTask<A> {
     pub(super) fn on_store(&mut self, reply: StoreReply) {
         self.local = Local::Told;
         if let StoreReply::Found { found, .. } = reply {
-            // The own store answers in the same form as a peer; a misfit there would be a bug of the driver, and is a miss.
+            // The own store answers in the same form as a peer; a misfit there would be a bug of the driver, and is a
+            // miss.
             let _ = self.on_values(None, found, None);
         }
     }

@@ -329,8 +329,8 @@ impl<A: Clone> Reconcile<A> {
         }
     }
 
-    /// The peer has judged what it was given. If there is more it is offered that, whatever it refused. What lies beyond
-    /// as many as are told of a part is found when the part is compared once more, if the peer took something.
+    /// The peer has judged what it was given. If there is more it is offered that, whatever it refused. What lies
+    /// beyond as many as are told of a part is found when the part is compared once more, if the peer took something.
     pub(super) fn on_verdicts(&mut self, from: NodeId, verdicts: &[Verdict]) {
         if !self.is_asked(from) {
             return;

@@ -116,8 +116,8 @@ impl<A: Address> StoreTask<A> {
         &self.region
     }
 
-    /// Whether so many of the k nearest hold the record that the application need not wait any longer. Where these are a crowd
-    /// it has to wait for the region.
+    /// Whether so many of the k nearest hold the record that the application need not wait any longer. Where these are
+    /// a crowd it has to wait for the region.
     pub(super) fn has_enough(&self, lookup: Option<&Lookup<A>>) -> bool {
         let Some(lookup) = lookup.filter(|_| self.attempts.len() >= self.enough) else {
             return false;
@@ -156,7 +156,8 @@ impl<A: Address> StoreTask<A> {
         let Some(lookup) = lookup else {
             return if idle { Todo::Finish } else { Todo::Wait };
         };
-        // What is kept is kept at once, or an early end would promise too much. With a condition the nearest decide first.
+        // What is kept is kept at once, or an early end would promise too much. With a condition the nearest decide
+        // first.
         if self.role == (Role::Publish { keep: true })
             && self.local == Local::Unasked
             && self.entry.expected.is_none()
@@ -179,8 +180,9 @@ impl<A: Address> StoreTask<A> {
         }
     }
 
-    /// Whether a contact that has not been heard from on this walk gets the record at once. Where a crowd is near it is asked
-    /// who is nearest first: most of what a crowd tells of is made up or more of the crowd, and will not be among the k nearest.
+    /// Whether a contact that has not been heard from on this walk gets the record at once. Where a crowd is near it is
+    /// asked who is nearest first: most of what a crowd tells of is made up or more of the crowd, and will not be among
+    /// the k nearest.
     fn may_store(&self, lookup: &Lookup<A>, id: NodeId) -> bool {
         let arrived = lookup.is_near() || lookup.is_in_region(id);
         arrived && !self.region.is_wide() && !self.region.is_suspect(lookup)

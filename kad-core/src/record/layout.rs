@@ -201,8 +201,8 @@ impl RawRecord {
         &self.bytes
     }
 
-    /// A short form by which two holders see whether they have the same. Immutable records that differ in their expiry alone
-    /// have the same.
+    /// A short form by which two holders see whether they have the same. Immutable records that differ in their expiry
+    /// alone have the same.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         crypto::hash(Domain::RecordDigest, &[&self.bytes])

@@ -6,8 +6,8 @@ use super::{Kind, RawRecord, Record, RecordError};
 
 /// Which of two records of one slot wins: the greater one, everywhere, whatever the order of arrival.
 ///
-/// Mutable: by `(seq, tombstone, value, expiry)`; provider: the same with `issued` in the place of `seq`; immutable: the
-/// one that lives longer. So two writers who race end in one value on every node.
+/// Mutable: by `(seq, tombstone, value, expiry)`; provider: the same with `issued` in the place of `seq`; immutable:
+/// the one that lives longer. So two writers who race end in one value on every node.
 #[must_use]
 pub fn precedence(a: &RawRecord, b: &RawRecord) -> Ordering {
     let tombstone = |raw: &RawRecord| raw.signed().is_some_and(|signed| signed.tombstone);

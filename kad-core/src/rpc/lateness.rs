@@ -12,14 +12,14 @@ pub(crate) struct Limits {
     pub(crate) late: Duration,
     /// Then whoever waits for it goes on without it.
     pub(crate) given_up: Duration,
-    /// Then the contact is blamed. Later than the above: a query must not wait for the slow, and the slow must not be taken
-    /// for dead.
+    /// Then the contact is blamed. Later than the above: a query must not wait for the slow, and the slow must not be
+    /// taken for dead.
     pub(crate) lost: Duration,
 }
 
 impl Limits {
-    /// The same for a contact that is suspected to be dead: somebody else is asked at once, and it is given up when a healthy
-    /// one would be late.
+    /// The same for a contact that is suspected to be dead: somebody else is asked at once, and it is given up when a
+    /// healthy one would be late.
     pub(crate) fn of_suspect(self) -> Self {
         Self {
             late: AT_ONCE,
@@ -36,18 +36,18 @@ const AT_ONCE: Duration = Duration::from_micros(1);
 /// answer takes. Half of the default idle time of the QUIC transport would do; a minute also survives a busy pool.
 const DIALLED_ANEW: Duration = Duration::from_secs(60);
 
-/// Answers of strangers that must have come before these say how long a stranger may take: by then the 95th percentile has
-/// had the time to find its place.
+/// Answers of strangers that must have come before these say how long a stranger may take: by then the 95th percentile
+/// has had the time to find its place.
 const ENOUGH: u32 = 32;
 
-/// A stranger's answer is late after so many times what half of them take, whatever the slowest took a while ago: joining, with
-/// its rush and its handshakes, says little of what comes later.
+/// A stranger's answer is late after so many times what half of them take, whatever the slowest took a while ago:
+/// joining, with its rush and its handshakes, says little of what comes later.
 const HEDGED_AFTER: u32 = 8;
 
 /// How long answers took lately; says when one is late, and when it is too late.
 ///
-/// Contacts with a known round trip are judged by it. Of the others, *strangers*, one knows only what other strangers took,
-/// dialling included.
+/// Contacts with a known round trip are judged by it. Of the others, *strangers*, one knows only what other strangers
+/// took, dialling included.
 #[derive(Debug, Default)]
 pub(crate) struct Lateness {
     /// How much longer than their smoothed round trip the answers of known contacts took.
@@ -108,7 +108,8 @@ impl Lateness {
             let most = self.strangers.get();
             (
                 most.min(HEDGED_AFTER * self.usual.get()) + patience.hedge_floor,
-                // With twice as much, one lookup in a hundred missed one of the nearest who had to be dialled across the world.
+                // With twice as much, one lookup in a hundred missed one of the nearest who had to be dialled across
+                // the world.
                 (3 * most + slack).min(patience.initial),
             )
         };
@@ -139,8 +140,9 @@ impl Lateness {
                     lost: given_up,
                 }
             }
-            // It decides about a contact. When it is late, those who wait for that contact go on: half of the usual patience will
-            // do, as something else was late before. Nobody waits for the PING itself, so it is lost when it is given up.
+            // It decides about a contact. When it is late, those who wait for that contact go on: half of the usual
+            // patience will do, as something else was late before. Nobody waits for the PING itself, so it is lost when
+            // it is given up.
             Asked::Ping => {
                 let lost = given_up.max(patience.store_floor / 8);
                 Limits {
@@ -149,8 +151,8 @@ impl Lateness {
                     lost,
                 }
             }
-            // One answer is enough and somebody else may have it sooner: a hedge costs a request only where the value has not
-            // come by then.
+            // One answer is enough and somebody else may have it sooner: a hedge costs a request only where the value
+            // has not come by then.
             Asked::FindValue(_) => {
                 let twice = (2 * self.usual(patience)).max(patience.hedge_floor);
                 Limits {

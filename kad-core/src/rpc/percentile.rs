@@ -5,9 +5,10 @@ use crate::Duration;
 /// An estimate of a percentile.
 ///
 /// Frugal estimation (Ma, Muthukrishnan and Sandler 2013): a step up for each sample above, one down for each below, in
-/// balance when as many lie below as the percentile says. Steps are a share of the value, so that it follows a change of
-/// scale, and those down grow while more samples in a row lie below than chance explains. Without that a node that joined in
-/// a rush would wait too long for the dead for an hour. Those up do not: a few slow links met in a row are no change.
+/// balance when as many lie below as the percentile says. Steps are a share of the value, so that it follows a change
+/// of scale, and those down grow while more samples in a row lie below than chance explains. Without that a node that
+/// joined in a rush would wait too long for the dead for an hour. Those up do not: a few slow links met in a row are no
+/// change.
 #[derive(Debug, Default)]
 pub(super) struct Percentile<const PERCENT: u32> {
     /// In microseconds, 0 before the first sample.

@@ -7,8 +7,8 @@ use crate::ID_BITS;
 
 /// Lists for the buckets 0 to 255 that have something in them, one after another in one array.
 ///
-/// A bitmap says which exist; the place of a bucket's bounds among all is the number of bits set below its own. An empty
-/// one owns no memory, and a full one none that it does not use: growth is by a few places, not by doubling.
+/// A bitmap says which exist; the place of a bucket's bounds among all is the number of bits set below its own. An
+/// empty one owns no memory, and a full one none that it does not use: growth is by a few places, not by doubling.
 #[derive(Debug, Clone)]
 pub(super) struct Buckets<T> {
     exists: [u64; 4],

@@ -1,10 +1,10 @@
 //! The contacts nearest to a point, without sorting the table.
 //!
-//! Seen from the target, the buckets of a table lie in a fixed order. Bucket `i` holds ids that differ from the local one
-//! first in bit `i`, so its distance from the target has the bits above `i` in common with `local XOR target` and bit `i`
-//! flipped. Where that bit of `local XOR target` is set, the bucket lies nearer to the target than the local id does, and
-//! the lower `i` is the nearer; where it is clear, it lies farther, and the higher `i` is the nearer. So two scans over the
-//! bitmap give all buckets nearest first, and only contacts of one bucket have to be sorted.
+//! Seen from the target, the buckets of a table lie in a fixed order. Bucket `i` holds ids that differ from the local
+//! one first in bit `i`, so its distance from the target has the bits above `i` in common with `local XOR target` and
+//! bit `i` flipped. Where that bit of `local XOR target` is set, the bucket lies nearer to the target than the local id
+//! does, and the lower `i` is the nearer; where it is clear, it lies farther, and the higher `i` is the nearer. So two
+//! scans over the bitmap give all buckets nearest first, and only contacts of one bucket have to be sorted.
 
 use alloc::vec::Vec;
 

@@ -12,20 +12,21 @@ pub struct TableConfig {
     /// [`with_wide`](Self::with_wide).
     pub wide: Vec<u16>,
     /// So many contacts nearest to the own id are kept even where their bucket is full: see `table/neighbourhood.rs`.
-    /// Default k, so that a node knows the holders of what lies near to it; 0 switches it off. More than a bucket's size
-    /// makes buckets grow up to this many.
+    /// Default k, so that a node knows the holders of what lies near to it; 0 switches it off. More than a bucket's
+    /// size makes buckets grow up to this many.
     pub neighbourhood: usize,
-    /// Hundredths of the places of a far bucket that are open to whoever answers faster or stands where nobody else does: see
-    /// `table/proximity.rs` and `table/spread.rs`. Default 50, so that an attacker with fast machines or chosen ids gets
-    /// half of a bucket at most; 0 switches both off.
+    /// Hundredths of the places of a far bucket that are open to whoever answers faster or stands where nobody else
+    /// does: see `table/proximity.rs` and `table/spread.rs`. Default 50, so that an attacker with fast machines or
+    /// chosen ids gets half of a bucket at most; 0 switches both off.
     pub proximity_share: u8,
     /// Whether contacts of a far bucket that crowd in one region of it make room for those of others: see
     /// `table/spread.rs`. Default true: it saves a fifth of the hops. It takes places out of the same share.
     pub spread: bool,
-    /// Contacts of a bucket that wait for a place. Default 4: two requests in a row must fail before a place falls free, so
-    /// a bucket rarely loses more than that between two refreshes.
+    /// Contacts of a bucket that wait for a place. Default 4: two requests in a row must fail before a place falls
+    /// free, so a bucket rarely loses more than that between two refreshes.
     pub replacements: usize,
-    /// Requests in a row that may fail before a contact is removed. Default 2: one lost packet is no death. At most 127.
+    /// Requests in a row that may fail before a contact is removed. Default 2: one lost packet is no death. At most
+    /// 127.
     pub failures: u8,
     /// How many contacts of one address group there may be, in global scope.
     pub groups: GroupLimits,
@@ -33,8 +34,8 @@ pub struct TableConfig {
     pub puzzle_bits: u32,
 }
 
-/// How many contacts of one address group a bucket and a table take. They fight with small networks whose members share a
-/// provider, where [`GroupLimits::NONE`] is right; addresses outside of global scope are never limited.
+/// How many contacts of one address group a bucket and a table take. They fight with small networks whose members share
+/// a provider, where [`GroupLimits::NONE`] is right; addresses outside of global scope are never limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupLimits {
     /// Of one IPv4 /24 or IPv6 /48 in a bucket. Default 2, as discv5 and Ethereum's discv4 have it.
@@ -93,8 +94,8 @@ impl TableConfig {
 
     /// The same with other sizes of the first buckets, from the far half inwards.
     ///
-    /// A lookup starts from the contacts nearest to its target: among eight times as many the nearest one shares three bits
-    /// more. It costs the memory of the contacts, more lookups to join, and PINGs to keep them fresh: one in a
+    /// A lookup starts from the contacts nearest to its target: among eight times as many the nearest one shares three
+    /// bits more. It costs the memory of the contacts, more lookups to join, and PINGs to keep them fresh: one in a
     /// refresh interval for each contact of whom nothing else was asked.
     ///
     /// ```
@@ -112,14 +113,15 @@ impl TableConfig {
     /// The same for a full table: one that knows every member of a network of up to `max_contacts`, at most
     /// [`MAX_FULL_CONTACTS`], so that a lookup is over in one hop.
     ///
-    /// Ids are hashes, so bucket `i` of such a network has one of 2^(i + 1) members, give or take a few standard deviations;
-    /// it gets as many places, and none fewer than before. So nearly all of a network of that size fit, and the whole table
-    /// is bounded by the sum. In a larger network each bucket holds its share, and whoever comes later waits for a place as
-    /// in any full bucket; the near buckets, where the own neighbours are, have the places that they have in any table.
+    /// Ids are hashes, so bucket `i` of such a network has one of 2^(i + 1) members, give or take a few standard
+    /// deviations; it gets as many places, and none fewer than before. So nearly all of a network of that size fit, and
+    /// the whole table is bounded by the sum. In a larger network each bucket holds its share, and whoever comes later
+    /// waits for a place as in any full bucket; the near buckets, where the own neighbours are, have the places that
+    /// they have in any table.
     ///
     /// Of one address group it takes a share of all, instead of a number that is right for buckets of k: one of 256 of
-    /// a /24, one of 32 of a /16. In a bucket that has room for everybody nobody is pushed out by those who come in numbers,
-    /// so the limits need not hold for each bucket on its own.
+    /// a /24, one of 32 of a /16. In a bucket that has room for everybody nobody is pushed out by those who come in
+    /// numbers, so the limits need not hold for each bucket on its own.
     #[must_use]
     pub fn full(self, max_contacts: usize) -> Self {
         let max_contacts = max_contacts.min(MAX_FULL_CONTACTS);
@@ -159,15 +161,16 @@ impl TableConfig {
     }
 }
 
-/// Contacts for which a full table has room unless told otherwise: some 2 MB with their addresses, and more than most networks
-/// have servers.
+/// Contacts for which a full table has room unless told otherwise: some 2 MB with their addresses, and more than most
+/// networks have servers.
 pub const DEFAULT_FULL_CONTACTS: usize = 16_384;
 
-/// The most contacts for which a full table can have room: with what the buckets may hold beyond their shares, and k in each
-/// of 256 buckets, there are fewer than the 65,536 places of a table.
+/// The most contacts for which a full table can have room: with what the buckets may hold beyond their shares, and k in
+/// each of 256 buckets, there are fewer than the 65,536 places of a table.
 pub const MAX_FULL_CONTACTS: usize = 49_152;
 
-/// Standard deviations above its mean for which a bucket of a full table has room: one network of 30,000 has more in it.
+/// Standard deviations above its mean for which a bucket of a full table has room: one network of 30,000 has more in
+/// it.
 const SPREAD: usize = 4;
 
 #[cfg(test)]

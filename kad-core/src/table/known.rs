@@ -14,8 +14,8 @@ pub(super) struct Known<A> {
     marks: Marks,
 }
 
-/// Requests in a row that failed, and in the uppermost bit whether the contact has tenure. In one byte, because a second
-/// would cost eight for each contact.
+/// Requests in a row that failed, and in the uppermost bit whether the contact has tenure. In one byte, because a
+/// second would cost eight for each contact.
 #[derive(Debug, Clone, Copy, Default)]
 struct Marks(u8);
 

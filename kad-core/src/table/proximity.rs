@@ -1,9 +1,9 @@
 //! Proximity: in far buckets, who answers faster may take the place of who is slower.
 //!
-//! All contacts of a far bucket serve a lookup equally well, but one that answers in 10 ms serves it sooner than one that
-//! takes 200. Round trips are never asked for: [`RoutingTable::answered`](super::RoutingTable::answered) is told those of
-//! traffic that flows anyway. A contact that answered in at most three quarters of the time of another one, whose full
-//! bucket it belongs to, takes its place at once; the slower one waits for the next place.
+//! All contacts of a far bucket serve a lookup equally well, but one that answers in 10 ms serves it sooner than one
+//! that takes 200. Round trips are never asked for: [`RoutingTable::answered`](super::RoutingTable::answered) is told
+//! those of traffic that flows anyway. A contact that answered in at most three quarters of the time of another one,
+//! whose full bucket it belongs to, takes its place at once; the slower one waits for the next place.
 //!
 //! # What stops it
 //!
@@ -11,18 +11,18 @@
 //!
 //! - **Tenure.** Only a share of a bucket's places is open to proximity
 //!   ([`TableConfig::proximity_share`](super::TableConfig::proximity_share), half by default). When proximity takes the
-//!   first place of a bucket, all others there get tenure. They can lose their place to somebody faster only while more of
-//!   them have tenure than the rest of the bucket has places; the slowest are first. After that, a contact with tenure
-//!   leaves only by failing. Whoever came by proximity has none, and whoever comes later, by whatever way, gets it only
-//!   while fewer have tenure than the rest has places. So nobody wins tenure by coming and going: in a bucket that was full
-//!   of honest contacts that stay, that many of them remain, whatever an attacker does.
+//!   first place of a bucket, all others there get tenure. They can lose their place to somebody faster only while more
+//!   of them have tenure than the rest of the bucket has places; the slowest are first. After that, a contact with
+//!   tenure leaves only by failing. Whoever came by proximity has none, and whoever comes later, by whatever way, gets
+//!   it only while fewer have tenure than the rest has places. So nobody wins tenure by coming and going: in a bucket
+//!   that was full of honest contacts that stay, that many of them remain, whatever an attacker does.
 //! - **Groups.** Limits of address groups are asked for before this rule, as ever.
-//! - **The neighbourhood** is left alone, and as much again around it: there the nearest count, and who they are must not
-//!   depend on who asks from where. Buckets beyond which there are not that many contacts never do this.
-//! - **Spread.** Nobody takes the place of the only contact of another region of the bucket (`spread.rs`), and what that
-//!   rule takes comes out of the same share.
-//! - **Evidence.** Contacts that were not measured neither replace nor are replaced, and those that wait keep their smoothed
-//!   round trip, so one lucky answer does not swap the same two again and again.
+//! - **The neighbourhood** is left alone, and as much again around it: there the nearest count, and who they are must
+//!   not depend on who asks from where. Buckets beyond which there are not that many contacts never do this.
+//! - **Spread.** Nobody takes the place of the only contact of another region of the bucket (`spread.rs`), and what
+//!   that rule takes comes out of the same share.
+//! - **Evidence.** Contacts that were not measured neither replace nor are replaced, and those that wait keep their
+//!   smoothed round trip, so one lucky answer does not swap the same two again and again.
 
 use super::{Known, RoutingTable};
 use crate::Address;
@@ -31,8 +31,8 @@ use crate::Address;
 /// smoothed round trips of one path vary by.
 const CLEARLY_FASTER: (u64, u64) = (3, 4);
 
-/// So many neighbourhoods must lie nearer than a bucket that may choose by proximity: the neighbourhood, and once more as
-/// much, because estimates of where it ends vary from node to node.
+/// So many neighbourhoods must lie nearer than a bucket that may choose by proximity: the neighbourhood, and once more
+/// as much, because estimates of where it ends vary from node to node.
 const NEIGHBOURHOODS_KEPT: usize = 2;
 
 impl<A: Address> RoutingTable<A> {
@@ -63,7 +63,8 @@ impl<A: Address> RoutingTable<A> {
         move |known| spare || begun && !known.is_tenured()
     }
 
-    /// A place of this bucket is taken for another merit than nearness: if it is the first one, all who are there get tenure.
+    /// A place of this bucket is taken for another merit than nearness: if it is the first one, all who are there get
+    /// tenure.
     pub(super) fn begin_tenure(&mut self, index: u32) {
         if self.tenured(index) == 0 {
             let bucket = self.live.bucket_mut(index);

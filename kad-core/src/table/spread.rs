@@ -1,26 +1,26 @@
 //! Spread: a far bucket holds contacts from all over its part of the space.
 //!
-//! What a far bucket is worth to a lookup is how near to any target its nearest contact is. Among k random ids of its half,
-//! quarter or eighth of the space that is `m_k` bits on average beyond the one that the bucket itself stands for (4.7 for
-//! 20). But buckets are not filled with random ids. A joining node fills a bucket by looking up one point of it, and finds
-//! the nodes nearest to that point: a cluster, of which twenty are worth little more than one. Measured by the simulator's
-//! `hop-law`, buckets of 20 so filled had contacts in 3 of 16 regions, and a lookup among 10,000 nodes took 3.1 hops in the
-//! place of 2.5.
+//! What a far bucket is worth to a lookup is how near to any target its nearest contact is. Among k random ids of its
+//! half, quarter or eighth of the space that is `m_k` bits on average beyond the one that the bucket itself stands for
+//! (4.7 for 20). But buckets are not filled with random ids. A joining node fills a bucket by looking up one point of
+//! it, and finds the nodes nearest to that point: a cluster, of which twenty are worth little more than one. Measured
+//! by the simulator's `hop-law`, buckets of 20 so filled had contacts in 3 of 16 regions, and a lookup among 10,000
+//! nodes took 3.1 hops in the place of 2.5.
 //!
-//! So a bucket is cut into *regions*, by the bits of the distance that follow the bucket's own: as many regions as there are
-//! places, rounded down to a power of two. A newcomer from a region that has nobody takes the place of a contact from a
-//! region that has several. Newcomers are those who ask us and those whom lookups meet, from anywhere, so buckets spread
-//! while the network is used. The rule comes to rest: each step fills a region and empties none.
+//! So a bucket is cut into *regions*, by the bits of the distance that follow the bucket's own: as many regions as
+//! there are places, rounded down to a power of two. A newcomer from a region that has nobody takes the place of a
+//! contact from a region that has several. Newcomers are those who ask us and those whom lookups meet, from anywhere,
+//! so buckets spread while the network is used. The rule comes to rest: each step fills a region and empties none.
 //!
 //! # What stops it
 //!
-//! Somebody who picks ids for regions that nobody stands in gets in without waiting for a place to fall free. So the rule
-//! is bound as proximity is (`proximity.rs`), and the two share one budget: only places that are not tenured are taken, at
-//! most [`proximity_share`](super::TableConfig::proximity_share) of a bucket, and newcomers by this rule get no tenure. Nor
-//! does it ever take the place of a contact that stands alone in its region, so in a bucket that is spread already it does
-//! nothing. Of those who crowd, one that failed lately makes room first, then the slowest; where none was measured one of
-//! the largest crowd, and of these the one that answered last, so who shows up often is not helped. Address groups are
-//! asked for before, and the neighbourhood with its surroundings is left alone.
+//! Somebody who picks ids for regions that nobody stands in gets in without waiting for a place to fall free. So the
+//! rule is bound as proximity is (`proximity.rs`), and the two share one budget: only places that are not tenured are
+//! taken, at most [`proximity_share`](super::TableConfig::proximity_share) of a bucket, and newcomers by this rule get
+//! no tenure. Nor does it ever take the place of a contact that stands alone in its region, so in a bucket that is
+//! spread already it does nothing. Of those who crowd, one that failed lately makes room first, then the slowest; where
+//! none was measured one of the largest crowd, and of these the one that answered last, so who shows up often is not
+//! helped. Address groups are asked for before, and the neighbourhood with its surroundings is left alone.
 
 use super::{Known, RoutingTable};
 use crate::{Address, Distance, NodeId};

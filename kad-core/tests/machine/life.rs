@@ -1,5 +1,6 @@
-//! The life of one machine under arbitrary inputs: commands, requests, answers to live and stale ids, wrong kinds of answers,
-//! jumps of both clocks. [`Checked`] judges what comes of each; here is only the malice. The fuzzer includes this file.
+//! The life of one machine under arbitrary inputs: commands, requests, answers to live and stale ids, wrong kinds of
+//! answers, jumps of both clocks. [`Checked`] judges what comes of each; here is only the malice. The fuzzer includes
+//! this file.
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,8 +15,8 @@ use super::contract::Checked;
 
 const STEPS: usize = 120;
 
-/// Inputs after which a machine that gets no more commands must have ended all of its queries: each ends by its timeout, a
-/// minute away at most, and nothing but silence keeps the clock from getting there.
+/// Inputs after which a machine that gets no more commands must have ended all of its queries: each ends by its
+/// timeout, a minute away at most, and nothing but silence keeps the clock from getting there.
 const MAX_STEPS_TO_REST: usize = 2_000;
 
 pub(crate) static RECORDS: LazyLock<Vec<Record>> = LazyLock::new(|| {
@@ -465,7 +466,8 @@ impl Driven {
                 .machine()
                 .poll_timeout()
                 .expect("a query that runs has a timer");
-            // Some of the configurations want something done every microsecond; a real clock does not stand still for them.
+            // Some of the configurations want something done every microsecond; a real clock does not stand still for
+            // them.
             self.now.monotonic = at.max(self.now.monotonic + Duration::from_millis(200));
             self.feed(Input::Timeout);
         }

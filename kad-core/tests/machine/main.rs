@@ -168,8 +168,8 @@ fn those_that_cannot_be_asked_hold_up_nobody_and_are_asked_again() {
         let longest = heard.map(|(_, silent)| silent).max().expect("nobody left");
         assert!(longest < refresh, "{longest:?}");
     }
-    // A question that does not leave this node says nothing of whom it was for. All are asked once, and of those that are
-    // left some four times in an interval.
+    // A question that does not leave this node says nothing of whom it was for. All are asked once, and of those that
+    // are left some four times in an interval.
     assert_eq!(driven.machine.machine().table().len(), 200);
     assert!((40 + 6 * 4 * 8..1000).contains(&asked), "{asked} questions");
 }

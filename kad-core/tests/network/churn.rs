@@ -4,8 +4,8 @@ use kad_core::{Command, Config, Duration, Event, Outcome};
 
 use crate::simulation::Simulation;
 
-/// Who was found of the true k nearest. The ten nearest must all be there. Whoever is asked tells of the dead too, in the
-/// place of somebody at the edge of the region, so of the other ten a few may be missing.
+/// Who was found of the true k nearest. The ten nearest must all be there. Whoever is asked tells of the dead too, in
+/// the place of somebody at the edge of the region, so of the other ten a few may be missing.
 fn found_of_nearest(world: &mut Simulation, asker: u32) -> (usize, Duration) {
     let target = world.dice.key();
     let nearest = world.nearest(target).into_iter();

@@ -4,7 +4,8 @@ use kad_core::{Command, Config, Duration, Kind, Read};
 
 use crate::simulation::Simulation;
 
-/// Reads of random keys by the first so many nodes in turns, and how many of them went beyond the k nearest though all are honest.
+/// Reads of random keys by the first so many nodes in turns, and how many of them went beyond the k nearest though all
+/// are honest.
 fn false_alarms(world: &mut Simulation, nodes: u32, reads: u32) -> u64 {
     for read in 0..reads {
         let (key, kind) = (world.dice.key(), Kind::Immutable);

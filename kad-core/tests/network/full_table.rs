@@ -9,7 +9,8 @@ use crate::simulation::Simulation;
 
 const MEMBERS: u32 = 300;
 
-/// A network, and two nodes that joined it last: one with a full table, which has asked everybody once, and an ordinary one.
+/// A network, and two nodes that joined it last: one with a full table, which has asked everybody once, and an ordinary
+/// one.
 fn world(seed: u64) -> (Simulation, u32, u32) {
     let ordinary = Config::default();
     let mut world = Simulation::joined(seed, MEMBERS as usize, &ordinary);
@@ -34,8 +35,8 @@ fn world(seed: u64) -> (Simulation, u32, u32) {
     (world, full, ordinary)
 }
 
-/// A lookup of a random point: what it took, how many of the true k nearest it found, and how many of what it found was in
-/// the table before, so that no other node had to tell of it.
+/// A lookup of a random point: what it took, how many of the true k nearest it found, and how many of what it found was
+/// in the table before, so that no other node had to tell of it.
 fn lookup(world: &mut Simulation, node: u32) -> (Effort, usize, usize) {
     let target = world.dice.key();
     let nearest = world.nearest(target).into_iter().filter(|&other| other != node);
@@ -95,7 +96,7 @@ fn lookups_of_a_full_table_survive_the_death_of_a_third() {
     }
     eprintln!("{right} of 1200 found with {requests} requests after the death of a third");
     assert!(right >= 1188, "{right}");
-    // Those who are alive are asked as before, and one more where some are slow; of the dead each is asked once or twice until
-    // it leaves the table.
+    // Those who are alive are asked as before, and one more where some are slow; of the dead each is asked once or
+    // twice until it leaves the table.
     assert!(requests <= 60 * 22 + 2 * dead.len() as u32, "{requests}");
 }

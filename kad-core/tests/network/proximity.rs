@@ -6,8 +6,8 @@ use kad_core::{Command, Config, Duration, Outcome, Parameters};
 
 use crate::simulation::Simulation;
 
-/// A network of 200 in which every other node answers 150 ms later than the rest, after 20 lookups by each. How many of a
-/// hundred contacts of far buckets are fast, how long a lookup took in all, and how many swaps there were.
+/// A network of 200 in which every other node answers 150 ms later than the rest, after 20 lookups by each. How many of
+/// a hundred contacts of far buckets are fast, how long a lookup took in all, and how many swaps there were.
 fn with_a_share_of(share: u8) -> (usize, Duration, u64) {
     let mut config = Config::for_network(&Parameters {
         k: 8,

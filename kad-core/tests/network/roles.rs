@@ -26,7 +26,8 @@ fn knows(world: &Simulation, node: u32, id: NodeId) -> bool {
         .is_some()
 }
 
-/// A node of many that changes its role ten times, now and then while answers are on their way, and ends as one or the other.
+/// A node of many that changes its role ten times, now and then while answers are on their way, and ends as one or the
+/// other.
 fn restless(seed: u64, ends_read_only: bool) -> (Simulation, u32) {
     let mut world = Simulation::joined(seed, 50, &Config::default());
     let node = world.dice.below(50) as u32;

@@ -25,8 +25,8 @@ fn lens(world: &Simulation, node: u32) -> [usize; 3] {
 
 #[test]
 fn a_node_that_joins_fills_its_wide_buckets_at_once() {
-    // Points fall near to each other by chance, so that a newcomer may stop a little early: it has seven of eight, and most
-    // have all. Where three barren lookups in a row were the end instead of four, three of ten had room left.
+    // Points fall near to each other by chance, so that a newcomer may stop a little early: it has seven of eight, and
+    // most have all. Where three barren lookups in a row were the end instead of four, three of ten had room left.
     let mut full = 0;
     for seed in 401..411 {
         let mut world = Simulation::joined(seed, 400, &wide());

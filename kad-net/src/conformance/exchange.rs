@@ -54,7 +54,8 @@ pub(super) async fn within<T>(
         .map_err(|_| duty.broken(format_args!("{what} hangs")))
 }
 
-/// A frame of a length that shows if it was cut, lengthened or mixed with another: each byte depends on number and length.
+/// A frame of a length that shows if it was cut, lengthened or mixed with another: each byte depends on number and
+/// length.
 pub(super) fn numbered(number: usize, length: usize) -> Bytes {
     (0..length).map(|at| mark(number, length, at)).collect()
 }

@@ -11,8 +11,8 @@ use crate::{Answer, Reply, Transport};
 /// How long the peer keeps an answer back: far above what clocks differ by, and little to wait for.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// Pairs of strangers that are tried. One at which dialling was left out is proof enough: on a busy machine any of the others
-/// may have been kept waiting between its dial and its question.
+/// Pairs of strangers that are tried. One at which dialling was left out is proof enough: on a busy machine any of the
+/// others may have been kept waiting between its dial and its question.
 const PAIRS: usize = 4;
 
 /// One exchange, seen from outside.

@@ -8,10 +8,10 @@
 //!
 //! Every server is helper and target. The target is at another site than both ends, or, if the helper knows none there,
 //! on another host. The same address is probed from other sites each time, as a second probe from one says nothing new;
-//! sites take turns, however many targets each of them has. A helper takes only addresses on the host at which it sees who asks, so a client
-//! can aim nothing at others. A target has to believe the helper, so a helper that lies can have it send three packets
-//! of 17 bytes; for that it has to send as many bytes itself, and rations of each helper, of each host that is probed,
-//! and of all bound the rest. What is sent is never more than what came in.
+//! sites take turns, however many targets each of them has. A helper takes only addresses on the host at which it sees
+//! who asks, so a client can aim nothing at others. A target has to believe the helper, so a helper that lies can have
+//! it send three packets of 17 bytes; for that it has to send as many bytes itself, and rations of each helper, of each
+//! host that is probed, and of all bound the rest. What is sent is never more than what came in.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -323,8 +323,8 @@ impl DialBack {
             let is_family = Family::of(target.ip) == Family::of(address.ip());
             target.id != client && is_family && !is_end(target.ip, &host)
         };
-        // The first reason to ask somebody else counts most. Where all servers lie at one site, others in it are all that
-        // there are: what their probes are worth decides the client, who knows where servers lie.
+        // The first reason to ask somebody else counts most. Where all servers lie at one site, others in it are all
+        // that there are: what their probes are worth decides the client, who knows where servers lie.
         let reasons = |target: &Target| {
             [
                 is_end(target.ip, &at),

@@ -56,8 +56,8 @@ const GO_WITHIN: Duration = Duration::from_secs(10);
 /// When the coordinator was busy, until it is asked again. Nothing was sent, so there is no need for silence.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Refusals in a row after which a further one counts as a round: a coordinator has time for each peer every 35 s, unless
-/// others take it.
+/// Refusals in a row after which a further one counts as a round: a coordinator has time for each peer every 35 s,
+/// unless others take it.
 const MAX_REFUSED: u32 = 8;
 
 /// The longest wait that a coordinator may ask for.

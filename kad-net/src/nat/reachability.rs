@@ -3,8 +3,8 @@
 //! A node cannot tell from inside: it has to be called. For each address that it may have it asks a *helper*, which
 //! asks a *target* somewhere else, which sends a probe. Only a probe from a host that this node never sent anything to
 //! says something: NATs let others in after that, some from any port of the host (RFC 4787, section 5), and a node that
-//! believed those would be a contact that nobody reaches. Which hosts those are knows the socket; here each probe and each call
-//! comes with the answer.
+//! believed those would be a contact that nobody reaches. Which hosts those are knows the socket; here each probe and
+//! each call comes with the answer.
 //!
 //! - **Up** takes three probes from different sites, through helpers at two sites or more, and then to hold for
 //!   [`ReachabilityConfig::hold`]. A stranger that connects of its own accord is as good as a probe. Where all servers
@@ -14,9 +14,9 @@
 //! - **Down** takes three silences in a row, through helpers at two sites or more: a single helper that claims to have
 //!   asked on can neither make a node serve nor keep it from it.
 //! - **At once down** when the network changes.
-//! - **Presumed** to be reached are the first node of a network, and one in a private network. That ends when the latter
-//!   dials into the internet: behind a NAT it would be a contact there that nobody reaches. If strangers of the internet
-//!   had called it before, it is one that serves until the contrary is proven.
+//! - **Presumed** to be reached are the first node of a network, and one in a private network. That ends when the
+//!   latter dials into the internet: behind a NAT it would be a contact there that nobody reaches. If strangers of the
+//!   internet had called it before, it is one that serves until the contrary is proven.
 
 mod address;
 mod config;

@@ -2,9 +2,9 @@
 //!
 //! A few relays at different sites, the nearest by round-trip time. Not those with the nearest ids: an id can be made
 //! to be near, and whoever relays for a node learns who calls it. A relay that is gone, or refuses, is replaced by the
-//! next one; one that answers is asked again at half of the time that it granted. One that is busy is asked again soon, as
-//! that passes, and the next one meanwhile; it keeps the place that it has granted until that runs out. Who meets relays
-//! in both families of IP keeps a place in each: those that call have one of them, or both.
+//! next one; one that answers is asked again at half of the time that it granted. One that is busy is asked again soon,
+//! as that passes, and the next one meanwhile; it keeps the place that it has granted until that runs out. Who meets
+//! relays in both families of IP keeps a place in each: those that call have one of them, or both.
 
 use std::net::IpAddr;
 
@@ -26,8 +26,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// A relay that refused, or was silent, is left alone for so long.
 const REST: Duration = Duration::from_secs(600);
 
-/// The first time that a relay is busy it is left alone for so long: what makes it busy are a queue of requests, which is
-/// empty in a moment, rations of a minute, and an address of this node that it has yet to see proven, for which it waits 4 s.
+/// The first time that a relay is busy it is left alone for so long: what makes it busy are a queue of requests, which
+/// is empty in a moment, rations of a minute, and an address of this node that it has yet to see proven, for which it
+/// waits 4 s.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Each further time in a row it is left alone for twice as long, until it is as good as one that refused.
@@ -225,7 +226,8 @@ impl Reservations {
         self.needed && !self.relays.iter().any(is_of_use)
     }
 
-    /// Whether so few relays are known that those that are lost could not be replaced: fewer than would fill all places twice.
+    /// Whether so few relays are known that those that are lost could not be replaced: fewer than would fill all places
+    /// twice.
     #[must_use]
     pub fn is_short(&self) -> bool {
         self.needed && self.relays.len() < 2 * MAX_RESERVED

@@ -12,15 +12,15 @@ use crate::transport::WireAddress;
 
 /// One to four socket addresses of one node, shared and cheap to clone.
 ///
-/// Always in canonical form, so that equal places are equal addresses: sorted (IPv4 first), without repetitions, IPv4-mapped
-/// IPv6 addresses as IPv4, flow labels and scope ids zero. Link-local IPv6 addresses can therefore not be dialled. Port zero
-/// and unspecified addresses are nobody's place and never part of an address.
+/// Always in canonical form, so that equal places are equal addresses: sorted (IPv4 first), without repetitions,
+/// IPv4-mapped IPv6 addresses as IPv4, flow labels and scope ids zero. Link-local IPv6 addresses can therefore not be
+/// dialled. Port zero and unspecified addresses are nobody's place and never part of an address.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QuicAddress(Arc<[SocketAddr]>);
 
 impl QuicAddress {
-    /// From any number of socket addresses; `None` if none of them is usable. Of more than four, the first four in canonical
-    /// order are kept.
+    /// From any number of socket addresses; `None` if none of them is usable. Of more than four, the first four in
+    /// canonical order are kept.
     #[must_use]
     pub fn new(sockets: &[SocketAddr]) -> Option<Self> {
         if let [one] = sockets {

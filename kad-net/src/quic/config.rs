@@ -40,26 +40,26 @@ impl QuicConfig {
 /// Bounds of a QUIC transport. Every one of them has an answer for "full", named with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuicLimits {
-    /// Connections in the pool, dialled and accepted together. Default 128: about the contacts that a lookup-heavy node talks
-    /// to within five minutes. Full: the least recently used one that is idle is closed; if none is, a peer is refused and our
-    /// own dial fails. As many again may be finishing their last exchanges.
+    /// Connections in the pool, dialled and accepted together. Default 128: about the contacts that a lookup-heavy node
+    /// talks to within five minutes. Full: the least recently used one that is idle is closed; if none is, a peer is
+    /// refused and our own dial fails. As many again may be finishing their last exchanges.
     pub connections: usize,
-    /// Accepted connections, and handshakes of them, from one IPv4 address or one IPv6 /64. Default 16: several nodes may live
-    /// behind one address. Full: refused.
+    /// Accepted connections, and handshakes of them, from one IPv4 address or one IPv6 /64. Default 16: several nodes
+    /// may live behind one address. Full: refused.
     pub connections_per_ip: usize,
     /// Whether `connections_per_ip` also counts for loopback, where whole networks live on one address. Default no.
     pub limit_loopback: bool,
-    /// Requests that one peer may have open on one connection. Default 64: more than any node asks another at once. Full: the
-    /// peer's transport waits.
+    /// Requests that one peer may have open on one connection. Default 64: more than any node asks another at once.
+    /// Full: the peer's transport waits.
     pub streams_per_connection: u32,
-    /// Whole requests of peers that wait for their answer, in all. Default 1024: at most 80 MiB of frames. Full: Busy. Busy also
-    /// for a connection that has more than its even share of one half, two by default, and a seventh of what is free of the
-    /// other half.
+    /// Whole requests of peers that wait for their answer, in all. Default 1024: at most 80 MiB of frames. Full: Busy.
+    /// Busy also for a connection that has more than its even share of one half, two by default, and a seventh of what
+    /// is free of the other half.
     pub inbound_requests: usize,
     /// Handshakes of peers under way. Default 256: about a quarter of a second of work for one core. Full: refused.
     pub pending_handshakes: usize,
-    /// Handshakes of peers under way above which an address must first be proven by a stateless Retry. Default 32: a node at
-    /// rest has one or two.
+    /// Handshakes of peers under way above which an address must first be proven by a stateless Retry. Default 32: a
+    /// node at rest has one or two.
     pub retry_above: usize,
     /// Our own dials under way. Default 64. Full: further ones wait, within `handshake_timeout`.
     pub dials: usize,
@@ -67,19 +67,20 @@ pub struct QuicLimits {
     pub idle_timeout: Duration,
     /// How often an unused connection is kept alive. Default never.
     pub keep_alive: Option<Duration>,
-    /// How long a dial may take in all, and a handshake of a peer. Default 5 seconds: three lost packets on a path of 300 ms.
+    /// How long a dial may take in all, and a handshake of a peer. Default 5 seconds: three lost packets on a path of
+    /// 300 ms.
     pub handshake_timeout: Duration,
-    /// How long the frame of an inbound request may take, from the opening of its stream to its end, and how long an answer may
-    /// wait for a peer that does not read. Default 10 seconds.
+    /// How long the frame of an inbound request may take, from the opening of its stream to its end, and how long an
+    /// answer may wait for a peer that does not read. Default 10 seconds.
     pub stream_deadline: Duration,
-    /// Whether connections look for a larger MTU than 1200 bytes. Default no: the probes of a short connection cost more than
-    /// they bring.
+    /// Whether connections look for a larger MTU than 1200 bytes. Default no: the probes of a short connection cost
+    /// more than they bring.
     pub mtu_discovery: bool,
-    /// How long connections of applications whose last path is lost wait for another one. Default 15 seconds: a changed network is
-    /// noticed in some seconds, and a dead path in fifteen. Then they fail.
+    /// How long connections of applications whose last path is lost wait for another one. Default 15 seconds: a changed
+    /// network is noticed in some seconds, and a dead path in fifteen. Then they fail.
     pub path_patience: Duration,
-    /// How long paths stay open to a peer with whom there is no connection of applications any more. Default 30 seconds: the next one
-    /// need not look for a path again.
+    /// How long paths stay open to a peer with whom there is no connection of applications any more. Default 30
+    /// seconds: the next one need not look for a path again.
     pub path_linger: Duration,
 }
 

@@ -22,8 +22,8 @@ use super::tls;
 use crate::nat::prefix::Family;
 use crate::transport::WireAddress as _;
 
-/// The connection to a peer, and whether it was open already. All who want the same peer at the same address share one dial,
-/// which goes on if they lose interest: a connection that is nearly there is worth having.
+/// The connection to a peer, and whether it was open already. All who want the same peer at the same address share one
+/// dial, which goes on if they lose interest: a connection that is nearly there is worth having.
 pub(super) async fn link_to(
     shared: &Arc<Shared>,
     to: &Contact<QuicAddress>,
@@ -92,8 +92,8 @@ impl Drop for Dial {
     }
 }
 
-/// The same, over a connection in a family of this address: whoever is seen somewhere by the peer should be seen in this
-/// family. One that stands in the other family finishes what is under way.
+/// The same, over a connection in a family of this address: whoever is seen somewhere by the peer should be seen in
+/// this family. One that stands in the other family finishes what is under way.
 pub(super) async fn link_at(shared: &Arc<Shared>, to: &Contact<QuicAddress>) -> Result<InUse, QuicError> {
     let fits = |link: &InUse| {
         let family = Family::of(link.link().whereabouts().at.ip());
@@ -176,9 +176,9 @@ async fn shake_hands(
     Ok(won)
 }
 
-/// Dials the socket addresses one after another, each a moment after the one before (RFC 8305, "Happy Eyeballs"), at once when
-/// that one failed. The first to prove a fitting identity wins. Where this machine has no way in one family and one in the other,
-/// the first is left out, as if there were no socket for it.
+/// Dials the socket addresses one after another, each a moment after the one before (RFC 8305, "Happy Eyeballs"), at
+/// once when that one failed. The first to prove a fitting identity wins. Where this machine has no way in one family
+/// and one in the other, the first is left out, as if there were no socket for it.
 async fn race(
     shared: &Shared,
     config: &ClientConfig,
@@ -226,7 +226,8 @@ async fn attempt(
     attempt_over(shared, shared.endpoint_for(socket.ip()), config, socket, expected).await
 }
 
-/// One handshake, without a limit of time. Only a peer that proves to be the expected one, or any but ourselves, is a success.
+/// One handshake, without a limit of time. Only a peer that proves to be the expected one, or any but ourselves, is a
+/// success.
 pub(super) async fn attempt_over(
     shared: &Shared,
     endpoint: Option<Endpoint>,
@@ -280,5 +281,6 @@ fn more_telling(one: Option<QuicError>, other: QuicError) -> QuicError {
     }
 }
 
-/// How long one address has before the next one is tried too (RFC 8305, section 5: 250 ms; half a handshake to most places).
+/// How long one address has before the next one is tried too (RFC 8305, section 5: 250 ms; half a handshake to most
+/// places).
 const STAGGER: Duration = Duration::from_millis(250);

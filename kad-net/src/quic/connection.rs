@@ -1,7 +1,8 @@
-//! A connection with a peer as an application sees it: streams and datagrams for one protocol, whatever path they run over.
+//! A connection with a peer as an application sees it: streams and datagrams for one protocol, whatever path they run
+//! over.
 //!
-//! It has nothing to do with a connection of QUIC: it lives in two maps, one at each end ([`Peering`]), and is in use as long as somebody
-//! holds it or one of its streams.
+//! It has nothing to do with a connection of QUIC: it lives in two maps, one at each end ([`Peering`]), and is in use
+//! as long as somebody holds it or one of its streams.
 
 mod error;
 mod protocol;
@@ -28,8 +29,9 @@ use super::stream::Stream;
 
 /// An authenticated, encrypted connection with one peer, for one protocol.
 ///
-/// It runs over the best path that there is, and moves to a better one while it is in use; streams notice nothing of that. Clones
-/// are the same connection. It is closed when all clones and all its streams are dropped, or by [`close`](Self::close).
+/// It runs over the best path that there is, and moves to a better one while it is in use; streams notice nothing of
+/// that. Clones are the same connection. It is closed when all clones and all its streams are dropped, or by
+/// [`close`](Self::close).
 #[derive(Clone)]
 pub struct Connection {
     handle: Arc<Handle>,
@@ -73,8 +75,8 @@ impl Connection {
         self.state().dialled
     }
 
-    /// Opens a stream. The peer learns of it with its first byte or at once, whichever the path brings; nothing is waited for but
-    /// a place, while as many streams are open as may be (64 of each side).
+    /// Opens a stream. The peer learns of it with its first byte or at once, whichever the path brings; nothing is
+    /// waited for but a place, while as many streams are open as may be (64 of each side).
     ///
     /// # Errors
     /// [`ConnectionError`] if the connection has ended.
@@ -143,8 +145,8 @@ impl Connection {
         ended_with(&mut self.state().ended()).await
     }
 
-    /// Closes it for good, once the peer has taken all of every stream that was shut down, or after five seconds. Streams that
-    /// were not shut down are cut off.
+    /// Closes it for good, once the peer has taken all of every stream that was shut down, or after five seconds.
+    /// Streams that were not shut down are cut off.
     ///
     /// # Cancel safety
     /// If the future is dropped, the connection is as before, but for this handle.

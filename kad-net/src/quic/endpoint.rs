@@ -47,7 +47,8 @@ impl Setup {
 
         let mut server = ServerConfig::with_crypto(tls.server);
         server.transport_config(transport);
-        // Tokens for the next connection would save a Retry that is rarely asked for, at the price of a frame each time.
+        // Tokens for the next connection would save a Retry that is rarely asked for, at the price of a frame each
+        // time.
         let mut tokens = ValidationTokenConfig::default();
         tokens.sent(0);
         server.validation_token_config(tokens);
@@ -76,8 +77,8 @@ impl Setup {
         )
     }
 
-    /// An endpoint over one more socket of the system, at which nobody is accepted. It lives as long as it is held, or a connection that was
-    /// dialled from it.
+    /// An endpoint over one more socket of the system, at which nobody is accepted. It lives as long as it is held, or
+    /// a connection that was dialled from it.
     pub(super) fn dialling_endpoint(
         &self,
         socket: UdpSocket,
@@ -118,8 +119,8 @@ fn transport(limits: &QuicLimits) -> TransportConfig {
     config
         .max_concurrent_bidi_streams(limits.streams_per_connection.into())
         .max_concurrent_uni_streams(0u32.into())
-        // A server says whether it takes datagrams before it knows whether the connection is one of applications. Those of others are read
-        // at once, and thrown away.
+        // A server says whether it takes datagrams before it knows whether the connection is one of applications. Those
+        // of others are read at once, and thrown away.
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
@@ -133,8 +134,8 @@ fn transport(limits: &QuicLimits) -> TransportConfig {
     config
 }
 
-/// How connections of applications are dialled. The one who accepts gives them their windows after the handshake, and the rest is
-/// as for all.
+/// How connections of applications are dialled. The one who accepts gives them their windows after the handshake, and
+/// the rest is as for all.
 fn application_transport() -> TransportConfig {
     let mut config = TransportConfig::default();
     config
@@ -184,9 +185,9 @@ impl HmacKey for ResetKey {
     }
 }
 
-/// Random connection ids. quinn's own generator refuses ids of an earlier run of the node, so peers of a restarted one would
-/// never be told; with this one, whoever sends to an unknown id gets a reset. quinn sends at most fifty of those in a second,
-/// each smaller than what caused it.
+/// Random connection ids. quinn's own generator refuses ids of an earlier run of the node, so peers of a restarted one
+/// would never be told; with this one, whoever sends to an unknown id gets a reset. quinn sends at most fifty of those
+/// in a second, each smaller than what caused it.
 struct RandomIds {
     random: RandomState,
     count: u64,
@@ -208,13 +209,13 @@ impl ConnectionIdGenerator for RandomIds {
     }
 }
 
-/// Bytes that a peer may send on one stream before we have read any. A server says so before it knows what a connection is for, and
-/// a stream of an application needs a megabyte; of a request more than a frame is never taken, and what all streams of a connection
-/// hold is bounded by [`CONNECTION_WINDOW`], so that this bounds nothing.
+/// Bytes that a peer may send on one stream before we have read any. A server says so before it knows what a connection
+/// is for, and a stream of an application needs a megabyte; of a request more than a frame is never taken, and what all
+/// streams of a connection hold is bounded by [`CONNECTION_WINDOW`], so that this bounds nothing.
 const STREAM_WINDOW: u32 = 1024 * 1024 + MAX_FRAME as u32;
 
-/// Bytes that a peer may have under way on one connection: four of the largest frames and their type bytes, so that no exchange waits
-/// for a window. A hundred connections full of half requests cost 32 MiB.
+/// Bytes that a peer may have under way on one connection: four of the largest frames and their type bytes, so that no
+/// exchange waits for a window. A hundred connections full of half requests cost 32 MiB.
 const CONNECTION_WINDOW: u32 = 4 * (MAX_FRAME as u32 + 1024);
 
 /// Bytes that we hold for one peer until it acknowledges them: eight of the largest frames.
@@ -226,14 +227,15 @@ const DATAGRAM_BUFFER: usize = 64 * 1024;
 /// Streams that a peer may open before a connection that we dialled is taken into use.
 const FIRST_STREAMS: u32 = 64;
 
-/// After how long without a packet a path of applications is dead, in milliseconds: three keep-alives. The smaller one of both ends
-/// counts, so the dialler's does.
+/// After how long without a packet a path of applications is dead, in milliseconds: three keep-alives. The smaller one
+/// of both ends counts, so the dialler's does.
 const APPLICATION_IDLE_MS: u32 = 15_000;
 
 /// How often the one who dialled keeps a path of applications alive: NATs forget a flow after 30 s at the earliest.
 const APPLICATION_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// What the round trip of a path of applications is taken for before it is measured: one lost first packet costs 300 ms.
+/// What the round trip of a path of applications is taken for before it is measured: one lost first packet costs 300
+/// ms.
 const APPLICATION_INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// Bytes of handshake messages out of order: a certificate of ours has 300.

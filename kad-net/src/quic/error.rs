@@ -65,8 +65,9 @@ pub enum QuicError {
 }
 
 impl TransportError for QuicError {
-    /// A member of another network counts as somebody else ([`Failure::WrongIdentity`]): the address is alive, and useless.
-    /// A missing address family is our own shortcoming ([`Failure::Local`]): others may well reach the contact.
+    /// A member of another network counts as somebody else ([`Failure::WrongIdentity`]): the address is alive, and
+    /// useless. A missing address family is our own shortcoming ([`Failure::Local`]): others may well reach the
+    /// contact.
     fn failure(&self) -> Failure {
         match self {
             Self::Busy => Failure::Busy,

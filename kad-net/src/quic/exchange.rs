@@ -1,7 +1,8 @@
 //! One request and its answer: a stream in both directions, of which each side carries one frame and ends.
 //!
-//! A stream opens with one byte that says what it is for. Of a frame either all of it arrives or the stream is reset: quinn
-//! *finishes* a stream that is dropped, so that half a frame would look like a whole one; the guards here reset it instead.
+//! A stream opens with one byte that says what it is for. Of a frame either all of it arrives or the stream is reset:
+//! quinn *finishes* a stream that is dropped, so that half a frame would look like a whole one; the guards here reset
+//! it instead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,8 +33,8 @@ pub(super) struct Broken {
     pub(super) before_answer: bool,
 }
 
-/// Sends a frame over an open connection, on a stream of this kind, and waits for the answer. Says how long that took since the
-/// stream was open: a wait for one while the peer allows no more is our own doing.
+/// Sends a frame over an open connection, on a stream of this kind, and waits for the answer. Says how long that took
+/// since the stream was open: a wait for one while the peer allows no more is our own doing.
 pub(super) async fn ask(
     shared: &Shared,
     link: &InUse,
@@ -279,8 +280,8 @@ impl Asked {
             return;
         }
         let link = self.link.link();
-        // A peer behind a NAT may have moved; the address is shared as long as it has not. It is passed on to others, so it counts
-        // once it is proven.
+        // A peer behind a NAT may have moved; the address is shared as long as it has not. It is passed on to others,
+        // so it counts once it is proven.
         let now = link.whereabouts().at;
         let address = match crate::WireAddress::sockets(&link.address) {
             [then] if *then == now => link.address.clone(),
@@ -322,8 +323,8 @@ impl fmt::Debug for QuicReply {
 }
 
 impl Reply for QuicReply {
-    /// Sends the answer. A frame that is too large is not sent, and the peer is told Busy; one that the peer does not read
-    /// within the deadline for streams is given up.
+    /// Sends the answer. A frame that is too large is not sent, and the peer is told Busy; one that the peer does not
+    /// read within the deadline for streams is given up.
     ///
     /// # Cancel safety
     /// Dropping the future resets the stream: the peer never takes part of the answer for the whole.

@@ -1,9 +1,9 @@
-//! IPv4 and IPv6 beside each other: which of them leads anywhere from here, which one is tried first, and where a peer was
-//! reached in each.
+//! IPv4 and IPv6 beside each other: which of them leads anywhere from here, which one is tried first, and where a peer
+//! was reached in each.
 //!
-//! A machine may have a socket of a family and no way out in it, and that changes while it runs. What is sent then is lost
-//! without a word, so the system is asked for a route before something is dialled. Peers that are known in both families
-//! are dialled in the one or in the other, half of them each: a node has to be seen, and helped, in both.
+//! A machine may have a socket of a family and no way out in it, and that changes while it runs. What is sent then is
+//! lost without a word, so the system is asked for a route before something is dialled. Peers that are known in both
+//! families are dialled in the one or in the other, half of them each: a node has to be seen, and helped, in both.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,12 +14,12 @@ use kad_core::{Duration, Instant, NodeId};
 use super::address::QuicAddress;
 use crate::nat::prefix::Family;
 
-/// Peers of which both families are remembered: those of a table, several times over. Full: the one that was reached longest ago is
-/// forgotten.
+/// Peers of which both families are remembered: those of a table, several times over. Full: the one that was reached
+/// longest ago is forgotten.
 const MAX_PEERS: usize = 2048;
 
-/// Addresses that peers are said to have in the other family, and that wait to be dialled. Full: a further one is not looked at,
-/// until it is said again.
+/// Addresses that peers are said to have in the other family, and that wait to be dialled. Full: a further one is not
+/// looked at, until it is said again.
 const MAX_CLAIMS: usize = 64;
 
 /// How long a peer is taken to be where it was reached.
@@ -45,8 +45,8 @@ pub(super) fn has_route(to: IpAddr) -> bool {
     looked_up.is_ok()
 }
 
-/// Whether there is a way to the internet in this family. The targets are of documentation (RFC 5737, RFC 3849), and lie behind
-/// the default route if anything does.
+/// Whether there is a way to the internet in this family. The targets are of documentation (RFC 5737, RFC 3849), and
+/// lie behind the default route if anything does.
 pub(super) fn has_way_out(family: Family) -> bool {
     has_route(match family {
         Family::V4 => Ipv4Addr::new(198, 51, 100, 1).into(),
@@ -54,13 +54,14 @@ pub(super) fn has_way_out(family: Family) -> bool {
     })
 }
 
-/// Whether something sent there leads nowhere, while the other family works. A machine without any network just waits for it.
+/// Whether something sent there leads nowhere, while the other family works. A machine without any network just waits
+/// for it.
 pub(super) fn leads_nowhere(to: IpAddr) -> bool {
     !has_route(to) && has_way_out(Family::of(to).other())
 }
 
-/// The family in which a peer that is known in both is dialled first. Both ends choose the same, so that they meet on one
-/// connection.
+/// The family in which a peer that is known in both is dialled first. Both ends choose the same, so that they meet on
+/// one connection.
 pub(super) fn first_for(local: NodeId, peer: NodeId) -> Family {
     match (local.to_bytes()[31] ^ peer.to_bytes()[31]) & 1 {
         0 => Family::V4,
@@ -68,8 +69,8 @@ pub(super) fn first_for(local: NodeId, peer: NodeId) -> Family {
     }
 }
 
-/// Where peers were reached by this node, in each family. It has dialled each of these addresses and found the peer there, so
-/// it may tell others of them. What peers, or others, only say waits to be dialled.
+/// Where peers were reached by this node, in each family. It has dialled each of these addresses and found the peer
+/// there, so it may tell others of them. What peers, or others, only say waits to be dialled.
 #[derive(Default)]
 pub(super) struct Reached(Mutex<Inner>);
 

@@ -1,8 +1,8 @@
 //! The pool: one connection for each peer, whoever opened it, and both sides ask over it.
 //!
-//! Of two connections to one peer one has to go, and both ends must agree on which. Two that were opened at the same time are
-//! told apart by the ids: the lower one's dial survives. Otherwise the newer one is kept, because the peer has a reason to open
-//! another: it restarted, or moved. The loser is retired: it finishes its exchanges and closes.
+//! Of two connections to one peer one has to go, and both ends must agree on which. Two that were opened at the same
+//! time are told apart by the ids: the lower one's dial survives. Otherwise the newer one is kept, because the peer has
+//! a reason to open another: it restarted, or moved. The loser is retired: it finishes its exchanges and closes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -94,8 +94,8 @@ impl Link {
         settled.look(same.then_some(seen))
     }
 
-    /// Waits until the peer has proven where it is, for [`PROOF_WITHIN`] at most; whether it has. A round trip and a few
-    /// looks, after the peer was followed to where a packet of it came from.
+    /// Waits until the peer has proven where it is, for [`PROOF_WITHIN`] at most; whether it has. A round trip and a
+    /// few looks, after the peer was followed to where a packet of it came from.
     pub(super) async fn settles(&self) -> bool {
         let until = tokio::time::Instant::now() + PROOF_WITHIN;
         let mut reminded = None;
@@ -121,8 +121,8 @@ impl Link {
         self.users.load(Ordering::Acquire) == 0
     }
 
-    /// Closes it if no exchange is under way. A request that is taken off it in the same moment either keeps it open or is
-    /// never delivered, so that the peer may safely ask once more.
+    /// Closes it if no exchange is under way. A request that is taken off it in the same moment either keeps it open or
+    /// is never delivered, so that the peer may safely ask once more.
     fn close_if_idle(&self) -> bool {
         let idle = self
             .users
@@ -147,8 +147,8 @@ impl Link {
         }
     }
 
-    /// Notes that a request was given up without an answer. Whether the connection looks dead: another one was given up a while
-    /// ago, and nothing at all has come since.
+    /// Notes that a request was given up without an answer. Whether the connection looks dead: another one was given up
+    /// a while ago, and nothing at all has come since.
     fn looks_dead(&self) -> bool {
         let heard = self.connection.stats().udp_rx.datagrams;
         let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
@@ -376,11 +376,11 @@ impl Pool {
 /// Dials under way or waiting for their turn. Far beyond what lookups want at once; full: the request fails.
 const MAX_DIALS: usize = 1024;
 
-/// How long after one connection was opened another one in the opposite direction counts as opened at the same time. The two
-/// handshakes lie a round trip or two apart; a peer that restarts takes longer. Should the two ends see it differently, both
-/// connections close and the next request opens one.
+/// How long after one connection was opened another one in the opposite direction counts as opened at the same time.
+/// The two handshakes lie a round trip or two apart; a peer that restarts takes longer. Should the two ends see it
+/// differently, both connections close and the next request opens one.
 const SIMULTANEOUS: Duration = Duration::from_secs(2);
 
-/// How long nothing must have come from a peer between two requests that were given up, for its connection to count as dead.
-/// Longer than a round trip to the far side of the world, so that cancelled requests alone mean nothing.
+/// How long nothing must have come from a peer between two requests that were given up, for its connection to count as
+/// dead. Longer than a round trip to the far side of the world, so that cancelled requests alone mean nothing.
 const SILENCE: Duration = Duration::from_secs(1);

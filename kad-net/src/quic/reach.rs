@@ -93,8 +93,8 @@ struct Told {
 }
 
 impl Told {
-    /// The family whose addresses are others than before, if those of the other one are not. A machine that has slept has the
-    /// same addresses, perhaps in another network.
+    /// The family whose addresses are others than before, if those of the other one are not. A machine that has slept
+    /// has the same addresses, perhaps in another network.
     fn only_change(&self, before: &Self) -> Option<Family> {
         let same = |family| {
             let of = |lan: &[IpAddr]| -> Vec<IpAddr> {

@@ -128,8 +128,8 @@ async fn serve(shared: Arc<Shared>, link: Arc<Link>, _open: Open, _source: Optio
             biased;
             accepted = link.connection.accept_bi() => accepted,
             datagram = link.connection.read_datagram() => {
-                // There are none among requests. Read, so that they take no memory, and counted unless they are known to mean
-                // nothing.
+                // There are none among requests. Read, so that they take no memory, and counted unless they are known
+                // to mean nothing.
                 let Ok(datagram) = datagram else { break };
                 if datagram[..] != REMINDER {
                     shared.counters.unknown_streams.fetch_add(1, Relaxed);
@@ -169,7 +169,8 @@ async fn serve(shared: Arc<Shared>, link: Arc<Link>, _open: Open, _source: Optio
     shared.reach.link_ended();
 }
 
-/// Waits for the rest of a request, but not for ever. There are at most as many of these as streams that a peer may open.
+/// Waits for the rest of a request, but not for ever. There are at most as many of these as streams that a peer may
+/// open.
 async fn read_on(mut asked: Asked, deadline: Duration, _alive: Alive) {
     match tokio::time::timeout(deadline, asked.read()).await {
         Ok(true) => asked.deliver(),
@@ -178,5 +179,6 @@ async fn read_on(mut asked: Asked, deadline: Duration, _alive: Alive) {
     }
 }
 
-/// How long a retired connection stays open without exchanges, for requests of the peer that are on their way: some round trips.
+/// How long a retired connection stays open without exchanges, for requests of the peer that are on their way: some
+/// round trips.
 const LINGER: Duration = Duration::from_secs(1);

@@ -110,8 +110,8 @@ impl Shared {
         }
     }
 
-    /// Queues a request. The queue is as long as requests are admitted, so it is never full; once the transport is closed, the
-    /// request is dropped.
+    /// Queues a request. The queue is as long as requests are admitted, so it is never full; once the transport is
+    /// closed, the request is dropped.
     pub(super) fn deliver(&self, request: Request) {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = requests.as_ref() {
@@ -149,7 +149,8 @@ impl Shared {
             .clone()
     }
 
-    /// The network of this machine is another than before: paths that worked may be dead without a word, and others may be there.
+    /// The network of this machine is another than before: paths that worked may be dead without a word, and others may
+    /// be there.
     pub(super) fn network_changed(&self) {
         self.peerings.doubt_paths();
         self.meetings.network_changed();
@@ -255,8 +256,8 @@ impl Drop for Open {
     }
 }
 
-/// A connection takes at most one of so many free places beyond its share: with the default of 1024 in all, one alone may have
-/// its 64 streams, 20 greedy ones 19 requests each, 100 of them four.
+/// A connection takes at most one of so many free places beyond its share: with the default of 1024 in all, one alone
+/// may have its 64 streams, 20 greedy ones 19 requests each, 100 of them four.
 const PART_OF_FREE: usize = 7;
 
 /// One request of a peer that waits for its answer; counted, in all and for its connection, until it is dropped.
@@ -266,9 +267,10 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    /// `None` if too many wait already. Half of the places are kept in even shares, one for each connection, so that those who
-    /// never read their answers leave room for the rest. Of the other half a connection may take a part of what is free now:
-    /// many who want much get little each, and who wants little gets it (dynamic thresholds, Choudhury and Hahne 1998).
+    /// `None` if too many wait already. Half of the places are kept in even shares, one for each connection, so that
+    /// those who never read their answers leave room for the rest. Of the other half a connection may take a part of
+    /// what is free now: many who want much get little each, and who wants little gets it (dynamic thresholds,
+    /// Choudhury and Hahne 1998).
     pub(super) fn new(shared: &Arc<Shared>, link: &Arc<Link>) -> Option<Self> {
         let limit = shared.limits.inbound_requests;
         let open = usize::try_from(shared.open_limit()).unwrap_or(usize::MAX);

@@ -1,8 +1,8 @@
 //! Who is at the other end: TLS 1.3 with one Ed25519 key on each side, and nothing else.
 //!
-//! The certificate is a bare self-signed envelope of which only the key counts: no names, no dates, no chains are looked at,
-//! because the id of a node *is* a hash of its key. Kept in this one file, so that raw public keys could replace it.
-//! There is no resumption and no 0-RTT: both would let something happen before the identity is proven anew.
+//! The certificate is a bare self-signed envelope of which only the key counts: no names, no dates, no chains are
+//! looked at, because the id of a node *is* a hash of its key. Kept in this one file, so that raw public keys could
+//! replace it. There is no resumption and no 0-RTT: both would let something happen before the identity is proven anew.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ pub(super) const SERVER_NAME: &str = "nkad";
 /// What the protocol name of connections of applications begins with; the network follows.
 const APPLICATION_PREFIX: &[u8] = b"nkad-app/1/";
 
-/// The halves of a node's TLS configuration: as a client of requests, as one of applications, and as the server of both.
+/// The halves of a node's TLS configuration: as a client of requests, as one of applications, and as the server of
+/// both.
 pub(super) struct Tls {
     pub(super) client: Arc<QuicClientConfig>,
     pub(super) application: Arc<QuicClientConfig>,
@@ -111,8 +112,8 @@ fn public_key(certificate: &CertificateDer<'_>) -> Result<PublicKey, Error> {
         .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
 }
 
-/// Ring, cut down to what a node of ours offers: one key exchange, two ciphers. AES with 128 bits comes first, because it is
-/// the cheapest one where the processor helps; the other is for those where it does not.
+/// Ring, cut down to what a node of ours offers: one key exchange, two ciphers. AES with 128 bits comes first, because
+/// it is the cheapest one where the processor helps; the other is for those where it does not.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
@@ -135,8 +136,8 @@ fn certificate(pkcs8: &PrivatePkcs8KeyDer<'_>) -> Result<CertificateDer<'static>
     Ok(parameters.self_signed(&key)?.der().clone())
 }
 
-/// Accepts any certificate that holds an Ed25519 key, and proves that the peer has the secret of that key. Whether it is the
-/// peer that was meant is compared after the handshake, where the expected id is known.
+/// Accepts any certificate that holds an Ed25519 key, and proves that the peer has the secret of that key. Whether it
+/// is the peer that was meant is compared after the handshake, where the expected id is known.
 #[derive(Debug)]
 struct Ed25519Only {
     provider: Arc<CryptoProvider>,

@@ -1,8 +1,8 @@
 //! Reads and writes the bodies of frames, value by value. Apart from derives, bincode is used in this file alone.
 //!
-//! bincode decides how an integer, an option or a list length looks; everything that protects the decoder is added here.
-//! A list is read by a loop of ours with a cap and a check that its elements can be there at all, so bincode never
-//! allocates; every read counts against a limit; what is left over at the end is an error.
+//! bincode decides how an integer, an option or a list length looks; everything that protects the decoder is added
+//! here. A list is read by a loop of ours with a cap and a check that its elements can be there at all, so bincode
+//! never allocates; every read counts against a limit; what is left over at the end is an error.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::de::read::{BorrowReader, Reader};

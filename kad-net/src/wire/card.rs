@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The bytes are the value of the node's card, the mutable record under its own id, so they are signed with the rest of
-//! it and nobody else can say where a node is. That a node is there is proven only by a handshake with it: a card can be
-//! old, and its owner can lie about itself.
+//! it and nobody else can say where a node is. That a node is there is proven only by a handshake with it: a card can
+//! be old, and its owner can lie about itself.
 
 use std::net::SocketAddr;
 
@@ -81,8 +81,8 @@ impl<A: WireAddress> Card<A> {
         Ok(part.finish()?.into())
     }
 
-    /// Reads the value of a record. Of candidates and relays, those outside of the scope are left out, and candidates of
-    /// unknown kinds; addresses in private networks stay if they are said to be such, and
+    /// Reads the value of a record. Of candidates and relays, those outside of the scope are left out, and candidates
+    /// of unknown kinds; addresses in private networks stay if they are said to be such, and
     /// [`Meeting`](crate::nat::candidates::Meeting) decides about them.
     ///
     /// # Errors

@@ -24,8 +24,8 @@ pub enum EncodeError {
     /// More parts or differences than [`MAX_COMPARED`](kad_core::summary::MAX_COMPARED).
     #[error("too many parts")]
     TooManyParts,
-    /// More marks than [`MAX_LISTED`](kad_core::summary::MAX_LISTED) of a part or [`MAX_MARKS`](kad_core::summary::MAX_MARKS)
-    /// in all.
+    /// More marks than [`MAX_LISTED`](kad_core::summary::MAX_LISTED) of a part or
+    /// [`MAX_MARKS`](kad_core::summary::MAX_MARKS) in all.
     #[error("too many marks")]
     TooManyMarks,
     /// A STORE entry that is itself an error and has no bytes to send.

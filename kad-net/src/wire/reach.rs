@@ -130,8 +130,8 @@ pub enum ReachAnswer {
         serves: bool,
         /// Whether it has places for others.
         relays: bool,
-        /// Where it says that it can be reached in the family over which it was not asked. Its own word: to be dialled before
-        /// others are told.
+        /// Where it says that it can be reached in the family over which it was not asked. Its own word: to be dialled
+        /// before others are told.
         also: Option<SocketAddr>,
     },
     /// It is done, or under way: to CHECK, DIAL_BACK, RELEASE, INCOMING, CLOSE and GO.
@@ -177,8 +177,8 @@ pub enum ReachAnswer {
     Refused(ReachRefusal),
 }
 
-/// The number of the extension with which CANDIDATES asks for an attempt by many ports, and with which the answer begins
-/// it. Who does not know it does not begin one.
+/// The number of the extension with which CANDIDATES asks for an attempt by many ports, and with which the answer
+/// begins it. Who does not know it does not begin one.
 const EXTENSION_BIRTHDAY: u16 = 2;
 
 /// The longest wait that a frame can tell; longer ones are written as this.

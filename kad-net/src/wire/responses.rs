@@ -307,7 +307,8 @@ pub(super) fn read<A: WireAddress>(
     }
 }
 
-/// The records that were asked for. One that does not verify here, because clocks differ, say, does not spoil the others.
+/// The records that were asked for. One that does not verify here, because clocks differ, say, does not spoil the
+/// others.
 fn read_fetched(
     codec: &Codec,
     now: UnixTime,

@@ -1,5 +1,5 @@
-//! Arbitrary bytes and damaged messages: never a panic, never more memory than the frame justifies, and what is accepted
-//! says the same again when it is written anew.
+//! Arbitrary bytes and damaged messages: never a panic, never more memory than the frame justifies, and what is
+//! accepted says the same again when it is written anew.
 
 use bytes::Bytes;
 use kad_net::MAX_FRAME;

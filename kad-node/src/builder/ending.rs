@@ -26,8 +26,8 @@ pub(super) struct Ending<'a, T: Transport> {
     pub(super) asker: &'a Asker<T::Address>,
 }
 
-/// The order of the end: the driver first, so that nothing new begins; then flush, snapshot, close, report. It also runs
-/// when the last handle was dropped, and keeps a snapshot of the contacts while the node lives.
+/// The order of the end: the driver first, so that nothing new begins; then flush, snapshot, close, report. It also
+/// runs when the last handle was dropped, and keeps a snapshot of the contacts while the node lives.
 pub(super) fn ending<T: Transport>(ending: Ending<'_, T>) -> Running {
     let Ending {
         driver,

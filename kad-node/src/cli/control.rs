@@ -32,8 +32,8 @@ const MAX_ANSWER: u64 = 64 << 20;
 /// Who asks has so long to do it, and as long again to take the answer: nobody else is answered meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest that an answer is waited for: a full store of the default size is read in some seconds, from a slow disk in
-/// minutes.
+/// The longest that an answer is waited for: a full store of the default size is read in some seconds, from a slow disk
+/// in minutes.
 const LONGEST_ANSWER: Duration = Duration::from_secs(300);
 
 /// The files that a node keeps, and a word when there are more of them.
@@ -67,8 +67,8 @@ pub(crate) async fn serve(node: Node, data: PathBuf, shared: Arc<Shared>) {
     }
 }
 
-/// What a node left behind that was killed is replaced: this one holds the directory. Nobody can open the socket before it is
-/// its owner's alone.
+/// What a node left behind that was killed is replaced: this one holds the directory. Nobody can open the socket before
+/// it is its owner's alone.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let beside = path.with_extension("new");
     match std::fs::remove_file(&beside) {

@@ -1,7 +1,7 @@
 //! `put-mutable`, `get-mutable`, `delete-mutable`: records that belong to a key and change.
 //!
-//! The key file signs and nothing else. The client itself is somebody new every time, so that it does not meet a node that
-//! runs under the same key.
+//! The key file signs and nothing else. The client itself is somebody new every time, so that it does not meet a node
+//! that runs under the same key.
 
 use std::path::PathBuf;
 

@@ -46,8 +46,8 @@ pub(crate) struct Args {
     /// The key file of the node [default: the one in the data directory, made if there is none]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Whether to serve others or only ask: auto serves once others have reached this node from outside, and no longer when
-    /// they do not [default: the config file's, then auto]
+    /// Whether to serve others or only ask: auto serves once others have reached this node from outside, and no longer
+    /// when they do not [default: the config file's, then auto]
     #[arg(long, value_enum, value_name = "ROLE", conflicts_with = "read_only")]
     role: Option<AskedRole>,
     /// Only ask: the same as --role client
@@ -66,8 +66,8 @@ pub(crate) struct Args {
     /// the config file's, then none]
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
-    /// Whom to know: many nearby and few far away, or everybody, so that lookups take one hop [default: the config file's,
-    /// then kademlia]
+    /// Whom to know: many nearby and few far away, or everybody, so that lookups take one hop [default: the config
+    /// file's, then kademlia]
     #[arg(long, value_enum, value_name = "MODE")]
     table: Option<Table>,
     /// Announce this node over mDNS, and hear others, on loopback as well [default: unless it is for this machine only]
@@ -319,8 +319,8 @@ fn keep_files(
     Ok(Some([tokio::spawn(keeper.run()), tokio::spawn(serving)]))
 }
 
-/// The first lines of standard output: who, where, in which network. A node that listens everywhere has a loopback address
-/// here, which is good for clients on this machine; what others dial is for its owner to know.
+/// The first lines of standard output: who, where, in which network. A node that listens everywhere has a loopback
+/// address here, which is good for clients on this machine; what others dial is for its owner to know.
 fn announce(node: &Node, network: &str, listen: &[SocketAddr], json: bool) {
     let (id, address) = (node.id(), &node.local().address);
     let anywhere = [

@@ -136,7 +136,8 @@ async fn run(args: &Args, quiet: bool) -> anyhow::Result<(Report, Network, Optio
         Store::Memory => None,
         Store::Redb => Some(temporary_directory(args.nodes, size.len())?),
     };
-    // Before bare quinn has run: what it leaves behind counts as the network's, rather than hiding what the network uses.
+    // Before bare quinn has run: what it leaves behind counts as the network's, rather than hiding what the network
+    // uses.
     let before = measure::resident_bytes();
     let raw = match args.raw {
         true => {

@@ -1,9 +1,10 @@
 //! One node, asked for its contacts bucket by bucket.
 //!
-//! FIND_NODE gives the contacts nearest to a point. The point that differs from the node's own id in bit `i` alone lies in
-//! its bucket `i`, so the answer begins with that bucket, goes on with the contacts that share more bits with the node, and
-//! only then comes to those that share fewer. An answer that reaches those has told everything that shares more, and is the
-//! last that is asked for. An answer without news proves less: behind an empty bucket there may be full ones.
+//! FIND_NODE gives the contacts nearest to a point. The point that differs from the node's own id in bit `i` alone lies
+//! in its bucket `i`, so the answer begins with that bucket, goes on with the contacts that share more bits with the
+//! node, and only then comes to those that share fewer. An answer that reaches those has told everything that shares
+//! more, and is the last that is asked for. An answer without news proves less: behind an empty bucket there may be
+//! full ones.
 
 use std::collections::BTreeSet;
 
@@ -54,7 +55,8 @@ impl<A> Interview<A> {
         Key::from_limbs(limbs)
     }
 
-    /// Takes an answer, of at most [`MAX_CLOSER`](kad_core::MAX_CLOSER) contacts. What a node says of itself is no news.
+    /// Takes an answer, of at most [`MAX_CLOSER`](kad_core::MAX_CLOSER) contacts. What a node says of itself is no
+    /// news.
     pub(crate) fn on_told(&mut self, closer: Vec<Contact<A>>) -> News<A> {
         self.unanswered = 0;
         // An empty answer to a question for the nearest contacts tells of an empty table.

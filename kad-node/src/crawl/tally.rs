@@ -1,7 +1,7 @@
 //! What the tables of the network hold, bucket by bucket, and how much of it is dead.
 //!
-//! Whether a contact is alive is often found out after it was told of. What was told until then waits with the contact, as
-//! a number for each bucket, and is counted when its state is known.
+//! Whether a contact is alive is often found out after it was told of. What was told until then waits with the contact,
+//! as a number for each bucket, and is counted when its state is known.
 
 /// Buckets of a table: as many as an id has bits.
 const BUCKETS: usize = kad_core::ID_BITS as usize;
@@ -9,7 +9,8 @@ const BUCKETS: usize = kad_core::ID_BITS as usize;
 /// How often a contact was told before its state was known, by the bucket of whoever told.
 pub(super) type Tellings = Vec<(u8, u32)>;
 
-/// One more that told of a contact whose state is not known. There is one number for each bucket, so at most 256 of them.
+/// One more that told of a contact whose state is not known. There is one number for each bucket, so at most 256 of
+/// them.
 pub(super) fn note(tellings: &mut Tellings, bucket: u8) {
     match tellings.iter_mut().find(|(at, _)| *at == bucket) {
         Some((_, count)) => *count = count.saturating_add(1),

@@ -19,8 +19,8 @@ use super::tally::{Tally, Tellings, note};
 /// Questions in a row to one address that may go unanswered before nobody is there: as many as end a place in a table.
 const ATTEMPTS: u8 = 2;
 
-/// Addresses that are tried for one node; further ones that are told of it are ignored, so that nobody can have many places
-/// dialled under one name.
+/// Addresses that are tried for one node; further ones that are told of it are ignored, so that nobody can have many
+/// places dialled under one name.
 const MAX_ADDRESSES: usize = 3;
 
 /// What is known of one node. With its id 64 bytes and an address: there may be a million of them.
@@ -103,7 +103,8 @@ pub(crate) struct Walk<A> {
 }
 
 impl<A: Clone + PartialEq> Walk<A> {
-    /// A walk of `own` that begins at these contacts. Of nodes beyond `max_nodes` it only counts how often they were told.
+    /// A walk of `own` that begins at these contacts. Of nodes beyond `max_nodes` it only counts how often they were
+    /// told.
     pub(crate) fn new(own: NodeId, max_nodes: usize, contacts: impl IntoIterator<Item = Contact<A>>) -> Self {
         let mut walk = Self {
             own,

@@ -147,8 +147,8 @@ impl Neighbours {
         known.map_or_else(Vec::new, |(neighbour, _)| neighbour.addresses.clone())
     }
 
-    /// Who makes room when it is full: for whoever serves, somebody who does not, as nobody can begin with it; else somebody who
-    /// was not there when it was dialled. Those who were there stay.
+    /// Who makes room when it is full: for whoever serves, somebody who does not, as nobody can begin with it; else
+    /// somebody who was not there when it was dialled. Those who were there stay.
     fn expendable(&self, now: Instant, serves: bool) -> Option<NodeId> {
         let find = |is_it: &dyn Fn(&(Neighbour, Standing)) -> bool| {
             let found = self.known.iter().find(|(_, known)| is_it(known));

@@ -39,8 +39,8 @@ pub(super) trait Chunks: Sync {
     /// Whether this node keeps the value with this key as its own.
     fn is_kept(&self, key: Key) -> impl Future<Output = bool> + Send;
 
-    /// Keeps a value of which there are enough copies as this node's own, and sends it to nobody before half of the life is
-    /// over that those have left, which end at `expires`. The own copy lives for `ttl`, or as long as those.
+    /// Keeps a value of which there are enough copies as this node's own, and sends it to nobody before half of the
+    /// life is over that those have left, which end at `expires`. The own copy lives for `ttl`, or as long as those.
     fn keep(
         &self,
         content: Content,
@@ -134,8 +134,8 @@ pub(super) async fn put_patiently<C: Chunks>(
     chunks.put(content, value, options).await
 }
 
-/// [`Chunks::get`], [`ATTEMPTS`] times if that can help. A value that must be there, because a tree names it, may be found
-/// by the next lookup; that nobody has another is an answer.
+/// [`Chunks::get`], [`ATTEMPTS`] times if that can help. A value that must be there, because a tree names it, may be
+/// found by the next lookup; that nobody has another is an answer.
 pub(super) async fn get_patiently<C: Chunks>(
     chunks: &C,
     key: Key,

@@ -9,8 +9,8 @@ use super::Code;
 use super::tree::IndexError;
 use crate::NodeError;
 
-/// Why a file was not stored. Chunks that were stored before stay in the network until they expire, but nobody is told a
-/// key: storing the same file again starts over and gives the same key.
+/// Why a file was not stored. Chunks that were stored before stay in the network until they expire, but nobody is told
+/// a key: storing the same file again starts over and gives the same key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PutFileError {

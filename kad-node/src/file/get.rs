@@ -24,8 +24,8 @@ impl<A: WireAddress> Node<A> {
     /// Fetches the file with this key, or any immutable value, and writes it to `sink` in order. A sealed file is
     /// opened with the secret of its [`Reference`].
     ///
-    /// Only checked bytes are written. A slow sink slows the fetching down. `progress` is called after each chunk and must not
-    /// block. At the end the sink is flushed, not shut down.
+    /// Only checked bytes are written. A slow sink slows the fetching down. `progress` is called after each chunk and
+    /// must not block. At the end the sink is flushed, not shut down.
     ///
     /// # Errors
     /// [`GetFileError`]; for a chunk it says which one. What was written until then is the right beginning of the file.
@@ -47,8 +47,8 @@ impl<A: WireAddress> Node<A> {
     /// complete and on the disk. What was there before is replaced then, in one step.
     ///
     /// # Errors
-    /// As for [`get_file`](Self::get_file), and [`GetFileError::Target`], before anything is fetched if that can be. In any
-    /// case nothing is left behind, and what was under the name is still there.
+    /// As for [`get_file`](Self::get_file), and [`GetFileError::Target`], before anything is fetched if that can be. In
+    /// any case nothing is left behind, and what was under the name is still there.
     ///
     /// # Cancel safety
     /// Dropping the future removes what was written, unless the file was complete and is being put in place.
@@ -181,8 +181,8 @@ pub(super) trait Consumer: Send {
     fn stripe(&mut self, whole: Whole) -> impl Future<Output = Result<(), GetFileError>> + Send;
 }
 
-/// Fetches ahead of the consumer, so far that at most `plan.parallel` chunks are held or asked for, and what the stripes
-/// have beyond that in which the first and the last of them lie.
+/// Fetches ahead of the consumer, so far that at most `plan.parallel` chunks are held or asked for, and what the
+/// stripes have beyond that in which the first and the last of them lie.
 pub(super) async fn walk<C: Chunks>(
     fetcher: &Fetcher<'_, C>,
     plan: Plan,

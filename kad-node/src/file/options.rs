@@ -9,8 +9,8 @@ use crate::PutOptions;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileOptions {
-    /// How each chunk is stored: time to live, quorum, whether this node keeps it and publishes it anew. With `keep` this node
-    /// holds the whole file.
+    /// How each chunk is stored: time to live, quorum, whether this node keeps it and publishes it anew. With `keep`
+    /// this node holds the whole file.
     pub put: PutOptions,
     /// Chunks under way at once, 1 to [`MAX_PARALLEL`](super::MAX_PARALLEL); numbers beyond that are taken for the
     /// nearest. Default [`DEFAULT_PARALLEL`]. Each holds up to 60 KiB.
@@ -90,8 +90,8 @@ impl FileOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FetchOptions {
-    /// Chunks under way at once, 1 to [`MAX_PARALLEL`](super::MAX_PARALLEL); numbers beyond that are taken for the nearest.
-    /// Default [`DEFAULT_PARALLEL`]. Each holds up to 64 KiB, also while it waits for its turn to be written.
+    /// Chunks under way at once, 1 to [`MAX_PARALLEL`](super::MAX_PARALLEL); numbers beyond that are taken for the
+    /// nearest. Default [`DEFAULT_PARALLEL`]. Each holds up to 64 KiB, also while it waits for its turn to be written.
     pub parallel: usize,
     /// The largest file in bytes that is wanted. Default `u64::MAX`. Set it when the key comes from somebody you do not
     /// trust: a tree may name the same chunk again and again, so an enormous file costs its maker next to nothing.

@@ -9,8 +9,8 @@ use tokio::fs::File;
 
 use super::GetFileError;
 
-/// The longest name of a target in bytes that is repeated in the name of its partial file: file systems allow 255, and a
-/// dot, six random letters and `.part` are added.
+/// The longest name of a target in bytes that is repeated in the name of its partial file: file systems allow 255, and
+/// a dot, six random letters and `.part` are added.
 const MAX_NAME: usize = 200;
 
 /// A partial file beside its target. Dropping it removes it.

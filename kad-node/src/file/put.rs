@@ -19,9 +19,9 @@ use crate::{Node, PutOptions, Stored};
 impl<A: WireAddress> Node<A> {
     /// Stores what `reader` gives until its end, as one file. The length need not be known: a pipe will do.
     ///
-    /// Each chunk must be acknowledged by [`PutOptions::quorum`] holders, and is tried [`ATTEMPTS`](super::ATTEMPTS) times.
-    /// The root is stored last, so a key that is returned is the key of a whole file. `progress` is called after each chunk
-    /// and must not block.
+    /// Each chunk must be acknowledged by [`PutOptions::quorum`] holders, and is tried [`ATTEMPTS`](super::ATTEMPTS)
+    /// times. The root is stored last, so a key that is returned is the key of a whole file. `progress` is called after
+    /// each chunk and must not block.
     ///
     /// The same content gives the same key again, unless it is sealed: then each call draws a secret of its own.
     ///
@@ -29,7 +29,8 @@ impl<A: WireAddress> Node<A> {
     /// [`PutFileError`]; for a chunk it says which one. Chunks that were stored stay until they expire.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels what is in flight. Chunks that were stored stay, without a root. What was read is lost.
+    /// Dropping the future cancels what is in flight. Chunks that were stored stay, without a root. What was read is
+    /// lost.
     pub async fn put_file(
         &self,
         reader: impl AsyncRead + Unpin + Send,

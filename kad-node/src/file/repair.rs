@@ -1,6 +1,7 @@
 //! Storing again what too few nodes hold, and keeping what is to be kept, while a file is fetched.
 //!
-//! What this module refuses to do: fail. A file that was fetched is there whatever becomes of its repair, which is counted.
+//! What this module refuses to do: fail. A file that was fetched is there whatever becomes of its repair, which is
+//! counted.
 
 use bytes::Bytes;
 use futures::future::join_all;

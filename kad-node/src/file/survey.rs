@@ -30,12 +30,12 @@ pub(crate) struct Tree {
     pub(crate) is_walked: bool,
 }
 
-/// Goes through the tree below a root as far as `index` gives its index nodes. `None` if it is no root in a network with
-/// this largest value.
+/// Goes through the tree below a root as far as `index` gives its index nodes. `None` if it is no root in a network
+/// with this largest value.
 ///
-/// Whoever made the file may have named one index node at a thousand places, and that in turn another: five records then
-/// claim more chunks than anybody has. So each index node is opened once, and the walk takes no longer than reading those
-/// that are here. What else one says at its other places follows from its bytes.
+/// Whoever made the file may have named one index node at a thousand places, and that in turn another: five records
+/// then claim more chunks than anybody has. So each index node is opened once, and the walk takes no longer than
+/// reading those that are here. What else one says at its other places follows from its bytes.
 pub(crate) fn survey(
     key: Key,
     root: &Bytes,

@@ -1,7 +1,7 @@
 //! Looking after a file without reading it: keeping it alive, or repairing it.
 //!
-//! Which records a file has follows from its index nodes, which are not sealed, and parity is made of chunks as they are
-//! stored. So neither takes the secret of a sealed file: who looks after it learns no more of it than any holder.
+//! Which records a file has follows from its index nodes, which are not sealed, and parity is made of chunks as they
+//! are stored. So neither takes the secret of a sealed file: who looks after it learns no more of it than any holder.
 //!
 //! What this module refuses to do: republish. What is kept lies in the own store as the node's own, and the node's
 //! sweeps store it again like everything else of its own.
@@ -40,14 +40,14 @@ pub struct TendedFile {
 }
 
 impl<A: WireAddress> Node<A> {
-    /// Takes on keeping a file alive, or any immutable value: fetches all records of it, keeps them as this node's own, and
-    /// stores again at once what too few nodes hold. From then on this node publishes them anew before they end, for as
-    /// long as it runs, and after a restart if it has a data directory and comes back in time. The secret of a sealed file is
-    /// not needed.
+    /// Takes on keeping a file alive, or any immutable value: fetches all records of it, keeps them as this node's own,
+    /// and stores again at once what too few nodes hold. From then on this node publishes them anew before they end,
+    /// for as long as it runs, and after a restart if it has a data directory and comes back in time. The secret of a
+    /// sealed file is not needed.
     ///
-    /// Of a record that is kept already nothing is asked and nothing changed: whoever was interrupted calls it again, and
-    /// it goes on. [`FetchOptions::repair`] says what is too few and how long the records live at first; its default counts if
-    /// there is none. A file takes as much room in the own store as it has bytes; set
+    /// Of a record that is kept already nothing is asked and nothing changed: whoever was interrupted calls it again,
+    /// and it goes on. [`FetchOptions::repair`] says what is too few and how long the records live at first; its
+    /// default counts if there is none. A file takes as much room in the own store as it has bytes; set
     /// [`FetchOptions::max_bytes`] for keys of strangers.
     ///
     /// # Errors
@@ -69,12 +69,12 @@ impl<A: WireAddress> Node<A> {
     }
 
     /// Stores again what too few nodes hold of a file, as [`get_file`](Self::get_file) does with
-    /// [`FetchOptions::repair`], whose default counts if there is none; but nothing is written, and the secret of a sealed
-    /// file is not needed.
+    /// [`FetchOptions::repair`], whose default counts if there is none; but nothing is written, and the secret of a
+    /// sealed file is not needed.
     ///
     /// # Errors
-    /// [`GetFileError`]; what was stored until then stays. That a record could not be repaired is no error, but counted in
-    /// [`Repaired::failed`].
+    /// [`GetFileError`]; what was stored until then stays. That a record could not be repaired is no error, but counted
+    /// in [`Repaired::failed`].
     ///
     /// # Cancel safety
     /// Dropping the future cancels what is in flight.

@@ -1,8 +1,9 @@
 //! The shape of a file in the network: a tree of content-addressed chunks. Pure: no clock, no network, no disk.
 //!
-//! The bytes of the file are cut into chunks of the same size, only the last may be shorter. A chunk is a plain immutable
-//! record. If there is more than one, their keys are listed in index nodes, the keys of these in index nodes of the next
-//! level, and so on until one node is left: the root. There is exactly one tree for given bytes, so a file has one key:
+//! The bytes of the file are cut into chunks of the same size, only the last may be shorter. A chunk is a plain
+//! immutable record. If there is more than one, their keys are listed in index nodes, the keys of these in index nodes
+//! of the next level, and so on until one node is left: the root. There is exactly one tree for given bytes, so a file
+//! has one key:
 //!
 //! ```text
 //!   level 2                  [ root ]                  index nodes: Content::FileIndex, a hash domain of their own
@@ -31,12 +32,12 @@
 //! chunks. A node of level 1 holds whole stripes. Parity chunks do not count in the total.
 //!
 //! Nothing else follows from an index than what these bytes can prove: n must be the one number that the total and the
-//! level allow, and the total of a child must be what is left for it at its place. So depth, width and length of a tree are
-//! bounded before anything below is fetched. (No node can contain itself: its key would have to be known before its hash.)
-//! All nodes of a tree are of the same format.
+//! level allow, and the total of a child must be what is left for it at its place. So depth, width and length of a tree
+//! are bounded before anything below is fetched. (No node can contain itself: its key would have to be known before its
+//! hash.) All nodes of a tree are of the same format.
 //!
-//! What this module refuses to be: a format with holes, attributes or names. An application that wants these puts them into a
-//! record of its own, next to the key of the file.
+//! What this module refuses to be: a format with holes, attributes or names. An application that wants these puts them
+//! into a record of its own, next to the key of the file.
 
 mod builder;
 mod index;
@@ -118,7 +119,8 @@ pub enum IndexError {
         /// What belongs there.
         expected: u8,
     },
-    /// A number of bytes that no index of its level has: none, more than fit, or as a root so few that a child would do.
+    /// A number of bytes that no index of its level has: none, more than fit, or as a root so few that a child would
+    /// do.
     #[error("no index of level {level} has {total} bytes below it")]
     Total {
         /// What it says.

@@ -98,8 +98,9 @@ impl Holdings {
         )?)
     }
 
-    /// Stops keeping a file or a value, or a mutable record, and frees its place. If this node is one of those nearest to one
-    /// of its records, it will fetch that again as a holder like any other. `None` if nothing of the kind is kept.
+    /// Stops keeping a file or a value, or a mutable record, and frees its place. If this node is one of those nearest
+    /// to one of its records, it will fetch that again as a holder like any other. `None` if nothing of the kind is
+    /// kept.
     ///
     /// # Errors
     /// [`HoldingsError`]; call it again then.

@@ -8,8 +8,8 @@
 //! - **Two bootstrap nodes and two near to its own id.** To the bootstrap nodes all come that join, and the others are
 //!   different ones for each of them.
 //! - **One more** where those who were met cannot say anything: as many as a proof leaves of strangers.
-//! - **As long as it goes forward.** When a first stranger was heard, or a helper is still being asked, the node waits for
-//!   up to 20 seconds, as machines may be busy; behind a NAT, where probes were sent and none arrived, for five.
+//! - **As long as it goes forward.** When a first stranger was heard, or a helper is still being asked, the node waits
+//!   for up to 20 seconds, as machines may be busy; behind a NAT, where probes were sent and none arrived, for five.
 //!
 //! What is proven later, by whoever calls, counts as ever.
 
@@ -64,8 +64,8 @@ pub(crate) struct Proof<A> {
 }
 
 impl<A: WireAddress> Proof<A> {
-    /// Meets a few more than these, and waits until strangers have reached this node. Those of the last run were not met
-    /// yet.
+    /// Meets a few more than these, and waits until strangers have reached this node. Those of the last run were not
+    /// met yet.
     pub(super) async fn find<T: Transport<Address = A>>(
         self,
         transport: &T,

@@ -35,8 +35,8 @@ pub(super) trait Router: Send + 'static {
     /// Gives back what was granted, as far as the router still answers.
     fn unmap(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// The machine was asleep, or may be in another network. Says whether what is held is still this router's to renew; what is
-    /// not is given back as far as that router still answers, within a second.
+    /// The machine was asleep, or may be in another network. Says whether what is held is still this router's to renew;
+    /// what is not is given back as far as that router still answers, within a second.
     fn moved(&mut self) -> impl Future<Output = bool> + Send;
 
     /// What was granted has expired, or belongs to another network.
@@ -203,9 +203,9 @@ impl Router for HomeRouter {
         }
     }
 
-    /// A lease of PCP is renewed under its nonce only: a router refuses another one for as long as the lease lives (RFC 6887,
-    /// section 11.3). So what is held is kept where the gateway and the own address are the same, and where neither can be
-    /// told yet, as just after a machine has woken up: it is a move as well when they can.
+    /// A lease of PCP is renewed under its nonce only: a router refuses another one for as long as the lease lives (RFC
+    /// 6887, section 11.3). So what is held is kept where the gateway and the own address are the same, and where
+    /// neither can be told yet, as just after a machine has woken up: it is a move as well when they can.
     async fn moved(&mut self) -> bool {
         let Some((granted_at, _)) = &self.held else {
             return false;

@@ -101,8 +101,8 @@ pub struct Stored<A> {
     pub expires: UnixTime,
     /// What it took until then.
     pub effort: Effort,
-    /// The name of the write in [`Node::events`](super::Node::events): if it was done before all of the nearest were told,
-    /// an [`Event::Placed`](kad_core::Event::Placed) with this name tells how that ended.
+    /// The name of the write in [`Node::events`](super::Node::events): if it was done before all of the nearest were
+    /// told, an [`Event::Placed`](kad_core::Event::Placed) with this name tells how that ended.
     pub query: QueryId,
 }
 

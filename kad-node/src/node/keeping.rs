@@ -10,8 +10,8 @@ use crate::driver::{Order, unix_now};
 use crate::holdings::Listing;
 
 impl<A: WireAddress> Node<A> {
-    /// What this node keeps as its own: files, and records that belong to none. Of these files it is told too if their roots
-    /// are not here. All records are read and checked, on a thread where that disturbs nobody.
+    /// What this node keeps as its own: files, and records that belong to none. Of these files it is told too if their
+    /// roots are not here. All records are read and checked, on a thread where that disturbs nobody.
     ///
     /// # Errors
     /// [`NodeError::Store`] if the store cannot be read.

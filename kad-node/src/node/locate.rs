@@ -12,8 +12,8 @@ use crate::NodeError;
 pub struct Whereabouts<A> {
     /// The node, if it answered a moment ago: it serves, and can be dialled there.
     pub contact: Option<Contact<A>>,
-    /// What it says of itself: the newest that any of those nearest to its id had. It may be [nowhere](Card::is_nowhere): then
-    /// it has said that it stops.
+    /// What it says of itself: the newest that any of those nearest to its id had. It may be
+    /// [nowhere](Card::is_nowhere): then it has said that it stops.
     pub card: Option<Card<A>>,
     /// When that ends, if nothing newer comes.
     pub expires: Option<UnixTime>,
@@ -22,8 +22,8 @@ pub struct Whereabouts<A> {
 }
 
 impl<A: kad_net::WireAddress> Node<A> {
-    /// Where a node is: by itself if it serves, and by the card that it has left with those nearest to its id. `None` if
-    /// there is neither.
+    /// Where a node is: by itself if it serves, and by the card that it has left with those nearest to its id. `None`
+    /// if there is neither.
     ///
     /// # Errors
     /// As for [`closest`](Self::closest).

@@ -75,8 +75,9 @@ struct Bulk<A> {
 }
 
 impl<A: WireAddress> Node<A> {
-    /// Stores many values of at most 64 KiB each, as [`put`](Self::put) does one. `told` is called for each of them, in no
-    /// particular order, once all of its holders were asked; it must not block. One that fails does not stop the others.
+    /// Stores many values of at most 64 KiB each, as [`put`](Self::put) does one. `told` is called for each of them, in
+    /// no particular order, once all of its holders were asked; it must not block. One that fails does not stop the
+    /// others.
     ///
     /// Values are taken from the iterator as there is room: at most 16,384 and 32 MiB are held at once.
     /// [`PutOptions::settle`] changes nothing: whoever stores many waits for all holders. The effort that is told of a
@@ -86,8 +87,8 @@ impl<A: WireAddress> Node<A> {
     /// [`NodeError::Stopped`]; what was not told of until then may have been stored or not.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels what is in flight. What was told of stays as it was told; of the rest some may have been
-    /// stored by some, and what was to be kept may be kept.
+    /// Dropping the future cancels what is in flight. What was told of stays as it was told; of the rest some may have
+    /// been stored by some, and what was to be kept may be kept.
     pub async fn put_many<V: AsRef<[u8]>>(
         &self,
         values: impl IntoIterator<Item = V, IntoIter: Send> + Send,
@@ -138,8 +139,8 @@ impl<A: WireAddress> Node<A> {
             .await
     }
 
-    /// Reads many values by their hashes, as [`get`](Self::get) does one, sixteen at a time. `told` is called for each, in
-    /// the order in which they are found; it must not block. No more than sixteen values are held at once.
+    /// Reads many values by their hashes, as [`get`](Self::get) does one, sixteen at a time. `told` is called for each,
+    /// in the order in which they are found; it must not block. No more than sixteen values are held at once.
     ///
     /// # Errors
     /// [`NodeError::Stopped`].

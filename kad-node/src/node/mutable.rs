@@ -39,8 +39,8 @@ impl<A: kad_net::WireAddress> Node<A> {
     /// Writes a version of the record that `owner` has under `salt`.
     ///
     /// With [`expected`](MutableOptions::expected) it has succeeded when three quarters of the nearest that answered
-    /// have taken it and none of them tells of a rival afterwards. A failure then says that there was somebody else, and
-    /// not who wins: read again.
+    /// have taken it and none of them tells of a rival afterwards. A failure then says that there was somebody else,
+    /// and not who wins: read again.
     ///
     /// # Errors
     /// As for [`put`](Self::put); [`NodeError::Conflict`] if there is a newer version, or another one than expected, or
@@ -142,16 +142,16 @@ impl<A: kad_net::WireAddress> Node<A> {
         }
     }
 
-    /// The newest version of the record that `owner` has under `salt`, as far as a quorum of its holders knows; `None` if
-    /// there is none or it was deleted. Holders of older versions are repaired on the way.
+    /// The newest version of the record that `owner` has under `salt`, as far as a quorum of its holders knows; `None`
+    /// if there is none or it was deleted. Holders of older versions are repaired on the way.
     ///
-    /// Through one node nobody goes back: should the quorum know an older version than this node has met before, that one
-    /// is the answer, and is stored again, once a minute at most. This holds for the 1,024 records (4 MiB) that were read
-    /// or written last, until the node stops.
+    /// Through one node nobody goes back: should the quorum know an older version than this node has met before, that
+    /// one is the answer, and is stored again, once a minute at most. This holds for the 1,024 records (4 MiB) that
+    /// were read or written last, until the node stops.
     ///
     /// # Errors
-    /// [`NodeError::Query`] if nobody is known or nobody answered, [`NodeError::Denied`] if the key or the owner is on this
-    /// node's deny-list.
+    /// [`NodeError::Query`] if nobody is known or nobody answered, [`NodeError::Denied`] if the key or the owner is on
+    /// this node's deny-list.
     pub async fn get_mutable(&self, owner: &PublicKey, salt: &[u8]) -> Result<Option<Mutable>, NodeError> {
         if self.inner.policy.denies_publisher(owner) {
             let why = "the publisher is on the deny-list of this node";

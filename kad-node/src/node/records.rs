@@ -27,8 +27,8 @@ pub struct PutOptions {
     /// How many must acknowledge. Default 1: a small network has no more, and the answer says how many there were.
     pub quorum: usize,
     /// Whether to wait until all of the nearest were told. Default false: it is done when three quarters of them
-    /// ([`Config::write_quorum`](kad_core::Config::write_quorum)), or the quorum if that is more, have acknowledged, and
-    /// the node tells the others in the background.
+    /// ([`Config::write_quorum`](kad_core::Config::write_quorum)), or the quorum if that is more, have acknowledged,
+    /// and the node tells the others in the background.
     pub settle: bool,
 }
 

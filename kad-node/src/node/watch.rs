@@ -19,8 +19,8 @@ pub struct WatchOptions {
     pub after: u64,
     /// How long to wait before the next read when there has just been a change. Default 1 s; at least 100 ms.
     pub soonest: Duration,
-    /// The wait doubles with each read that brings nothing new, up to this. Default 60 s, which is one quorum read, some
-    /// ten requests, a minute.
+    /// The wait doubles with each read that brings nothing new, up to this. Default 60 s, which is one quorum read,
+    /// some ten requests, a minute.
     pub latest: Duration,
 }
 
@@ -120,9 +120,9 @@ struct Watching<A> {
 }
 
 impl<A: kad_net::WireAddress> Node<A> {
-    /// Follows the mutable record with this key ([`mutable_key`](kad_core::record::mutable_key) of an owner and a salt):
-    /// tells what is there, then each version that is newer than the one before, deletions too. It never goes back, and a
-    /// version that is only signed anew with another end is no change.
+    /// Follows the mutable record with this key ([`mutable_key`](kad_core::record::mutable_key) of an owner and a
+    /// salt): tells what is there, then each version that is newer than the one before, deletions too. It never goes
+    /// back, and a version that is only signed anew with another end is no change.
     ///
     /// It asks a quorum of the holders again and again, soon after a change and ever more seldom while there is none.
     /// Holders keep no list of who follows what, so nobody can fill one. The watch keeps the node alive until it is

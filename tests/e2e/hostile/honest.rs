@@ -14,13 +14,13 @@ use tokio::time::MissedTickBehavior;
 
 use super::attackers::{answer_fairly, find_node, member, ping};
 
-/// A 99th percentile up to this is never held against a daemon: half of the shortest time after which a node is given up, the
-/// 500 ms of the PING that decides about a contact. Daemon, attacker and other tests share the cores of one machine, so five
-/// times a quiet millisecond would measure the scheduler.
+/// A 99th percentile up to this is never held against a daemon: half of the shortest time after which a node is given
+/// up, the 500 ms of the PING that decides about a contact. Daemon, attacker and other tests share the cores of one
+/// machine, so five times a quiet millisecond would measure the scheduler.
 pub(crate) const FLOOR: Duration = Duration::from_millis(250);
 
-/// Between two requests. They are sent at this pace whether or not earlier ones were answered, so that one that hangs does
-/// not hide the wait of the others.
+/// Between two requests. They are sent at this pace whether or not earlier ones were answered, so that one that hangs
+/// does not hide the wait of the others.
 const PACE: Duration = Duration::from_millis(4);
 
 /// Requests in a quiet time: enough for a 99th percentile.

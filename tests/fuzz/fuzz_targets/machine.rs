@@ -1,5 +1,6 @@
-//! The life of one state machine, decided by the fuzzer: commands, requests, answers to anything, jumps of both clocks. Panics
-//! if the machine breaks its contract: an answer for each request, a timer while something waits, a bound for every list.
+//! The life of one state machine, decided by the fuzzer: commands, requests, answers to anything, jumps of both clocks.
+//! Panics if the machine breaks its contract: an answer for each request, a timer while something waits, a bound for
+//! every list.
 #![no_main]
 
 #[allow(dead_code, reason = "the tests of kad-core use more of it")]

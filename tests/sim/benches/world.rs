@@ -1,5 +1,5 @@
-//! How many events of a simulated network one core works off in a second, with everything that an event costs: the queue,
-//! the links, the state machine that it reaches, the hash of the run.
+//! How many events of a simulated network one core works off in a second, with everything that an event costs: the
+//! queue, the links, the state machine that it reaches, the hash of the run.
 #![allow(missing_docs)] // The macros of criterion make public items.
 
 use std::sync::Arc;

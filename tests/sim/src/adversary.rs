@@ -6,8 +6,8 @@ use crate::{Census, Dice, Place};
 
 /// A mind behind any number of nodes, which know everything of each other.
 ///
-/// One object controls them all, because adversaries collude. It sees each request that reaches one of them, and may ask
-/// on its own.
+/// One object controls them all, because adversaries collude. It sees each request that reaches one of them, and may
+/// ask on its own.
 pub trait Adversary: Send {
     /// What the node at `me` answers; `None` is silence.
     fn answer(
@@ -18,8 +18,8 @@ pub trait Adversary: Send {
         request: &Request,
     ) -> Option<Response<Place>>;
 
-    /// Called first when the adversary's nodes are let loose and then again each time the span that it gave is over. It may
-    /// put requests of its nodes into `out`; their answers are not told. `None` ends it.
+    /// Called first when the adversary's nodes are let loose and then again each time the span that it gave is over. It
+    /// may put requests of its nodes into `out`; their answers are not told. `None` ends it.
     fn act(&mut self, view: &mut View<'_>, out: &mut Vec<Act>) -> Option<Duration> {
         let _ = (view, out);
         None
@@ -64,8 +64,8 @@ impl Adversary for Silent {
     }
 }
 
-/// Answers at once, and only with colluders: the nearest of them to whatever was asked for. Takes every record and keeps
-/// none (S/Kademlia, section 5; the sybils of the IPFS censorship attack, NDSS 2024).
+/// Answers at once, and only with colluders: the nearest of them to whatever was asked for. Takes every record and
+/// keeps none (S/Kademlia, section 5; the sybils of the IPFS censorship attack, NDSS 2024).
 #[derive(Debug, Clone, Copy)]
 pub struct Lying {
     /// Colluders told in an answer; k is usual.

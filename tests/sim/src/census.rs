@@ -47,8 +47,8 @@ impl Census {
 
     /// The `n` nearest to a point, nearest first; all if there are fewer.
     ///
-    /// Looks at the nodes that share a prefix with the point, the longest that enough of them do: these are nearer than all
-    /// others.
+    /// Looks at the nodes that share a prefix with the point, the longest that enough of them do: these are nearer than
+    /// all others.
     #[must_use]
     pub fn closest(&self, target: Key, n: usize) -> Vec<Contact<Place>> {
         let [first, ..] = target.to_limbs();

@@ -4,8 +4,8 @@ use kad_core::Key;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// A generator with a fixed algorithm. Each part of a world forks one of its own, so that a roll more in one part does not
-/// change what happens in another.
+/// A generator with a fixed algorithm. Each part of a world forks one of its own, so that a roll more in one part does
+/// not change what happens in another.
 #[derive(Debug, Clone)]
 pub struct Dice(Xoshiro256PlusPlus);
 

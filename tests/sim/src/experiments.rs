@@ -68,7 +68,8 @@ impl Progress for Unwatched {
 /// The fewest nodes that every experiment can be run with: ten times k, so that a lookup has somewhere to go.
 pub const MIN_NODES: usize = 200;
 
-/// The most nodes that an experiment can be run with: those that a simulation numbers, less room for the experiment's own.
+/// The most nodes that an experiment can be run with: those that a simulation numbers, less room for the experiment's
+/// own.
 pub const MAX_NODES: usize = 16_000_000;
 
 /// All experiments, in the order of their numbers.

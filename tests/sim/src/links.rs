@@ -12,8 +12,8 @@ pub struct Links {
     pub delay: Delay,
     /// The delay of each message varies by up to this share of it, evenly, up and down.
     pub jitter: f64,
-    /// The share of packets that are lost. QUIC sends them again, so a loss costs time: two round trips and the 25 ms by
-    /// which acknowledgements may be late (RFC 9002, section 6.2), or a second in a handshake.
+    /// The share of packets that are lost. QUIC sends them again, so a loss costs time: two round trips and the 25 ms
+    /// by which acknowledgements may be late (RFC 9002, section 6.2), or a second in a handshake.
     pub loss: f64,
     /// Connections that a node keeps, the least recently used being closed for a new one; a peer that has none is first
     /// shaken hands with, which costs a round trip. `None`: everybody has one to everybody.
@@ -34,8 +34,8 @@ pub enum Delay {
         /// The longest.
         longest: Duration,
     },
-    /// The internet: nodes lie in three clusters of a plane and each has a line of its own into it, so that one-way delays
-    /// have p10/p50/p90/p99 of 15/70/157/249 ms, times `scale`.
+    /// The internet: nodes lie in three clusters of a plane and each has a line of its own into it, so that one-way
+    /// delays have p10/p50/p90/p99 of 15/70/157/249 ms, times `scale`.
     Internet {
         /// 1 for the figures above.
         scale: f64,
@@ -76,8 +76,8 @@ pub(crate) struct Spot {
     line: f32,
 }
 
-/// Weight, centre, in milliseconds: found by a random search for the quantiles that [`Delay::Internet`] names, which they
-/// meet within 8 % (see the test).
+/// Weight, centre, in milliseconds: found by a random search for the quantiles that [`Delay::Internet`] names, which
+/// they meet within 8 % (see the test).
 const CLUSTERS: [(f64, f32, f32); 3] = [(0.651, 8.0, 166.0), (0.277, 92.0, 134.0), (0.072, 162.0, 23.0)];
 /// How far nodes lie from the centre of their cluster, each way, ms.
 const SPREAD: f32 = 4.3;
@@ -94,7 +94,8 @@ impl Spot {
     /// Somewhere on the internet, for the node of this number.
     ///
     /// Clusters take turns by the golden ratio, so that every network has its shares of them: half of all pairs share a
-    /// cluster, and with shares left to chance the median of a network of a thousand would be anywhere between 50 and 85 ms.
+    /// cluster, and with shares left to chance the median of a network of a thousand would be anywhere between 50 and
+    /// 85 ms.
     pub(crate) fn anywhere(number: usize, dice: &mut Dice) -> Self {
         const GOLDEN: f64 = 0.618_033_988_749_894_9;
         let mut roll = (number as f64 * GOLDEN).fract();

@@ -43,8 +43,8 @@ pub(crate) fn put_anywhere(
     (world.anyone(), command, slot)
 }
 
-/// Puts so many random values that live for six days, `per_second` a second, each at the node that `by` names and until all
-/// of its holders were asked; tells after each how many there are. Says where they lie.
+/// Puts so many random values that live for six days, `per_second` a second, each at the node that `by` names and until
+/// all of its holders were asked; tells after each how many there are. Says where they lie.
 pub(crate) fn publish(
     world: &mut World,
     count: usize,
@@ -81,8 +81,8 @@ pub(crate) fn publish(
     slots
 }
 
-/// Begins `count` operations, `per_second` a second, and runs the world until all of them have ended; tells of each in the
-/// order of their ends. `begin` says where the next one is begun and with which command.
+/// Begins `count` operations, `per_second` a second, and runs the world until all of them have ended; tells of each in
+/// the order of their ends. `begin` says where the next one is begun and with which command.
 ///
 /// Nothing is done about other happenings: nodes may come and go meanwhile.
 pub fn drive<T>(

@@ -1,9 +1,9 @@
 //! What stands between nodes and the internet: which NATs there are, and what of two that meet.
 //!
-//! A NAT here is `kad_net::nat::model`, the one with which the machines of `kad_net::nat` are tested: mapping, filtering,
-//! expiry and poisoning, packet by packet. What a node does about it is decided by these machines themselves, the ones
-//! that the daemon drives; the world is their driver (`world/homes.rs` and its neighbours), and no rule of theirs stands
-//! here a second time.
+//! A NAT here is `kad_net::nat::model`, the one with which the machines of `kad_net::nat` are tested: mapping,
+//! filtering, expiry and poisoning, packet by packet. What a node does about it is decided by these machines
+//! themselves, the ones that the daemon drives; the world is their driver (`world/homes.rs` and its neighbours), and no
+//! rule of theirs stands here a second time.
 
 use std::net::Ipv4Addr;
 
@@ -51,8 +51,8 @@ impl Default for Mix {
     /// Six in ten nodes are behind something. Nobody publishes all of these shares for one population, so they are set
     /// such that what has been published comes out:
     ///
-    /// - 82 % of NATs map endpoint-independently and can be punched (Ford, Srisuresh and Kegel 2005); here all but `Sym`
-    ///   and `Block`;
+    /// - 82 % of NATs map endpoint-independently and can be punched (Ford, Srisuresh and Kegel 2005); here all but
+    ///   `Sym` and `Block`;
     /// - more than 80 % of punches between peers that should succeed do, and 64 % of all peers are behind NATs *or
     ///   firewalls* that allow it (Halkes and Pouwelse 2011); here some of those behind something are firewalled hosts;
     /// - 70 % ± 7 % of punches succeed in IPFS (Trautwein et al. 2025, arXiv 2510.27500), of nodes that could not map a

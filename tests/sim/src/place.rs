@@ -4,8 +4,8 @@ use kad_core::{Address, AddressGroups};
 
 /// The address of a simulated node: its number, and the site that it is at.
 ///
-/// Four bytes, because a table of a hundred thousand nodes' density has some three hundred of them and a simulation has as
-/// many tables as nodes.
+/// Four bytes, because a table of a hundred thousand nodes' density has some three hundred of them and a simulation has
+/// as many tables as nodes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(u32);
 

@@ -1,11 +1,11 @@
 //! The one queue of everything that will happen.
 //!
-//! A wheel of wheels. The digits of a time, six bits each, are compared with those of the time that was reached last: the
-//! first one in which they differ says on which wheel an event lies, and that digit in which of its 64 slots. On the lowest
-//! wheel a slot is one microsecond. When that wheel is empty, the next slot of the lowest one that is not is dealt out to
-//! the wheels below it. So an event is written as often as its time has digits below the first that differs, three or four
-//! times for a message, always behind others, and nothing is ever compared or searched: with a million timers waiting, a
-//! heap would miss the cache a dozen times for each event.
+//! A wheel of wheels. The digits of a time, six bits each, are compared with those of the time that was reached last:
+//! the first one in which they differ says on which wheel an event lies, and that digit in which of its 64 slots. On
+//! the lowest wheel a slot is one microsecond. When that wheel is empty, the next slot of the lowest one that is not is
+//! dealt out to the wheels below it. So an event is written as often as its time has digits below the first that
+//! differs, three or four times for a message, always behind others, and nothing is ever compared or searched: with a
+//! million timers waiting, a heap would miss the cache a dozen times for each event.
 
 use std::collections::VecDeque;
 
@@ -13,8 +13,8 @@ use kad_core::Instant;
 
 /// Events by their time, and those of one time in the order in which they were put in.
 ///
-/// Events of one time share a slot whenever they were put in, and slots keep their order, so nothing has to remember it.
-/// An event takes 16 bytes here; what it carries lies still in a slab.
+/// Events of one time share a slot whenever they were put in, and slots keep their order, so nothing has to remember
+/// it. An event takes 16 bytes here; what it carries lies still in a slab.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     /// Nothing before this time is left, and nothing may be put in before it.
@@ -34,8 +34,8 @@ const SLOTS: usize = 1 << DIGIT;
 /// Digits of a time.
 const WHEELS: u32 = u64::BITS.div_ceil(DIGIT);
 
-/// Slots from this wheel on, 17 s and longer, give their memory back when they are dealt out: they are used once in a long
-/// while, and hold the timers of all nodes.
+/// Slots from this wheel on, 17 s and longer, give their memory back when they are dealt out: they are used once in a
+/// long while, and hold the timers of all nodes.
 const LONG: usize = 4;
 
 #[derive(Debug)]

@@ -93,8 +93,8 @@ impl Span {
         Duration::from_secs_f64(seconds.clamp(0.001, LONGEST))
     }
 
-    /// What is left of a session that an observer finds under way at a random moment: longer sessions are found more often,
-    /// and each is found evenly anywhere in it.
+    /// What is left of a session that an observer finds under way at a random moment: longer sessions are found more
+    /// often, and each is found evenly anywhere in it.
     pub fn draw_residual(&self, dice: &mut Dice) -> Duration {
         match self {
             // Without memory: what is left is as long as the whole.
@@ -121,8 +121,8 @@ const RESIDUAL_SAMPLES: usize = 64;
 
 /// Sessions as they were measured: who is up from when to when.
 ///
-/// The text has a line `NODE UP DOWN` for each session: the node's number and two times in seconds from the start of the
-/// experiment. Empty lines and those that begin with `#` are passed over.
+/// The text has a line `NODE UP DOWN` for each session: the node's number and two times in seconds from the start of
+/// the experiment. Empty lines and those that begin with `#` are passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionTrace {
     /// Node, up, down; in the order of the times at which they come up.

@@ -39,13 +39,14 @@ pub struct Traffic {
     pub li_bytes: u64,
 }
 
-/// Bytes that QUIC, UDP and IP add to a request and its answer over an open connection that rests in between, over IPv4:
-/// three datagrams (request, answer, acknowledgement), each with 28 bytes of UDP and IP and some 38 of QUIC's header, frames
-/// and tag. Measured on real sockets: `cargo test -p kad-net --test quic bytes -- --nocapture`.
+/// Bytes that QUIC, UDP and IP add to a request and its answer over an open connection that rests in between, over
+/// IPv4: three datagrams (request, answer, acknowledgement), each with 28 bytes of UDP and IP and some 38 of QUIC's
+/// header, frames and tag. Measured on real sockets: `cargo test -p kad-net --test quic bytes -- --nocapture`.
 pub const QUIC_BYTES_PER_RPC: u64 = 200;
 
-/// Bytes of a QUIC handshake in which both sides show a certificate, over IPv4, and of what follows it: padded first flights
-/// of 1,228 bytes each way, certificates and signatures, confirmations, connection ids. Measured in the same test.
+/// Bytes of a QUIC handshake in which both sides show a certificate, over IPv4, and of what follows it: padded first
+/// flights of 1,228 bytes each way, certificates and signatures, confirmations, connection ids. Measured in the same
+/// test.
 pub const QUIC_BYTES_PER_DIAL: u64 = 4_300;
 
 impl Traffic {

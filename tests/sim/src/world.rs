@@ -9,8 +9,8 @@
 //!        Happening: what the experiment waits for
 //! ```
 //!
-//! Each node is a whole [`Kademlia`], the one that `kad-node` drives, with the memory store of `kad-store`. The world is its
-//! driver: it owes the machine what the contract in `kad-core` says, and nothing here knows how a lookup works.
+//! Each node is a whole [`Kademlia`], the one that `kad-node` drives, with the memory store of `kad-store`. The world
+//! is its driver: it owes the machine what the contract in `kad-core` says, and nothing here knows how a lookup works.
 
 mod calls;
 mod churn;
@@ -228,8 +228,8 @@ impl World {
         }
     }
 
-    /// Runs the world until something happens that the experiment is told of; `None` when that is not before `until`, where
-    /// the clock then stands.
+    /// Runs the world until something happens that the experiment is told of; `None` when that is not before `until`,
+    /// where the clock then stands.
     pub fn next(&mut self, until: Instant) -> Option<Happening> {
         loop {
             if let Some(happening) = self.told.pop_front() {

@@ -45,8 +45,8 @@ fn estimate(rng: &mut Rng, nodes: u64, lookups: usize) -> Population {
     samples.population(K).expect("it has looked")
 }
 
-/// Of so many random keys in networks of this size: how often the k nearest are a crowd, and how often there seems to be
-/// one among the 2 k nearest. `sybils` of them are nearer than every other node.
+/// Of so many random keys in networks of this size: how often the k nearest are a crowd, and how often there seems to
+/// be one among the 2 k nearest. `sybils` of them are nearer than every other node.
 fn crowds(rng: &mut Rng, nodes: u64, lookups: usize, keys: usize, sybils: usize) -> (usize, usize) {
     let (mut crowds, mut suspects) = (0, 0);
     for _ in 0..keys {

@@ -159,8 +159,8 @@ impl Model {
         slower.max_by_key(|&place| (bucket[place].rtt, place))
     }
 
-    /// Puts a contact into a bucket, in the place of another one if need be; `open` if that is because the place was open to
-    /// it.
+    /// Puts a contact into a bucket, in the place of another one if need be; `open` if that is because the place was
+    /// open to it.
     fn enter(&mut self, config: &TableConfig, index: u32, new: Held, out: Option<usize>, open: bool) {
         if open && self.tenured(index) == 0 {
             self.live

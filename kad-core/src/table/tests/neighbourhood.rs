@@ -76,7 +76,8 @@ fn a_bucket_of_neighbours_only_grows_to_their_number() {
     ));
     let out = far(5).id;
     assert_eq!(table.answered(at(6), &far(3), None), near(out));
-    // Two nearer ones elsewhere, and two of the five are no longer neighbours. The bucket does not refill beyond its size.
+    // Two nearer ones elsewhere, and two of the five are no longer neighbours. The bucket does not refill beyond its
+    // size.
     for n in [1, 2] {
         let near = Contact::new(NodeId::from_limbs([0, 0, 0, n]), Street(1));
         assert_eq!(table.answered(at(7), &near, None), Admission::Added);

@@ -27,8 +27,8 @@ const LONGEST_VOID: Duration = Duration::from_secs(60);
 /// Between two checks while nothing is decided, and the longest pause after which one still counts as under way.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Between two checks of a proven address when a helper had no time, or the address was silent: a router may be starting
-/// anew.
+/// Between two checks of a proven address when a helper had no time, or the address was silent: a router may be
+/// starting anew.
 const LATER: Duration = Duration::from_secs(10);
 
 /// Between two checks of an address that was proven a short while ago, and the first pause of others.

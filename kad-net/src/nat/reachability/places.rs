@@ -8,10 +8,10 @@ use crate::wire::Scope;
 
 /// Whether proofs and helpers are told apart by their sites or by their hosts.
 ///
-/// By sites, as whoever has one address of a /24 may have all of them; but a company or a laboratory has all its servers
-/// in one, and nobody there would ever be proven. So where enough servers are known and they lie at too few sites, hosts
-/// count. That is no worse: who owns the one or two sites in which all servers of a network lie owns the network. While
-/// too few servers are known nobody can tell, and sites count.
+/// By sites, as whoever has one address of a /24 may have all of them; but a company or a laboratory has all its
+/// servers in one, and nobody there would ever be proven. So where enough servers are known and they lie at too few
+/// sites, hosts count. That is no worse: who owns the one or two sites in which all servers of a network lie owns the
+/// network. While too few servers are known nobody can tell, and sites count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Places {
     Sites(Scope),

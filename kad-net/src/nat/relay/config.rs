@@ -2,8 +2,9 @@
 
 use kad_core::Duration;
 
-/// How much a node relays for others. Numbers as of libp2p's circuit relay v2, but sessions of 8 MiB and a quarter of an hour in place
-/// of 128 KiB and two minutes, so that somebody can work through one, and rates, which it does not limit.
+/// How much a node relays for others. Numbers as of libp2p's circuit relay v2, but sessions of 8 MiB and a quarter of
+/// an hour in place of 128 KiB and two minutes, so that somebody can work through one, and rates, which it does not
+/// limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelayConfig {

@@ -38,8 +38,8 @@ const MAX_ASKING: usize = 512;
 /// Between two looks at who is connected, while there is something to look for.
 const TICK: Duration = Duration::from_secs(1);
 
-/// From one time that relays are told of this node because of silent paths to the next: peers that fall silent by turns, on purpose
-/// perhaps, cost each relay a word in so long.
+/// From one time that relays are told of this node because of silent paths to the next: peers that fall silent by
+/// turns, on purpose perhaps, cost each relay a word in so long.
 const DOUBTS_APART: Duration = Duration::from_secs(2);
 
 /// A request of this node that is under way.
@@ -379,8 +379,8 @@ impl Driver {
         }
     }
 
-    /// A path of applications has fallen silent, perhaps because this node is seen somewhere else than before: then its relays forward
-    /// to where it was, until it says a word to them.
+    /// A path of applications has fallen silent, perhaps because this node is seen somewhere else than before: then its
+    /// relays forward to where it was, until it says a word to them.
     fn on_doubt(&mut self) {
         let now = self.now();
         if self.doubted_at > now {

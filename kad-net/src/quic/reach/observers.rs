@@ -121,8 +121,8 @@ impl Observers {
             .collect()
     }
 
-    /// A full list forgets a caller for somebody who was dialled, one that does not serve first: callers may be anybody,
-    /// and are not to be all that there is. Returns whom.
+    /// A full list forgets a caller for somebody who was dialled, one that does not serve first: callers may be
+    /// anybody, and are not to be all that there is. Returns whom.
     fn make_room(&mut self, newcomer: &NodeId) -> Option<NodeId> {
         if self.asked.len() < MAX_OBSERVERS || self.asked.contains_key(newcomer) {
             return None;

@@ -1,8 +1,8 @@
 //! Where servers are reached that this node has met, in both families of IP, and which of them relay.
 //!
-//! A server says with HELLO where it is reached in the family over which it was not asked. That is its own word, and may
-//! be anybody's address: a server goes there, within the rations of dials, before it tells others. A relay of a family in
-//! which none is known yet is dialled there for a place, within the same rations.
+//! A server says with HELLO where it is reached in the family over which it was not asked. That is its own word, and
+//! may be anybody's address: a server goes there, within the rations of dials, before it tells others. A relay of a
+//! family in which none is known yet is dialled there for a place, within the same rations.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -57,8 +57,8 @@ impl Relays {
 }
 
 impl Driver {
-    /// The families in which peers are to be asked where they are: those in which this node goes somewhere, if it tells others of
-    /// peers. Who only asks tells nobody.
+    /// The families in which peers are to be asked where they are: those in which this node goes somewhere, if it tells
+    /// others of peers. Who only asks tells nobody.
     pub(super) fn lacking(&self) -> Vec<Family> {
         let both = [Family::V4, Family::V6];
         let tells = self.role() == Role::Server && both.iter().all(|family| self.port_of(*family).is_some());
@@ -69,8 +69,8 @@ impl Driver {
         }
     }
 
-    /// Whether no relay is known in a family in which this node would have a place: one that has come back, perhaps. Those that
-    /// are met in the other one say where they are in this.
+    /// Whether no relay is known in a family in which this node would have a place: one that has come back, perhaps.
+    /// Those that are met in the other one say where they are in this.
     pub(super) fn lacks_relay(&self, now: Instant, family: Family) -> bool {
         self.reservations.lacks(now, family) && self.port_of(family).is_some() && has_way_out(family)
     }

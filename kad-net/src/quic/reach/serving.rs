@@ -25,7 +25,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const MAX_UNPROVEN: usize = 128;
 
 impl Driver {
-    /// A request of a peer. One because of which others would be sent something waits until the peer has proven where it is.
+    /// A request of a peer. One because of which others would be sent something waits until the peer has proven where
+    /// it is.
     pub(super) fn on_knock(&mut self, knock: Knock) {
         let request = match ReachRequest::decode(&knock.frame, self.config.scope) {
             Ok(request) => request,
@@ -63,7 +64,8 @@ impl Driver {
     fn on_request(&mut self, knock: Knock, request: ReachRequest) {
         let bytes = knock.frame.len();
         let peer = knock.link().link().peer;
-        // Where its packets come from, which only it is told; what others are told or sent has to be about the other one.
+        // Where its packets come from, which only it is told; what others are told or sent has to be about the other
+        // one.
         let seen = canonical(knock.link().link().connection.remote_address());
         let from = knock.link().link().whereabouts().at;
         let serves = self.role() == Role::Server;

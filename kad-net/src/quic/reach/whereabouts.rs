@@ -69,8 +69,8 @@ impl Driver {
         })
     }
 
-    /// Where this node can be reached in the family in which somebody does not come: as strangers have shown, or, if the
-    /// operator says that it serves, where it listens.
+    /// Where this node can be reached in the family in which somebody does not come: as strangers have shown, or, if
+    /// the operator says that it serves, where it listens.
     pub(super) fn other_way_in(&self, from: SocketAddr) -> Option<SocketAddr> {
         let scope = self.config.scope;
         let other = |address: &SocketAddr| {
@@ -82,8 +82,8 @@ impl Driver {
     }
 
     /// Where the relays of this node are. Each is told of where this node meets it, so that whoever comes to it in the
-    /// same family is seen by it as this node is, and both can be told where to punch. Where this machine has one family
-    /// alone, those that have only the other one get the other addresses of the relays as well, as these say.
+    /// same family is seen by it as this node is, and both can be told where to punch. Where this machine has one
+    /// family alone, those that have only the other one get the other addresses of the relays as well, as these say.
     fn relays(&self) -> Vec<Contact<QuicAddress>> {
         let met = |id| Some(self.places.get(&id)?.link.link().whereabouts().at);
         let has = |family: Family| self.port_of(family).is_some() && has_way_out(family);

@@ -22,7 +22,8 @@ const MAX_SERVED: usize = 256;
 /// most.
 const MAX_ASKING: usize = 1024;
 
-/// Of either, those of one peer, over whatever connections: as many as a connection may have open, and a quarter of all.
+/// Of either, those of one peer, over whatever connections: as many as a connection may have open, and a quarter of
+/// all.
 const MAX_OF_PEER: usize = 64;
 
 /// What may be forwarded to, and by whom.

@@ -1,7 +1,7 @@
 //! When which of the kept files is looked through next.
 //!
-//! Each file waits by itself: one that cannot be fetched does not have the others looked through again and again, nor do
-//! they have it tried anew.
+//! Each file waits by itself: one that cannot be fetched does not have the others looked through again and again, nor
+//! do they have it tried anew.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use kad_core::Key;
 use kad_node::kept::KeptFile;
 
 /// How often a node looks whether it still has all of a file. Its own disk tells, so it costs nobody anything; what can
-/// be lost meanwhile is the life of a record while the node was away. A file that there is no room for is tried as seldom.
+/// be lost meanwhile is the life of a record while the node was away. A file that there is no room for is tried as
+/// seldom.
 const CHECK: Duration = Duration::from_secs(6 * 3600);
 
 /// The first pause after something of a file could not be kept; it doubles up to [`LONGEST_PAUSE`].
@@ -45,8 +46,8 @@ struct Turn {
 }
 
 impl Turns {
-    /// Those of these files whose turn it is: all that were not looked through yet, too. What is no longer among them is
-    /// forgotten.
+    /// Those of these files whose turn it is: all that were not looked through yet, too. What is no longer among them
+    /// is forgotten.
     pub(super) fn due(&mut self, files: &[KeptFile], now: Instant) -> Vec<KeptFile> {
         let mut known = std::mem::take(&mut self.files);
         let mut due = Vec::new();

@@ -192,8 +192,8 @@ impl Network {
         ids
     }
 
-    /// Kills a share of the nodes without notice: they fall silent first, so that no closing packet tells anybody. Returns
-    /// how many.
+    /// Kills a share of the nodes without notice: they fall silent first, so that no closing packet tells anybody.
+    /// Returns how many.
     pub(crate) fn kill(&mut self, share: f64) -> anyhow::Result<usize> {
         let count = (self.nodes.len() as f64 * share).round() as usize;
         ensure!(

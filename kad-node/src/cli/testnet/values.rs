@@ -1,7 +1,7 @@
 //! Single values: put, got, and counted until the last holder was told.
 //!
-//! A put is done when three quarters of k hold the value, and the others are told in the background. The times are those of
-//! what a caller waits for; requests and copies are counted to the end.
+//! A put is done when three quarters of k hold the value, and the others are told in the background. The times are
+//! those of what a caller waits for; requests and copies are counted to the end.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -73,8 +73,8 @@ pub(crate) async fn puts_then_gets(
     Ok((values, kept))
 }
 
-/// Puts new values and gets older ones, in turns, so that neither profits from what the other has found out about who is
-/// dead. When all is done the new ones are got as well, to see whether they are there; that is not timed.
+/// Puts new values and gets older ones, in turns, so that neither profits from what the other has found out about who
+/// is dead. When all is done the new ones are got as well, to see whether they are there; that is not timed.
 pub(crate) async fn puts_among_gets(
     network: &mut Network,
     older: Vec<Kept>,

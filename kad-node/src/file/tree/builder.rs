@@ -99,8 +99,8 @@ impl TreeBuilder {
         Ok(complete)
     }
 
-    /// The nodes that were left, children before parents, and the root. `None` if there was no chunk at all: an empty file
-    /// has one chunk of length 0.
+    /// The nodes that were left, children before parents, and the root. `None` if there was no chunk at all: an empty
+    /// file has one chunk of length 0.
     pub(in super::super) fn finish(mut self) -> Option<(Vec<Node>, Root)> {
         let mut complete = Vec::new();
         let mut level = 0;

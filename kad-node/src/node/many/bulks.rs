@@ -4,8 +4,8 @@ use kad_core::{MAX_BULK, Prefix, Record};
 
 use super::Numbered;
 
-/// Bytes of records in one bulk: copied to 20 holders they are on their way for half a minute over an uplink of 6 Mbit/s,
-/// and a query may take a minute.
+/// Bytes of records in one bulk: copied to 20 holders they are on their way for half a minute over an uplink of 6
+/// Mbit/s, and a query may take a minute.
 const MAX_BULK_BYTES: usize = 1 << 20;
 
 /// Sorts records by key and cuts them where a region ends, or where they are too many for one query.

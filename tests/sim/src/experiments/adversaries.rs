@@ -1,10 +1,10 @@
 //! Experiment 3: whether lookups come through where a share of all nodes are adversaries (S/Kademlia, figures 4 and 5).
 //!
-//! First the paper's own model, greedy walkers that share no node, over the tables that the join protocol built. Then the
-//! production lookup, with one path, four, eight, and as many as it has by default, among adversaries that answer every
-//! question at once and only with each other (*lying*), and among those that never answer (*silent*). All of them joined as
-//! honest nodes and have their places in the others' tables when they turn. A lookup is for the id of a random honest node
-//! and succeeds if that node is in the answer.
+//! First the paper's own model, greedy walkers that share no node, over the tables that the join protocol built. Then
+//! the production lookup, with one path, four, eight, and as many as it has by default, among adversaries that answer
+//! every question at once and only with each other (*lying*), and among those that never answer (*silent*). All of them
+//! joined as honest nodes and have their places in the others' tables when they turn. A lookup is for the id of a
+//! random honest node and succeeds if that node is in the answer.
 
 mod walkers;
 
@@ -44,7 +44,8 @@ const PUBLISHED: [(usize, Option<[f64; 5]>); 4] = [
 ];
 /// Walks for each number of walkers and share, each twentieth of them among other adversaries.
 const WALKS: usize = 10_000;
-/// Lookups for each share with the default number of paths; a quarter of it with others. Fewer in networks of fewer nodes.
+/// Lookups for each share with the default number of paths; a quarter of it with others. Fewer in networks of fewer
+/// nodes.
 const LOOKUPS: usize = 5_000;
 /// From the last join to the first lookup: the refreshes of young nodes are over.
 const SETTLING: Duration = Duration::from_secs(900);

@@ -1,11 +1,11 @@
 //! Experiment 5: how fast lookups are for so many bytes, while nodes come and go (Li et al. 2005).
 //!
-//! Nodes stay for an hour on average, and a stranger takes the place of each that leaves. Every node looks up a random key
-//! every ten minutes. A lookup is good if within four seconds it has an answer from the node that really is nearest to the
-//! key; it took as long as that answer did. Everything that is sent counts: joins, refreshes, PINGs, lookups.
+//! Nodes stay for an hour on average, and a stranger takes the place of each that leaves. Every node looks up a random
+//! key every ten minutes. A lookup is good if within four seconds it has an answer from the node that really is nearest
+//! to the key; it took as long as that answer did. Everything that is sent counts: joins, refreshes, PINGs, lookups.
 //!
-//! The network is run once with each of some settings of the core. Those that nobody beats in both bytes and latency (or
-//! failures) are the lower envelope, and what it has at 10 and at 40 bytes for each node and second is the result.
+//! The network is run once with each of some settings of the core. Those that nobody beats in both bytes and latency
+//! (or failures) are the lower envelope, and what it has at 10 and at 40 bytes for each node and second is the result.
 
 mod envelope;
 mod settings;

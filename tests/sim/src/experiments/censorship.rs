@@ -2,7 +2,8 @@
 //!
 //! An attacker has sybils ground next to a key, nearer than every honest node, and makes them known to the honest nodes
 //! around. Then somebody who has never looked for the key puts its value, and others who have not either read it. A key
-//! counts as found for each of its readers. The attacker has enough addresses to stay below every limit on address groups.
+//! counts as found for each of its readers. The attacker has enough addresses to stay below every limit on address
+//! groups.
 
 mod flood;
 mod sybils;
@@ -169,8 +170,8 @@ fn joined(setup: &Setup<'_>) -> World {
     world
 }
 
-/// The share of reads of values that nobody has put, in percent, in which the nearest are taken for a crowd though all are
-/// honest.
+/// The share of reads of values that nobody has put, in percent, in which the nearest are taken for a crowd though all
+/// are honest.
 fn false_alarms(world: &mut World, reads: usize) -> f64 {
     let alarms = |world: &World| -> u64 {
         let honest = world.serving().iter().map(|contact| contact.address.number());

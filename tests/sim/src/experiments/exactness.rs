@@ -2,8 +2,8 @@
 //!
 //! A network joins through one node. First nothing but the join protocol and the young nodes' refreshes have happened
 //! (*static*). Then nodes come and go as IPFS measured it in 2022 (*churn*), with no other load than the lookups that
-//! measure, so that the tables live from maintenance alone. A node counts as there from the moment at which it comes up,
-//! before it has joined, to the moment at which it goes down.
+//! measure, so that the tables live from maintenance alone. A node counts as there from the moment at which it comes
+//! up, before it has joined, to the moment at which it goes down.
 
 use std::sync::Arc;
 

@@ -1,10 +1,11 @@
 //! Experiment 1: how many hops a lookup takes.
 //!
-//! With k contacts in each bucket a greedy hop brings 1 + m_k bits, where m_k is the mean of the leading zeros that the best
-//! of k random ids adds (Cai and Devroye 2013; Stutzbach and Rejaie 2006). Tables here are built by the join protocol.
+//! With k contacts in each bucket a greedy hop brings 1 + m_k bits, where m_k is the mean of the leading zeros that the
+//! best of k random ids adds (Cai and Devroye 2013; Stutzbach and Rejaie 2006). Tables here are built by the join
+//! protocol.
 //!
-//! A *hop* is a step from one node to the next: a walk that starts at the node nearest to the target takes none. Targets are
-//! random points, and a walk ends where nobody nearer is known.
+//! A *hop* is a step from one node to the next: a walk that starts at the node nearest to the target takes none.
+//! Targets are random points, and a walk ends where nobody nearer is known.
 
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ const PER_SECOND: f64 = 200.0;
 /// In smaller networks wide buckets have nobody to fill them.
 const WORTH_WIDENING: usize = 2_000;
 
-/// What theory says of a bucket size: bits of a hop, and the mean and the p99 of hops in networks of 10^3, 10^4, 10^5, 10^6.
+/// What theory says of a bucket size: bits of a hop, and the mean and the p99 of hops in networks of 10^3, 10^4, 10^5,
+/// 10^6.
 struct Law {
     k: u16,
     bits: f64,

@@ -1,8 +1,8 @@
 //! Experiment 12: how much do the holders of popular values have to do?
 //!
 //! Some values are asked for much more often than others: the n-th most popular one n times more seldom than the first
-//! (Zipf's law, which web caches and DHTs have been measured to follow). All walks to a value end at its holders. Once they
-//! alone answer, once the nodes on the way keep copies of what is popular.
+//! (Zipf's law, which web caches and DHTs have been measured to follow). All walks to a value end at its holders. Once
+//! they alone answer, once the nodes on the way keep copies of what is popular.
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ const KEYS_PER_NODE: usize = 1;
 const READS_PER_NODE: usize = 50;
 /// Reads in a second, for each thousand nodes.
 const PER_SECOND: f64 = 50.0;
-/// The node through which all others join is in nearly all tables and gets a tenth of all requests, whatever they are for;
-/// it is left out.
+/// The node through which all others join is in nearly all tables and gets a tenth of all requests, whatever they are
+/// for; it is left out.
 const ENTRANCES: usize = 1;
 /// Room of a cache: more than any node fills here.
 const CACHE: usize = 1 << 20;

@@ -1,13 +1,13 @@
 //! Experiment 13: a network most of whose nodes are behind NATs.
 //!
-//! All but a few entrances begin read-only and with no idea of where they are. They join through servers, hear from each
-//! where they are seen, have their addresses checked by dial-back, and serve once strangers have reached them for a
-//! minute; the others take places at relays. Every decision is that of the machines of `kad_net::nat`, which the daemon
-//! drives; in front of each node stands one of the laboratory's NATs.
+//! All but a few entrances begin read-only and with no idea of where they are. They join through servers, hear from
+//! each where they are seen, have their addresses checked by dial-back, and serve once strangers have reached them for
+//! a minute; the others take places at relays. Every decision is that of the machines of `kad_net::nat`, which the
+//! daemon drives; in front of each node stands one of the laboratory's NATs.
 //!
-//! Then read-only nodes look up and read, pairs of nodes connect, and at last some servers lose what made them reachable,
-//! half of them without noticing. From the end of the joining on all tables are looked through once a minute for contacts
-//! that nobody reaches.
+//! Then read-only nodes look up and read, pairs of nodes connect, and at last some servers lose what made them
+//! reachable, half of them without noticing. From the end of the joining on all tables are looked through once a minute
+//! for contacts that nobody reaches.
 
 mod pairs;
 mod relays;
@@ -37,9 +37,9 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     run,
 };
 
-/// Nodes that serve from the beginning, because their operators say so, are a twentieth of all, but at least so many where
-/// there are as many: who joins a network of few servers knows all of them, and then nobody is a stranger who could prove
-/// anything.
+/// Nodes that serve from the beginning, because their operators say so, are a twentieth of all, but at least so many
+/// where there are as many: who joins a network of few servers knows all of them, and then nobody is a stranger who
+/// could prove anything.
 const FEWEST: usize = 250;
 /// From here on a network is so large that most servers are strangers.
 const LARGE: usize = 1_000;
@@ -175,8 +175,8 @@ fn join(
     world
 }
 
-/// A target of networks in which most servers are strangers. In others those who join know everybody, and nobody is left who
-/// could prove anything to them: they serve late, and notice late that they are reached no more.
+/// A target of networks in which most servers are strangers. In others those who join know everybody, and nobody is
+/// left who could prove anything to them: they serve late, and notice late that they are reached no more.
 fn at_scale(world: &World, row: Row, target: Target) -> Row {
     if world.len() >= LARGE {
         row.target(target)

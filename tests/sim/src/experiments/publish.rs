@@ -1,7 +1,8 @@
-//! Experiment 6: how long it takes to publish, how many of the right nodes hold the record in the end, and what it costs.
+//! Experiment 6: how long it takes to publish, how many of the right nodes hold the record in the end, and what it
+//! costs.
 //!
-//! Nodes have the connection pool of a real node, so most holders have to be dialled. Records are put when a share of all
-//! contacts has just died, and read back by others.
+//! Nodes have the connection pool of a real node, so most holders have to be dialled. Records are put when a share of
+//! all contacts has just died, and read back by others.
 
 use std::sync::Arc;
 

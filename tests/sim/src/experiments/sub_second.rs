@@ -1,8 +1,9 @@
 //! Experiment 4: how fast a value comes, with internet-like delays and many dead contacts.
 //!
-//! Values are put into a healthy network. Then a share of all nodes dies without a word, so that the tables of the others
-//! hold as many dead contacts, and the values are read by nodes that do not hold them. Once with connections to everybody
-//! (*warm links*), which is what the published figures speak of, and once with the pool of a real node (*cold links*).
+//! Values are put into a healthy network. Then a share of all nodes dies without a word, so that the tables of the
+//! others hold as many dead contacts, and the values are read by nodes that do not hold them. Once with connections to
+//! everybody (*warm links*), which is what the published figures speak of, and once with the pool of a real node (*cold
+//! links*).
 
 use std::sync::Arc;
 

@@ -95,8 +95,8 @@ impl World {
         self.entrances.push(self.contact(number));
     }
 
-    /// As [`join`](Self::join), of a node behind a NAT: first only a few random entrances are asked where it is and whether
-    /// strangers reach it, and it joins a while later. Whom it has talked to by then is no stranger any more.
+    /// As [`join`](Self::join), of a node behind a NAT: first only a few random entrances are asked where it is and
+    /// whether strangers reach it, and it joins a while later. Whom it has talked to by then is no stranger any more.
     pub fn join_after(&mut self, number: usize, asked: usize, span: Duration) {
         let mut entrances = self.entrances.clone();
         self.dice.shuffle(&mut entrances);
@@ -130,8 +130,8 @@ impl World {
         self.sessions = Some(sessions);
     }
 
-    /// Lets nodes come and go as a trace says, counted from now. Nodes are made as they are needed; a node that is already
-    /// there keeps its id.
+    /// Lets nodes come and go as a trace says, counted from now. Nodes are made as they are needed; a node that is
+    /// already there keeps its id.
     pub fn follow(&mut self, trace: &SessionTrace, site: Site, config: &Arc<Config>) {
         while self.nodes.len() < trace.nodes() {
             let id = self.dice.key().to_node_id();

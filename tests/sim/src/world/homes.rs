@@ -1,8 +1,9 @@
-//! Nodes behind NATs: what stands in front of each, and the machines of `kad_net::nat` that decide what it does about it.
+//! Nodes behind NATs: what stands in front of each, and the machines of `kad_net::nat` that decide what it does about
+//! it.
 //!
-//! A world has none of this until [`World::settle`] is called for its first node, and then for all of them. From then on
-//! each message goes through the NATs of both ends (`packets.rs`); who talks to whom tells the machines where they are
-//! and who could help (`reach.rs`); and nodes can be told to connect (`meet.rs`, `punches.rs`).
+//! A world has none of this until [`World::settle`] is called for its first node, and then for all of them. From then
+//! on each message goes through the NATs of both ends (`packets.rs`); who talks to whom tells the machines where they
+//! are and who could help (`reach.rs`); and nodes can be told to connect (`meet.rs`, `punches.rs`).
 
 mod meet;
 mod packets;

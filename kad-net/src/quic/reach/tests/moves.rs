@@ -1,4 +1,5 @@
-//! Peers that move, and somebody on the way who makes it look as if they did: with packets of theirs, sent on from elsewhere.
+//! Peers that move, and somebody on the way who makes it look as if they did: with packets of theirs, sent on from
+//! elsewhere.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,8 +24,8 @@ enum Theft {
     Twice,
 }
 
-/// A router with one address inside, which forwards to one server, from one address outside at a time. It can be told to send packets
-/// on from the address of a victim, who sees what comes of that.
+/// A router with one address inside, which forwards to one server, from one address outside at a time. It can be told
+/// to send packets on from the address of a victim, who sees what comes of that.
 struct Router {
     inside: UdpSocket,
     server: SocketAddr,

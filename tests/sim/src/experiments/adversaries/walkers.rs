@@ -1,9 +1,9 @@
 //! The model of the paper: greedy walkers that share no node.
 //!
-//! A walker steps to the contact nearest to the target that no walker has been at, and steps on from there. One that steps
-//! on an adversary is lost. All have the same start and take turns, one step each; the lookup succeeds when one of them is
-//! at a node that knows the target, which is honest. Whether walkers take turns or go one after another, and whether they
-//! may step away from the target, changes no figure by more than a few tenths of a percent.
+//! A walker steps to the contact nearest to the target that no walker has been at, and steps on from there. One that
+//! steps on an adversary is lost. All have the same start and take turns, one step each; the lookup succeeds when one
+//! of them is at a node that knows the target, which is honest. Whether walkers take turns or go one after another, and
+//! whether they may step away from the target, changes no figure by more than a few tenths of a percent.
 
 use std::collections::BTreeSet;
 
@@ -47,8 +47,8 @@ pub(super) fn arrive(
     false
 }
 
-/// Tables without fault: each bucket holds as many random nodes as it takes. What the published figures were computed with;
-/// here only to tell a fault of the model from one of the tables.
+/// Tables without fault: each bucket holds as many random nodes as it takes. What the published figures were computed
+/// with; here only to tell a fault of the model from one of the tables.
 pub(super) struct Perfect<'k> {
     keys: &'k [Key],
     tables: Vec<Vec<u32>>,
@@ -99,8 +99,8 @@ impl Tables for Perfect<'_> {
 mod tests {
     use super::*;
 
-    /// With perfect tables the model gives what the published plots were computed to show, within a point and the error of
-    /// 2,000 walks.
+    /// With perfect tables the model gives what the published plots were computed to show, within a point and the error
+    /// of 2,000 walks.
     #[test]
     fn walkers_on_perfect_tables_arrive_as_often_as_published() {
         let mut dice = Dice::new(1);

@@ -1,4 +1,5 @@
-//! A table flood: many ids from few subnets knock at one node, to be all that it knows (Marcus, Heilman and Goldberg 2018).
+//! A table flood: many ids from few subnets knock at one node, to be all that it knows (Marcus, Heilman and Goldberg
+//! 2018).
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ const CROWD: usize = 272;
 const SITES: u8 = 8;
 /// Knocks at the victim in a second: each id knocks every half a minute.
 const RATE: usize = 9;
-/// How long the flood lasts before the table is read. What has not come in by then does not come in: the tables stand still
-/// long before.
+/// How long the flood lasts before the table is read. What has not come in by then does not come in: the tables stand
+/// still long before.
 const SPAN: Duration = Duration::from_secs(3600);
 
 /// Floods four victims, each in a network of its own.
@@ -109,8 +110,8 @@ fn capture(seed: u64, nodes: usize, limits: bool, fresh: bool, report: &mut Repo
     }
 }
 
-/// The ids are spread evenly over the victim's first buckets, so that none has more than it takes: seventeen for each of
-/// sixteen. Grinding the last of these costs 65,000 keys.
+/// The ids are spread evenly over the victim's first buckets, so that none has more than it takes: seventeen for each
+/// of sixteen. Grinding the last of these costs 65,000 keys.
 fn ground_for(victim: NodeId, n: usize, dice: &mut Dice) -> NodeId {
     let bucket = n as u32 % 16;
     let [first, second, third, fourth] = dice.key().to_limbs();

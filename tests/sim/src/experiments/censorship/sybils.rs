@@ -23,8 +23,8 @@ impl Behaviour {
     }
 }
 
-/// The nodes around one key. They answer PINGs, or no table would take them, and call on the honest nodes nearest to the key
-/// until these know them.
+/// The nodes around one key. They answer PINGs, or no table would take them, and call on the honest nodes nearest to
+/// the key until these know them.
 #[derive(Debug)]
 pub(super) struct Sybils {
     pub(super) behaviour: Behaviour,

@@ -1,5 +1,5 @@
-//! Two nodes that are told to connect: over the address where the other is reached, else over a relay at once, and beside
-//! that by punching.
+//! Two nodes that are told to connect: over the address where the other is reached, else over a relay at once, and
+//! beside that by punching.
 //!
 //! ```text
 //!   asks ──OPEN──► relay ──► both have a session ──► a handshake and the first request through it ──► CANDIDATES known

@@ -66,8 +66,8 @@ impl World {
         self.keep_later(number, relay, life);
     }
 
-    /// A server that strangers reach through a NAT is reached for as long as that keeps its port, so it says something to
-    /// one of those who know it; who only asks does so to its relays.
+    /// A server that strangers reach through a NAT is reached for as long as that keeps its port, so it says something
+    /// to one of those who know it; who only asks does so to its relays.
     pub(in crate::world) fn on_remind(&mut self, number: u32, life: u32) {
         let home = &self.homes[number as usize];
         let translates = home.front.kind.mapping() != Mapping::None;

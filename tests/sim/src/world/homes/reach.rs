@@ -1,8 +1,8 @@
-//! Where a node is, whether it is reached, and at which relays: who talks to whom tells its machines, and what they want
-//! is carried out.
+//! Where a node is, whether it is reached, and at which relays: who talks to whom tells its machines, and what they
+//! want is carried out.
 //!
-//! As in the transport, those whom a node has dialled are asked where they see it (HELLO), three in a second while it needs
-//! more of them. One that serves is a helper, a target and a relay from then on.
+//! As in the transport, those whom a node has dialled are asked where they see it (HELLO), three in a second while it
+//! needs more of them. One that serves is a helper, a target and a relay from then on.
 
 use std::net::SocketAddr;
 
@@ -76,7 +76,8 @@ impl World {
             .push(self.now + after, Arrival::Tick { node: number, life });
     }
 
-    /// One that was asked says where it sees a node. It is an observer, and if it serves a helper, a target and a relay.
+    /// One that was asked says where it sees a node. It is an observer, and if it serves a helper, a target and a
+    /// relay.
     fn greet(&mut self, by: u32, to: u32, seen: u16, rtt: Duration) {
         self.note_dialled(by, to);
         self.vote(by, to, seen);
