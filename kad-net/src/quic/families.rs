@@ -5,7 +5,7 @@
 //! lost without a word, so the system is asked for a route before something is dialled. Peers that are known in both
 //! families are dialled in the one or in the other, half of them each: a node has to be seen, and helped, in both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -77,7 +77,7 @@ pub(super) struct Reached(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     peers: BTreeMap<NodeId, Places>,
-    claims: BTreeMap<NodeId, SocketAddr>,
+    claims: VecDeque<(NodeId, SocketAddr)>,
 }
 
 #[derive(Default)]
@@ -143,16 +143,22 @@ impl Reached {
     /// Somebody says that the peer is there too.
     pub(super) fn claim(&self, now: Instant, peer: NodeId, at: SocketAddr) {
         let known = self.place(now, &peer, Family::of(at.ip())).is_some();
+        if known {
+            return;
+        }
         let claims = &mut self.lock().claims;
-        if !known && (claims.len() < MAX_CLAIMS || claims.contains_key(&peer)) {
-            claims.insert(peer, at);
+        if let Some(claim) = claims.iter_mut().find(|claim| claim.0 == peer) {
+            claim.1 = at;
+        } else if claims.len() < MAX_CLAIMS {
+            claims.push_back((peer, at));
         }
     }
 
-    /// Takes out some of what is said.
+    /// Takes out some of what is said, what was said first before the rest.
     pub(super) fn take_claims(&self, most: usize) -> Vec<(NodeId, SocketAddr)> {
         let claims = &mut self.lock().claims;
-        (0..most).map_while(|_| claims.pop_first()).collect()
+        let taken = most.min(claims.len());
+        claims.drain(..taken).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -215,14 +221,12 @@ mod tests {
         let reached = Reached::default();
         let v6: SocketAddr = "[2001:db8::1]:4001".parse().unwrap();
         reached.note(at(0), peer(0), v6);
-        for n in 0..2 * MAX_CLAIMS as u64 {
+        let last = 2 * MAX_CLAIMS as u64;
+        // Where the first one is, is known.
+        for n in std::iter::once(0).chain((1..=last).rev()) {
             reached.claim(at(1), peer(n), v6);
         }
-        assert_eq!(
-            reached.take_claims(1),
-            [(peer(1), v6)],
-            "where the first one is, is known"
-        );
+        assert_eq!(reached.take_claims(1), [(peer(last), v6)], "what was said first");
         assert_eq!(reached.take_claims(usize::MAX / 2).len(), MAX_CLAIMS - 1);
         assert!(reached.take_claims(1).is_empty());
     }
