@@ -46,12 +46,9 @@ pub(super) fn ways(card: &Card<QuicAddress>, leads: impl Fn(IpAddr) -> bool) -> 
             }
         }
     }
-    let mut ways = Vec::with_capacity(v6.len() + v4.len());
-    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
-    while ways.len() < ways.capacity() {
-        ways.extend(v6.next().into_iter().chain(v4.next()));
-    }
-    ways
+    let turns = v6.len().max(v4.len());
+    let in_turn = (0..turns).flat_map(|n| [v6.get(n), v4.get(n)]);
+    in_turn.flatten().cloned().collect()
 }
 
 #[cfg(test)]
