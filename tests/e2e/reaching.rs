@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use serde_json::Value;
 
 use crate::process::{Daemon, kad_node, noise, outcome, path, run, run_with_input, text};
 
+/// How long a listener may take for a whole test. Then it is killed, so that what waits for its words fails.
+const LISTENS_FOR: Duration = Duration::from_secs(180);
+
 /// A `kad-node listen` that has said who it is. Killed when dropped.
 struct Listening {
     child: Child,
@@ -21,6 +25,8 @@ struct Listening {
     stdout: BufReader<ChildStdout>,
     stderr: BufReader<ChildStderr>,
     id: String,
+    /// Dropped with it, which ends the watch.
+    _watched: mpsc::SyncSender<()>,
 }
 
 impl Listening {
@@ -32,12 +38,21 @@ impl Listening {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
+        let (watched, watch) = mpsc::sync_channel::<()>(1);
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        thread::spawn(move || {
+            if watch.recv_timeout(LISTENS_FOR) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // It may have ended already.
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        });
         let mut listening = Self {
             stdin: child.stdin.take(),
             stdout: BufReader::new(child.stdout.take().unwrap()),
             stderr: BufReader::new(child.stderr.take().unwrap()),
             child,
             id: String::new(),
+            _watched: watched,
         };
         listening.id = text(&listening.says()["id"]);
         listening
